@@ -1,0 +1,25 @@
+"""The library's own errors.
+
+Each is a `ValueError`, so callers who catch that need not know them; the command line turns each into one line on
+stderr and exit code 2. A message names the file, tensor or option, what was found and what was expected.
+"""
+
+
+class TinyMViTError(ValueError):
+    """Something the caller gave cannot be used; the base of the errors below."""
+
+
+class ConfigError(TinyMViTError):
+    """A configuration (`config.json`, `preprocessor_config.json` or keyword arguments) is not valid."""
+
+
+class CheckpointError(TinyMViTError):
+    """A checkpoint cannot be found, read, or does not fit the model."""
+
+
+class ImageError(TinyMViTError):
+    """An image or array of pixels cannot be used."""
+
+
+class OutputError(TinyMViTError):
+    """A result cannot be written where it was asked for."""
