@@ -1,0 +1,137 @@
+"""What the engine does to a graph before it runs: fewer, larger operations with the same results.
+
+Each pass is a function from (graph, weights) to (graph, weights) that leaves both arguments as they are. A merged node
+keeps the name of the last node it replaces, because that is the value it makes. A node whose value is an output, or
+that several nodes read, is never merged away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tinymvit.graph import (
+    Activation,
+    Add,
+    Attention,
+    BatchNorm,
+    Context,
+    Conv2d,
+    Fused,
+    Graph,
+    Linear,
+    Node,
+    Scores,
+    Softmax,
+)
+
+Weights = Mapping[str, np.ndarray]
+
+
+def optimize(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+    """All the passes, in the order in which they help each other."""
+    for apply in (fold_batch_norm, fuse_attention, fuse_activation, fuse_residual):
+        graph, weights = apply(graph, weights)
+    return graph, weights
+
+
+def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+    """A convolution and the normalisation behind it are one convolution: both are linear in the input.
+
+    (w x - mean) / s * weight + bias = (w weight / s) x + (bias - mean weight / s), computed in float64.
+    """
+    folded = dict(weights)
+
+    def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
+        conv = single(node.inputs[0]) if isinstance(node.op, BatchNorm) else None
+        if conv is None or not isinstance(conv.op, Conv2d) or conv.op.bias:
+            return None
+        weight, bias, mean, variance = (np.asarray(weights[name], np.float64) for name in node.weights)
+        scale = weight / np.sqrt(variance + node.op.eps)
+        (kernel_name,), bias_name = conv.weights, f"{conv.name}.bias"
+        folded[kernel_name] = (weights[kernel_name] * scale[:, None, None, None]).astype(np.float32)
+        folded[bias_name] = (bias - mean * scale).astype(np.float32)
+        op = replace(conv.op, bias=True)
+        return Node(node.name, op, conv.inputs, (kernel_name, bias_name), node.shape), [conv]
+
+    return _rewrite(graph, merge), folded
+
+
+def fuse_attention(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+    """Scores, softmax and context become one attention, so that the (N, N) scores need not exist as a whole."""
+
+    def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
+        softmax = single(node.inputs[0]) if isinstance(node.op, Context) else None
+        scores = single(softmax.inputs[0]) if softmax is not None and isinstance(softmax.op, Softmax) else None
+        if softmax is None or scores is None or not isinstance(scores.op, Scores):
+            return None
+        inputs = (*scores.inputs, node.inputs[1])
+        return Node(node.name, Attention(scores.op.heads), inputs, (), node.shape), [scores, softmax]
+
+    return _rewrite(graph, merge), weights
+
+
+def fuse_activation(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+    """An activation that has a kernel is applied by the convolution or linear op before it."""
+
+    def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
+        if not isinstance(node.op, Activation) or not isinstance(node.op.function, str):
+            return None
+        source = single(node.inputs[0])
+        if source is None or not isinstance(source.op, Conv2d | Linear):
+            return None
+        op = Fused(source.op, activation=node.op.function)
+        return Node(node.name, op, source.inputs, source.weights, node.shape), [source]
+
+    return _rewrite(graph, merge), weights
+
+
+def fuse_residual(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+    """A sum is done by the convolution or linear op that makes one of its terms."""
+
+    def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
+        if not isinstance(node.op, Add) or node.inputs[0] == node.inputs[1]:
+            return None
+        for name, residual in (node.inputs, node.inputs[::-1]):
+            source = single(name)
+            if source is not None and isinstance(source.op, Conv2d | Linear) and not _depthwise(source):
+                op = Fused(source.op, residual=True)
+                return Node(node.name, op, (*source.inputs, residual), source.weights, node.shape), [source]
+        return None
+
+    return _rewrite(graph, merge), weights
+
+
+def _depthwise(node: Node) -> bool:
+    return isinstance(node.op, Conv2d) and node.op.depthwise
+
+
+def _rewrite(
+    graph: Graph, merge: Callable[[Node, Callable[[str], Node | None]], tuple[Node, list[Node]] | None]
+) -> Graph:
+    """The graph with each node replaced by what `merge(node, single)` gives: the merged node and those it absorbs.
+
+    `single(name)` is the node of that name if only one node reads it and it is no output, else None.
+    """
+    reads = Counter(name for node in graph for name in node.inputs)
+    reads.update(graph.outputs.values())
+    nodes: dict[str, Node] = {}
+
+    def single(name: str) -> Node | None:
+        return nodes[name] if reads[name] == 1 and name not in outputs else None
+
+    outputs = set(graph.outputs.values())
+    for node in graph:
+        merged = merge(node, single)
+        if merged is None:
+            nodes[node.name] = node
+        else:
+            new, absorbed = merged
+            for old in absorbed:
+                del nodes[old.name]
+            nodes[new.name] = new
+    modules = {path: name for path, name in graph.modules.items() if name in nodes}
+    return Graph(nodes, modules, dict(graph.outputs))
