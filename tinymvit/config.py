@@ -1,0 +1,382 @@
+"""`MobileViTConfig`: every number that shapes a MobileViT, under the names that the transformers library gave them.
+
+Reads and writes `config.json`, checks each value on construction, and holds the published shapes in one table. What
+the numbers mean for the network is left to `model`.
+"""
+
+import dataclasses
+import difflib
+import math
+import reprlib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from tinymvit.errors import ConfigError
+from tinymvit.labels import VOC_NAMES
+from tinymvit.weights.files import json_writer, read_json, write_files
+from tinymvit.weights.locate import CONFIG_FILE, resolve
+
+# Names a configuration may use -> the function they mean, as transformers' ACT2FN has it.
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+    "relu6": "relu6",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "hardswish": "hardswish",
+    "leaky_relu": "leaky_relu",
+    "sigmoid": "sigmoid",
+    "tanh": "tanh",
+    "linear": "identity",
+}
+
+# The paper's three sizes (table 4 and appendix A), each alone and under a DeepLabV3 head; what differs from the
+# defaults. The label names of ImageNet come with the published checkpoints, not with the shape.
+_SMALL = {
+    "hidden_sizes": (144, 192, 240),
+    "neck_hidden_sizes": (16, 32, 64, 96, 128, 160, 640),
+}
+_X_SMALL = {
+    "hidden_sizes": (96, 120, 144),
+    "neck_hidden_sizes": (16, 32, 48, 64, 80, 96, 384),
+}
+_XX_SMALL = {
+    "hidden_sizes": (64, 80, 96),
+    "neck_hidden_sizes": (16, 16, 24, 48, 64, 80, 320),
+    "expand_ratio": 2.0,
+    "hidden_dropout_prob": 0.05,
+}
+_IMAGENET = {"image_size": 256, "num_labels": 1000}
+_PASCAL_VOC = {"image_size": 512, "output_stride": 16, "id2label": dict(enumerate(VOC_NAMES))}
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": _SMALL | _IMAGENET,
+    "x-small": _X_SMALL | _IMAGENET,
+    "xx-small": _XX_SMALL | _IMAGENET,
+    "deeplabv3-small": _SMALL | _PASCAL_VOC,
+    "deeplabv3-x-small": _X_SMALL | _PASCAL_VOC,
+    "deeplabv3-xx-small": _XX_SMALL | _PASCAL_VOC,
+}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MobileViTConfig:
+    """The shape of a MobileViT and what its outputs are called. Immutable and hashable; defaults are MobileViT-S.
+
+    Lists are kept as tuples. `num_labels`, `id2label` and `label2id` follow from one another as in transformers:
+    without any there are two labels, LABEL_0 and LABEL_1; `id2label` alone fixes the number; a `num_labels` that
+    contradicts it wins, with a warning. Raises ConfigError naming the field, its value and what was expected.
+    Source: `MobileViTConfig` of transformers 5.
+    """
+
+    num_channels: int = 3  # of the input image
+    image_size: int | tuple[int, int] = 256  # the input the checkpoint was trained for; any size runs
+    patch_size: int | tuple[int, int] = 2  # of the unfolding, one side or (height, width); transformers: one side
+    hidden_sizes: tuple[int, ...] = (144, 192, 240)  # token widths D of the three MobileViT blocks
+    neck_hidden_sizes: tuple[int, ...] = (16, 32, 64, 96, 128, 160, 640)  # channels: stem, five stages, expansion
+    num_attention_heads: int = 4
+    mlp_ratio: float = 2.0  # width inside a transformer layer's feed-forward network / D
+    expand_ratio: float = 4.0  # width inside an inverted residual / its input channels
+    hidden_act: str | Callable[..., Any] = "silu"  # a name in ACTIVATIONS, or a function of an array
+    conv_kernel_size: int = 3  # of the MobileViT blocks' two KxK convolutions
+    output_stride: int = 32  # input side / side of the last feature map; below 32 by dilation
+    hidden_dropout_prob: float = 0.1  # the dropout probabilities only matter in training
+    attention_probs_dropout_prob: float = 0.0
+    classifier_dropout_prob: float = 0.1
+    initializer_range: float = 0.02  # standard deviation of random weights
+    layer_norm_eps: float = 1e-5
+    qkv_bias: bool = True
+    aspp_out_channels: int = 256  # DeepLabV3 head
+    atrous_rates: tuple[int, ...] = (6, 12, 18)  # dilations of the DeepLabV3 head's three 3x3 convolutions
+    aspp_dropout_prob: float = 0.1
+    semantic_loss_ignore_index: int = 255  # the label that the segmentation loss skips
+    problem_type: str | None = None  # of the classification loss; None: told from the labels
+    output_hidden_states: bool = False
+    return_dict: bool = True
+    # None only on the way in: after construction all three are set.
+    num_labels: int = None  # type: ignore[assignment]
+    id2label: dict[int, str] = field(default=None, hash=False)  # type: ignore[arg-type]
+    label2id: dict[str, int] = field(default=None, hash=False)  # type: ignore[arg-type]
+    # The other keys of the config.json it came from (architectures, transformers_version, ...): written back, not read.
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __new__(cls, **values: Any) -> Self:
+        for name in values:
+            if name not in _FIELDS:
+                raise ConfigError(f"{name}: no such option{_nearest(name, _FIELDS)}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for name, rule in _RULES.items():
+            self._set(name, rule(name, getattr(self, name)))
+        self._set("extra", dict(self.extra))
+        self._settle_labels()
+        for size in self.hidden_sizes:
+            if size % self.num_attention_heads:
+                raise ConfigError(
+                    f"num_attention_heads: {self.num_attention_heads}, expected a divisor of each of "
+                    f"hidden_sizes {self.hidden_sizes}"
+                )
+            if int(size * self.mlp_ratio) < 1:
+                raise ConfigError(f"mlp_ratio: {self.mlp_ratio}, expected at least 1 / {size}, for {size} wide tokens")
+        if self.problem_type == "single_label_classification" and self.num_labels == 1:
+            raise ConfigError("problem_type: single_label_classification, expected num_labels of at least 2, not 1")
+
+    def _settle_labels(self) -> None:
+        id2label: dict[int, str] | None = None if self.id2label is None else _label_names(self.id2label)
+        count = self.num_labels
+        if count is None:
+            count = 2 if id2label is None else len(id2label)
+        if id2label is not None and len(id2label) != count:
+            warnings.warn(
+                f"num_labels: {count} contradicts id2label, whose {len(id2label)} names are dropped", stacklevel=4
+            )
+            id2label = None
+        if id2label is None:
+            id2label = {label: f"LABEL_{label}" for label in range(count)}
+            label2id = None
+        else:
+            label2id = self.label2id
+        self._set("num_labels", count)
+        self._set("id2label", id2label)
+        self._set("label2id", dict(label2id) if label2id else {name: label for label, name in id2label.items()})
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # the class is frozen for everyone else
+
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """(height, width) of a patch in pixels."""
+        return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) of the input the checkpoint was trained for."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """A published shape, `changes` applied: "small", "x-small", "xx-small", or one of these after "deeplabv3-".
+
+        The published checkpoints' names ("mobilevit-small", "apple/deeplabv3-mobilevit-small") mean their shapes.
+        """
+        shape = str(name).removeprefix("apple/").replace("mobilevit-", "")
+        if shape not in PRESETS:
+            raise ConfigError(f"{name}: no such preset, expected one of {', '.join(PRESETS)}")
+        return cls(**PRESETS[shape]).replace(**changes)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **changes: Any) -> Self:
+        """The configuration of a checkpoint (anything `weights.resolve` takes) or in a JSON file, `changes` applied.
+
+        Raises ConfigError naming the file, CheckpointError when there is no such checkpoint.
+        """
+        if str(name).endswith(".json") and not str(name).endswith(".index.json"):
+            path = Path(name).expanduser()
+        else:
+            path = resolve(name) / CONFIG_FILE
+        values = read_json(path, ConfigError)
+        try:
+            config = cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        return config.replace(**changes)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], **changes: Any) -> Self:
+        """The configuration that a parsed `config.json` describes, `changes` applied; unknown keys go to `extra`."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"from_dict: a {type(values).__name__}, expected a mapping of option names to values")
+        model_type = values.get("model_type", "mobilevit")
+        if model_type == "mobilevitv2":
+            raise ConfigError("model_type: mobilevitv2 is another network (separable attention), expected mobilevit")
+        if model_type != "mobilevit":
+            raise ConfigError(f"model_type: {model_type!r}, expected 'mobilevit'")
+        known = {name: value for name, value in values.items() if name in _FIELDS and name != "extra"}
+        extra = {name: value for name, value in values.items() if name not in known and name != "model_type"}
+        return cls(**known, extra=extra).replace(**changes)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed. New labels replace the old ones: give `num_labels` or `id2label`."""
+        if not changes:
+            return self
+        values = {name: getattr(self, name) for name in _FIELDS}
+        if not changes.keys().isdisjoint(("num_labels", "id2label")):
+            values |= {"num_labels": None, "id2label": None, "label2id": None}
+        return type(self)(**values | changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a `config.json`: `extra`, `model_type` and every field, lists for tuples.
+
+        `num_labels` is left out, as transformers does: the length of `id2label` says it. Raises ConfigError if
+        `hidden_act` is a function, which no file can hold.
+        """
+        if not isinstance(self.hidden_act, str):
+            raise ConfigError(f"hidden_act: the function {self.hidden_act!r} cannot be saved, expected a name")
+        fields = {name: getattr(self, name) for name in _FIELDS if name not in ("num_labels", "extra")}
+        for name, value in fields.items():
+            if isinstance(value, (tuple, dict)):
+                fields[name] = list(value) if isinstance(value, tuple) else dict(value)
+        return self.extra | {"model_type": "mobilevit"} | fields
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` into `folder`, made if need be; transformers reads it. Raises OutputError."""
+        write_files(folder, {CONFIG_FILE: json_writer(self.to_dict())})
+
+    def __repr__(self) -> str:
+        """The fields that differ from the defaults, long label tables shortened."""
+        default = type(self)()
+        changed = [name for name in _FIELDS if getattr(self, name) != getattr(default, name)]
+        if self.id2label == {label: f"LABEL_{label}" for label in range(self.num_labels)}:
+            derived = {"id2label", "label2id", "extra"}
+        else:
+            derived = {"num_labels", "label2id", "extra"}
+        fields = (f"{name}={_short(getattr(self, name))}" for name in changed if name not in derived)
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+_FIELDS = tuple(spec.name for spec in dataclasses.fields(MobileViTConfig))
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ConfigError(f"{name}: {_short(value)}, expected an integer")
+    return int(value)
+
+
+def _positive_integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ConfigError(f"{name}: {_short(value)}, expected a positive integer")
+    return int(value)
+
+
+def _label_count(name: str, value: Any) -> int | None:
+    return None if value is None else _positive_integer(name, value)
+
+
+def _odd_integer(name: str, value: Any) -> int:
+    if _positive_integer(name, value) % 2 == 0:
+        raise ConfigError(f"{name}: {value}, expected an odd number")
+    return int(value)
+
+
+def _side_or_sides(name: str, value: Any) -> int | tuple[int, ...]:
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2:
+            raise ConfigError(f"{name}: {_short(value)}, expected one side or (height, width)")
+        return tuple(_positive_integer(name, side) for side in value)
+    return _positive_integer(name, value)
+
+
+def _positive_integers(count: int) -> Callable[[str, Any], tuple[int, ...]]:
+    def rule(name: str, value: Any) -> tuple[int, ...]:
+        if not isinstance(value, (list, tuple)) or len(value) != count:
+            raise ConfigError(f"{name}: {_short(value)}, expected a list of {count} positive integers")
+        return tuple(_positive_integer(name, item) for item in value)
+
+    return rule
+
+
+def _number(name: str, value: Any, expected: str, low: float, high: float = math.inf) -> float:
+    """`value` as a float between `low` and `high`, both included; neither NaN nor infinite."""
+    numeric = not isinstance(value, bool) and (hasattr(value, "__index__") or hasattr(value, "__float__"))
+    if not numeric or not math.isfinite(value) or not low <= value <= high:
+        raise ConfigError(f"{name}: {_short(value)}, expected {expected}")
+    return float(value)
+
+
+def _positive_number(name: str, value: Any) -> float:
+    return _number(name, value, "a positive number", low=math.ulp(0.0))
+
+
+def _spread(name: str, value: Any) -> float:
+    return _number(name, value, "a number of at least 0", low=0.0)
+
+
+def _probability(name: str, value: Any) -> float:
+    return _number(name, value, "a probability between 0 and 1", low=0.0, high=1.0)
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}: {_short(value)}, expected true or false")
+    return value
+
+
+def _one_of(*choices: Any) -> Callable[[str, Any], Any]:
+    def rule(name: str, value: Any) -> Any:
+        if isinstance(value, bool) or value not in choices:
+            raise ConfigError(f"{name}: {_short(value)}, expected {', '.join(map(str, choices[:-1]))} or {choices[-1]}")
+        return value
+
+    return rule
+
+
+def _activation(name: str, value: Any) -> Any:
+    if not callable(value) and value not in ACTIVATIONS:
+        raise ConfigError(f"{name}: {_short(value)}, expected a function or one of {', '.join(ACTIVATIONS)}")
+    return value
+
+
+_RULES: dict[str, Callable[[str, Any], Any]] = {
+    "num_channels": _positive_integer,
+    "image_size": _side_or_sides,
+    "patch_size": _side_or_sides,
+    "hidden_sizes": _positive_integers(3),
+    "neck_hidden_sizes": _positive_integers(7),
+    "num_attention_heads": _positive_integer,
+    "mlp_ratio": _positive_number,
+    "expand_ratio": _positive_number,
+    "hidden_act": _activation,
+    "conv_kernel_size": _odd_integer,
+    "output_stride": _one_of(8, 16, 32),
+    "hidden_dropout_prob": _probability,
+    "attention_probs_dropout_prob": _probability,
+    "classifier_dropout_prob": _probability,
+    "initializer_range": _spread,
+    "layer_norm_eps": _positive_number,
+    "qkv_bias": _boolean,
+    "aspp_out_channels": _positive_integer,
+    "atrous_rates": _positive_integers(3),
+    "aspp_dropout_prob": _probability,
+    "semantic_loss_ignore_index": _integer,
+    "problem_type": _one_of(None, "regression", "single_label_classification", "multi_label_classification"),
+    "output_hidden_states": _boolean,
+    "return_dict": _boolean,
+    "num_labels": _label_count,
+}
+
+
+def _label_names(value: Any) -> dict[int, str]:
+    """`id2label` with integer keys (JSON's are text), in order, without gaps."""
+    try:
+        names = {int(label): name for label, name in value.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ConfigError(f"id2label: {_short(value)}, expected a mapping of class ids to names") from None
+    if not names or sorted(names) != list(range(len(names))):
+        raise ConfigError(f"id2label: the ids {_short(list(names))}, expected 0 to {max(len(names) - 1, 0)}")
+    for label, name in names.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"id2label: {label} is named {_short(name)}, expected text")
+    return {label: names[label] for label in sorted(names)}
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    """`; did you mean "..."?`, or nothing when no known name is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _short(value: Any) -> str:
+    """`repr`, long values cut; seven neck_hidden_sizes still fit."""
+    shortener = reprlib.Repr()
+    shortener.maxtuple = shortener.maxlist = 8
+    shortener.maxstring = shortener.maxother = 60
+    return shortener.repr(value)

@@ -1,0 +1,70 @@
+"""Files that are read and written whole: JSON objects in, new files out.
+
+Every reader of a checkpoint starts with `read_json`, every writer ends with `write_files`. What the files mean is left
+to the callers.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tinymvit.errors import OutputError, TinyMViTError
+
+
+def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
+    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as failure:
+        raise error(f"{path}: cannot be read: {failure.strerror}") from None
+    except UnicodeDecodeError:
+        raise error(f"{path}: is not UTF-8 text, expected a JSON object") from None
+    except json.JSONDecodeError as failure:
+        raise error(f"{path}: line {failure.lineno}: not valid JSON: {failure.msg}") from None
+    except (ValueError, RecursionError) as failure:  # a number of thousands of digits, brackets thousands deep
+        raise error(f"{path}: not valid JSON: {failure}") from None
+    if not isinstance(value, dict):
+        raise error(f"{path}: holds a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], object]]) -> None:
+    """Write files into `folder`, made if need be: all of them, or none.
+
+    `writers` gives for each file name the function that writes its content to an open binary file. Everything is first
+    written under temporary names in the same folder and renamed only when all of it has reached the disk, so a failure
+    leaves the files of an earlier run as they were. Raises OutputError.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, expected a folder to write {', '.join(writers)} into")
+    mark = uuid.uuid4().hex[:8]
+    temporary = {name: folder / f".{name}.{mark}.tmp" for name in writers}
+    target = folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, write in writers.items():
+            target = folder / name
+            with temporary[name].open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())  # some file systems report a full disk only here
+        for name in writers:
+            target = folder / name
+            temporary[name].replace(target)
+    except OSError as failure:
+        raise OutputError(f"{target}: cannot be written: {failure.strerror}") from None
+    finally:
+        for path in temporary.values():
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
+    """A writer for `write_files`: `value` as indented JSON with sorted keys."""
+    content = (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return lambda file: file.write(content)

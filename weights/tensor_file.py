@@ -1,0 +1,165 @@
+"""The safetensors file format, read through a memory map and written, in plain NumPy.
+
+A file is eight bytes that hold the header's length N (little endian), N bytes of JSON, and the tensors' bytes, one
+after the other without gaps. The header maps each tensor's name to its dtype, its shape and the range of its bytes,
+counted from the end of the header; "__metadata__" maps text to text. (https://github.com/huggingface/safetensors)
+
+Why not the safetensors library's NumPy reader: it copies every tensor, cannot read bfloat16, and its errors name
+neither the file nor, mostly, the tensor. Which tensors a model needs, and in what dtype, is left to `checkpoint`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from tinymvit.errors import CheckpointError
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: read as bits, then widened to float32
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+
+class Entry(NamedTuple):
+    """One tensor of the header: dtype by its name in the format, shape, and byte range after the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file by name: read-only views of the memory-mapped file, C order.
+
+    A copy is made only where a view cannot serve: bfloat16 becomes float32 (exactly), and a tensor whose bytes lie
+    unaligned in the file is realigned. Raises CheckpointError naming the file and the tensor.
+    """
+    entries, data = _open(path)
+    return {name: _tensor(entry, data[entry.begin : entry.end]) for name, entry in entries.items()}
+
+
+def read_header(path: Path) -> dict[str, Entry]:
+    """The header of a safetensors file, checked as `read_tensors` checks it."""
+    return _open(path)[0]
+
+
+def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], None]:
+    """A writer for `files.write_files`: `tensors` as a safetensors file.
+
+    Any dtype of `DTYPES` but bfloat16. The metadata says `"format": "pt"`, without which transformers refuses a file.
+    """
+    names = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in names:
+            raise TypeError(f"{name}: {tensor.dtype} cannot be saved, expected one of {', '.join(map(str, names))}")
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": names[tensor.dtype], "shape": tensor.shape, "data_offsets": (begin, end)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the data start aligned
+
+    def write(file: BinaryIO) -> None:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor).data)
+
+    return write
+
+
+def _open(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
+    """The checked header and the mapped bytes that follow it."""
+    try:
+        size = path.stat().st_size
+        if size < 8:
+            raise CheckpointError(f"{path}: {size} bytes, too short for a safetensors file")
+        data = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
+    except OSError as failure:
+        raise CheckpointError(f"{path}: cannot be read: {failure.strerror}") from None
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    if length > size - 8:
+        raise CheckpointError(
+            f"{path}: the header claims {length} bytes, the file has {size}; truncated or not a safetensors file"
+        )
+    entries = _parse_header(path, data[8 : 8 + length].tobytes())
+    data = data[8 + length :]
+    _check_layout(path, entries, data.size)
+    return entries, data
+
+
+def _parse_header(path: Path, text: bytes) -> dict[str, Entry]:
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):  # json keeps the last, silently
+            twice = next(name for name in names if names.count(name) > 1)
+            raise CheckpointError(f'{path}: the header lists "{twice}" twice')
+        return dict(pairs)
+
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path}: the header is not JSON; damaged, or not a safetensors file") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: the header is a JSON {type(header).__name__}, expected an object")
+    header.pop("__metadata__", None)
+    return {name: _parse_entry(path, name, fields) for name, fields in header.items()}
+
+
+def _parse_entry(path: Path, name: str, fields: Any) -> Entry:
+    match fields:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end], **rest} if not rest:
+            if all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+                if dtype not in DTYPES:
+                    raise CheckpointError(
+                        f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(DTYPES)}"
+                    )
+                return Entry(dtype, tuple(shape), begin, end)
+    raise CheckpointError(
+        f"{path}: tensor {name}: the header must give dtype, shape and two data_offsets, not {fields}"
+    )
+
+
+def _check_layout(path: Path, entries: dict[str, Entry], size: int) -> None:
+    """Each tensor as long as its shape says, each beginning where the one before ends, the last ending the file."""
+    expected = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
+        length = math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
+        if entry.end - entry.begin != length:
+            raise CheckpointError(
+                f"{path}: tensor {name}: {entry.dtype} {list(entry.shape)} needs {length} bytes, "
+                f"the header gives it {entry.begin} to {entry.end}"
+            )
+        if entry.begin != expected:
+            raise CheckpointError(f"{path}: tensor {name} starts at byte {entry.begin}, expected {expected}")
+        if entry.end > size:
+            raise CheckpointError(
+                f"{path}: tensor {name} ends at byte {entry.end} of {size}; the file is truncated, fetch it again"
+            )
+        expected = entry.end
+    if expected != size:
+        raise CheckpointError(f"{path}: {size - expected} bytes follow the last tensor, expected none")
+
+
+def _tensor(entry: Entry, data: np.ndarray) -> np.ndarray:
+    tensor = data.view(DTYPES[entry.dtype]).reshape(entry.shape)
+    if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
+        tensor = (tensor.astype(np.uint32) << 16).view(np.float32)
+    return np.require(tensor, tensor.dtype.newbyteorder("="), ["C", "ALIGNED"])
