@@ -1,5 +1,73 @@
-"""tinymvit: MobileViT from scratch on NumPy and Numba."""
+"""tinymvit: MobileViT from scratch on NumPy and Numba.
+
+    import tinymvit
+    tinymvit.classify("digit.png")                              # the short way
+    model = tinymvit.MobileViTForImageClassification.from_pretrained("apple/mobilevit-small")
+
+Each public name is imported when it is first used: `import tinymvit` itself costs nothing.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from tinymvit.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from tinymvit.config import MobileViTConfig as MobileViTConfig
+    from tinymvit.errors import CheckpointError as CheckpointError
+    from tinymvit.errors import ConfigError as ConfigError
+    from tinymvit.errors import ImageError as ImageError
+    from tinymvit.errors import OutputError as OutputError
+    from tinymvit.errors import TinyMViTError as TinyMViTError
+    from tinymvit.image_processor import MobileViTFeatureExtractor as MobileViTFeatureExtractor
+    from tinymvit.image_processor import MobileViTImageProcessor as MobileViTImageProcessor
+    from tinymvit.kernels import get_num_threads as get_num_threads
+    from tinymvit.kernels import set_num_threads as set_num_threads
+    from tinymvit.modeling import MobileViTForImageClassification as MobileViTForImageClassification
+    from tinymvit.modeling import MobileViTForSemanticSegmentation as MobileViTForSemanticSegmentation
+    from tinymvit.modeling import MobileViTModel as MobileViTModel
+    from tinymvit.pipeline import ImageClassificationPipeline as ImageClassificationPipeline
+    from tinymvit.pipeline import ImageSegmentationPipeline as ImageSegmentationPipeline
+    from tinymvit.pipeline import Segmentation as Segmentation
+    from tinymvit.pipeline import classify as classify
+    from tinymvit.pipeline import segment as segment
+
+_HOMES = {
+    "MobileViTConfig": "config",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "ImageError": "errors",
+    "OutputError": "errors",
+    "TinyMViTError": "errors",
+    "MobileViTFeatureExtractor": "image_processor",
+    "MobileViTImageProcessor": "image_processor",
+    "get_num_threads": "kernels",
+    "set_num_threads": "kernels",
+    "MobileViTForImageClassification": "modeling",
+    "MobileViTForSemanticSegmentation": "modeling",
+    "MobileViTModel": "modeling",
+    "ImageClassificationPipeline": "pipeline",
+    "ImageSegmentationPipeline": "pipeline",
+    "Segmentation": "pipeline",
+    "classify": "pipeline",
+    "segment": "pipeline",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+if find_spec("tinymvit.kernels") is None:
+    raise ImportError(
+        "tinymvit.kernels is not installed: Python found the source folder before the installed package; "
+        "leave this folder, or install it with: pip install -e ."
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tinymvit' has no attribute {name!r}")
+    return getattr(import_module(f"tinymvit.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,103 @@
+"""The engine: the reference's results in float32, memory shared only by values that never meet, many callers."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import MODEL_FLOAT32, assert_same
+from torch_models import TINY, build, tensors
+
+from tinymvit import kernels, model, reference
+from tinymvit.config import MobileViTConfig
+from tinymvit.engine import Engine, plan_memory
+from tinymvit.graph import last_use
+
+OPTIONS = TINY | {"output_stride": 16}
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return {k: v.astype(np.float32) for k, v in tensors(build("MobileViTForSemanticSegmentation", OPTIONS)).items()}
+
+
+def record(shape):
+    return model.semantic_segmentation(MobileViTConfig(**OPTIONS), shape)
+
+
+@given(st.integers(1, 3), st.integers(1, 70), st.integers(1, 70))
+def test_no_two_values_needed_at_once_share_memory(batch, height, width):
+    graph = record((batch, 3, height, width))
+    offsets, size = plan_memory(graph)
+    uses = last_use(graph)
+    alive = []
+    for index, node in enumerate(graph):
+        alive = [other for other in alive if uses[other.name] >= index]
+        start, end = offsets[node.name], offsets[node.name] + int(np.prod(node.shape))
+        assert start % 16 == 0
+        assert 0 <= start < end <= size // 4
+        for other in alive:
+            other_start = offsets[other.name]
+            assert end <= other_start or other_start + np.prod(other.shape) <= start, (node.name, other.name)
+        alive.append(node)
+
+
+def test_memory_is_reused():
+    graph = record((1, 3, 64, 64)).select(["logits"])
+    everything = 4 * sum(int(np.prod(node.shape)) for node in graph)
+    assert plan_memory(graph)[1] < everything / 5
+
+
+def test_results_are_the_reference_s_and_last(weights):
+    graph = record((2, 3, 40, 51))
+    x = np.random.default_rng(1).random((2, 3, 40, 51), np.float32)
+    engine = Engine(graph, weights)
+    first = engine.run(x)
+    copies = {name: value.copy() for name, value in first.items()}
+    expected = reference.run(graph, weights, x)
+    engine.run(x * 2)
+    for name, value in expected.items():
+        assert first[name].flags.c_contiguous
+        assert_same(first[name], value, MODEL_FLOAT32, name, np.float32)
+        assert_same(first[name], copies[name], name=f"{name} after another call")
+
+
+def test_the_bits_do_not_depend_on_threads_batch_or_company(weights):
+    x = np.random.default_rng(2).random((3, 3, 40, 51), np.float32)
+    threads = kernels.get_num_threads()
+    try:
+        kernels.set_num_threads(1)
+        one = Engine(record(x.shape), weights).run(x)
+        kernels.set_num_threads(2)
+        two = Engine(record(x.shape), weights).run(x)
+        alone = Engine(record((1, 3, 40, 51)), weights).run(x[1:2])
+    finally:
+        kernels.set_num_threads(threads)
+    for name, value in one.items():
+        assert_same(two[name], value, name=name)
+        assert_same(alone[name], value[1:2], name=name)
+
+
+def test_many_python_threads_may_share_one_engine(weights):
+    engine = Engine(record((1, 3, 32, 32)), weights)
+    inputs = np.random.default_rng(3).random((12, 1, 3, 32, 32), np.float32)
+    expected = [engine.run(x)["logits"] for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for actual, value in zip(pool.map(lambda x: engine.run(x)["logits"], inputs), expected, strict=True):
+            assert_same(actual, value)
+
+
+def test_a_user_s_activation_sees_the_public_layout(weights):
+    shapes = set()
+
+    def activation(x):
+        shapes.add(x.shape)
+        return x / (1 + np.exp(-x))
+
+    silu = Engine(record((1, 3, 32, 48)), weights)
+    own = Engine(model.semantic_segmentation(MobileViTConfig(**OPTIONS, hidden_act=activation), (1, 3, 32, 48)), weights)
+    x = np.random.default_rng(4).random((1, 3, 32, 48), np.float32)
+    assert_same(own.run(x)["logits"], silu.run(x)["logits"], MODEL_FLOAT32)
+    assert (1, 4, 16, 24) in shapes  # the stem's map, channels first
+    assert any(len(shape) == 3 for shape in shapes)  # the tokens of an MLP

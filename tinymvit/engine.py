@@ -1,0 +1,192 @@
+"""The engine: compiles a graph for the Numba kernels and runs it in float32.
+
+Maps are channels last inside, (B, H, W, C), because a pixel's channels are then one contiguous row; the border is
+channels first like the graph. Compiling merges nodes (`passes`), packs the weights for the kernels and gives each
+value a place in one block of memory, shared by values that are never needed at the same time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tinymvit import graph as ops
+from tinymvit import kernels
+from tinymvit.graph import Graph, Shape, last_use
+from tinymvit.passes import optimize
+from tinymvit.reference import call_activation
+
+Array = np.ndarray
+
+
+class Engine:
+    """A graph ready to run on inputs of its one shape; may be called by several Python threads at once."""
+
+    def __init__(self, graph: Graph, weights: Mapping[str, Array], packed: dict[str, Array] | None = None) -> None:
+        """`packed` keeps packed weights by tensor name, to be shared by the engines of one model."""
+        self.graph, folded = optimize(graph, weights)
+        self._packed = {} if packed is None else packed
+        self._nodes = [
+            (node, [self._pack(node.op, name, folded[name]) for name in node.weights])
+            for node in self.graph
+            if not isinstance(node.op, ops.Input)
+        ]
+        self._offsets, self.working_set = plan_memory(self.graph)
+        self._idle: list[dict[str, Array]] = []
+
+    def run(self, pixel_values: Array) -> dict[str, Array]:
+        """The graph's outputs by their public names: new float32 arrays, channels first."""
+        try:
+            values = self._idle.pop()
+        except IndexError:
+            values = self._allocate()
+        np.copyto(values["pixel_values"], _channels_last(pixel_values))
+        for node, weights in self._nodes:
+            inputs = [values[name] for name in node.inputs]
+            KERNELS[type(node.op)](node.op, values[node.name], *inputs, *weights)
+        results = {public: _channels_first(values[name]) for public, name in self.graph.outputs.items()}
+        self._idle.append(values)
+        return results
+
+    def _pack(self, op: ops.Op, name: str, weight: Array) -> Array:
+        if name not in self._packed:
+            self._packed[name] = pack(op, weight)
+        return self._packed[name]
+
+    def _allocate(self) -> dict[str, Array]:
+        """One block of memory, and in it an array for each node."""
+        block = np.empty(self.working_set // 4, np.float32)
+        return {
+            node.name: block[self._offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
+            for node in self.graph
+        }
+
+
+def engine_shape(shape: Shape) -> Shape:
+    """The shape inside the engine: a map (B, C, H, W) is (B, H, W, C), tokens and vectors stay."""
+    return (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape
+
+
+def _channels_last(x: Array) -> Array:
+    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+
+
+def _channels_first(x: Array) -> Array:
+    return np.array(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x, order="C")
+
+
+def plan_memory(graph: Graph) -> tuple[dict[str, int], int]:
+    """Where each node's value starts, in float32 elements, and the bytes needed in all.
+
+    First fit: a value takes the first gap between the values still to be read that is large enough.
+    """
+    line = 16  # elements: 64 bytes, one cache line and one vector
+    uses = last_use(graph)
+    offsets: dict[str, int] = {}
+    alive: list[tuple[int, int, int]] = []  # start, end, last use
+    total = 0
+    for index, node in enumerate(graph):
+        alive = sorted(value for value in alive if value[2] >= index)
+        size = -(-math.prod(node.shape) // line) * line
+        start = 0
+        for taken, end, _ in alive:
+            if start + size <= taken:
+                break
+            start = max(start, end)
+        alive.append((start, start + size, uses[node.name]))
+        offsets[node.name] = start
+        total = max(total, start + size)
+    return offsets, 4 * total
+
+
+def pack(op: ops.Op, weight: Array) -> Array:
+    """A weight tensor in the layout that the op's kernel reads; vectors (biases, scales) stay as they are."""
+    layer = op.op if isinstance(op, ops.Fused) else op
+    if weight.ndim == 1:
+        return np.array(weight, np.float32)
+    if isinstance(layer, ops.Linear):
+        return kernels.pack_linear(weight)
+    if isinstance(layer, ops.Conv2d) and layer.depthwise:
+        return kernels.pack_depthwise_conv2d(weight)
+    return kernels.pack_conv2d(weight, layer.groups)
+
+
+# ---- one function an op: (op, output, inputs..., packed weights...) fills the output ----
+
+
+def fused(op: ops.Fused, out: Array, x: Array, *others: Array) -> None:
+    residual, weights = (others[0], others[1:]) if op.residual else (None, others)
+    layer = op.op
+    weight, bias = weights if layer.bias else (*weights, None)
+    if isinstance(layer, ops.Linear):
+        kernels.linear(x, weight, bias, activation=op.activation, residual=residual, out=out)
+        return
+    geometry = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+    if layer.depthwise:
+        kernels.depthwise_conv2d(x, weight, bias, **geometry, activation=op.activation, out=out)
+    else:
+        geometry["groups"] = layer.groups
+        kernels.conv2d(x, weight, bias, **geometry, activation=op.activation, residual=residual, out=out)
+
+
+def unfused(op: ops.Conv2d | ops.Linear, out: Array, x: Array, *weights: Array) -> None:
+    fused(ops.Fused(op), out, x, *weights)
+
+
+def activation(op: ops.Activation, out: Array, x: Array) -> None:
+    if isinstance(op.function, str):
+        kernels.activate(x, op.function, out=out)
+    elif x.ndim == 4:  # a user's function sees the public layout
+        out[...] = call_activation(op.function, _channels_first(x)).transpose(0, 2, 3, 1)
+    else:
+        out[...] = call_activation(op.function, x)
+
+
+def add(op: ops.Add, out: Array, a: Array, b: Array) -> None:
+    kernels.add(a, b, out=out)
+
+
+def concat(op: ops.Concat, out: Array, *inputs: Array) -> None:
+    kernels.concat(inputs, out=out)
+
+
+def resize(op: ops.Resize, out: Array, x: Array) -> None:
+    kernels.resize_bilinear(x, op.height, op.width, out=out)
+
+
+def unfold(op: ops.Unfold, out: Array, x: Array) -> None:
+    kernels.unfold(x, op.patch_height, op.patch_width, out=out)
+
+
+def fold(op: ops.Fold, out: Array, x: Array) -> None:
+    kernels.fold(x, len(out), op.height, op.width, op.patch_height, op.patch_width, out=out)
+
+
+def layer_norm(op: ops.LayerNorm, out: Array, x: Array, weight: Array, bias: Array) -> None:
+    kernels.layer_norm(x, weight, bias, op.eps, out=out)
+
+
+def attention(op: ops.Attention, out: Array, query: Array, key: Array, value: Array) -> None:
+    kernels.attention(query, key, value, op.heads, out=out)
+
+
+def mean_pool(op: ops.MeanPool, out: Array, x: Array) -> None:
+    kernels.mean_pool(x, out=out.reshape(len(x), -1))
+
+
+KERNELS: dict[type[ops.Op], Callable[..., None]] = {
+    ops.Fused: fused,
+    ops.Conv2d: unfused,
+    ops.Linear: unfused,
+    ops.Activation: activation,
+    ops.Add: add,
+    ops.Concat: concat,
+    ops.Resize: resize,
+    ops.Unfold: unfold,
+    ops.Fold: fold,
+    ops.LayerNorm: layer_norm,
+    ops.Attention: attention,
+    ops.MeanPool: mean_pool,
+}

@@ -1,0 +1,242 @@
+"""The classes people know from transformers: a configuration, weights, and a call from pixels to outputs.
+
+Everything they compute is done by `engine` on the graph that `model` records; a compiled engine is kept for each of
+the last few input shapes. Loading and naming tensors is `weights`' part.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from tinymvit import model, weights
+from tinymvit.config import MobileViTConfig
+from tinymvit.engine import Engine
+from tinymvit.graph import Graph, Shape, parameters
+from tinymvit.losses import classification_loss, segmentation_loss
+from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
+
+Array = np.ndarray
+
+ENGINES_KEPT = 4  # compiled input shapes a model remembers
+HIDDEN_STATES = tuple(f"hidden_states.{stage}" for stage in range(5))
+
+
+class MobileViTPreTrainedModel:
+    """What the three models share. `weights` maps tensor names to float32 arrays; do not change them in place."""
+
+    def __init__(self, config: MobileViTConfig, *, seed: int = 0) -> None:
+        """A model with random weights, drawn from `seed` as for training: normal with deviation
+        config.initializer_range, biases zero, norms one. Raises TypeError if config is no MobileViTConfig."""
+        if not isinstance(config, MobileViTConfig):
+            raise TypeError(f"config is a {type(config).__name__}; expected a MobileViTConfig")
+        self.config = config
+        rng = np.random.default_rng(seed)
+        shapes = self.graph().weight_shapes()
+        self._set_weights({name: _initial(name, shape, rng, config) for name, shape in shapes.items()})
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, config: MobileViTConfig | None = None) -> Self:
+        """Load a checkpoint strictly: every tensor must be there, be used and have the right shape.
+
+        name: a folder with config.json and safetensors, a `.safetensors` file with its config beside it, an index of
+        shards, a bundled name ("digits") or a hub id ("apple/mobilevit-small").
+        config: used in place of the checkpoint's own.
+        Raises CheckpointError or ConfigError, both ValueErrors, that name the file and the tensor or field.
+        """
+        self = cls.__new__(cls)
+        self._load(name, config)
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model.safetensors (float32) and config.json, which transformers loads too.
+
+        Raises OutputError, a ValueError, if the folder cannot be written; files already there then stay whole.
+        """
+        config = self.config.to_dict() | {"architectures": [type(self).__name__]}
+        weights.save_checkpoint(folder, self.weights, config)
+
+    def graph(self, shape: Shape | None = None) -> Graph:
+        """The graph for an input shape (B, C, H, W); by default one image of config.image_size."""
+        return self._record(shape or (1, self.config.num_channels, *self.config.image_shape))
+
+    def num_parameters(self) -> int:
+        """The number of parameters, as PyTorch counts them."""
+        return sum(parameters(node) for node in self.graph())
+
+    def state_dict(self) -> dict[str, Array]:
+        """Every tensor by its name in PyTorch; read-only."""
+        return dict(self.weights)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.num_parameters():,} parameters)"
+
+    def _record(self, shape: Shape) -> Graph:
+        raise NotImplementedError
+
+    def _load(self, name: str | Path, config: MobileViTConfig | None) -> None:
+        self.config = config or MobileViTConfig.from_pretrained(name)
+        tensors = self._own_tensors(weights.load_tensors(name))
+        self._set_weights(weights.match_tensors(tensors, self.graph().weight_shapes(), name))
+
+    def _own_tensors(self, tensors: dict[str, Array]) -> dict[str, Array]:
+        """Those of a checkpoint's tensors that this class should use, under its own names."""
+        return tensors
+
+    def _set_weights(self, tensors: Mapping[str, Array]) -> None:
+        self.weights = dict(tensors)
+        self._packed: dict[str, Array] = {}
+        self._engines: dict[tuple[Shape, tuple[str, ...]], Engine] = {}
+        self._lock = threading.Lock()
+
+    def _run(self, pixel_values: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
+        pixel_values = check_pixel_values(pixel_values, self.config.num_channels)
+        key = pixel_values.shape, outputs
+        with self._lock:
+            engine = self._engines.pop(key, None)
+            if engine is None:
+                graph = self.graph(pixel_values.shape).select(outputs)
+                engine = Engine(graph, self.weights, self._packed)
+            self._engines[key] = engine  # the latest used stands last
+            while len(self._engines) > ENGINES_KEPT:
+                del self._engines[next(iter(self._engines))]
+        return engine.run(pixel_values)
+
+    def _option(self, given: bool | None, name: str) -> bool:
+        return bool(getattr(self.config, name) if given is None else given)
+
+
+class MobileViTModel(MobileViTPreTrainedModel):
+    """The network without a head. expand_output=False leaves out the last 1x1 convolution and the pooling."""
+
+    def __init__(self, config: MobileViTConfig, expand_output: bool = True, *, seed: int = 0) -> None:
+        self.expand_output = expand_output
+        super().__init__(config, seed=seed)
+
+    def _record(self, shape: Shape) -> Graph:
+        return model.mobilevit(self.config, shape, self.expand_output)
+
+    def _own_tensors(self, tensors: dict[str, Array]) -> dict[str, Array]:
+        return weights.backbone_tensors(tensors)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, expand_output: bool = True, *, config: MobileViTConfig | None = None
+    ) -> Self:
+        """As the other models', from a checkpoint with or without a head. The DeepLabV3 checkpoints have no expanding
+        convolution: load them with expand_output=False."""
+        self = cls.__new__(cls)
+        self.expand_output = expand_output
+        self._load(name, config)
+        return self
+
+    def __call__(
+        self, pixel_values: Array, output_hidden_states: bool | None = None, return_dict: bool | None = None
+    ) -> BaseModelOutputWithPooling | tuple:
+        """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. Options left out are the configuration's.
+
+        Raises TypeError or ValueError for pixels of another dtype, rank or number of channels, and for NaN.
+        """
+        hidden = HIDDEN_STATES if self._option(output_hidden_states, "output_hidden_states") else ()
+        pooled = ("pooler_output",) if self.expand_output else ()
+        results = self._run(pixel_values, ("last_hidden_state", *pooled, *hidden))
+        output = BaseModelOutputWithPooling(
+            results["last_hidden_state"], results.get("pooler_output"), _hidden_states(results)
+        )
+        return _as_asked(output, self._option(return_dict, "return_dict"))
+
+
+class MobileViTForImageClassification(MobileViTPreTrainedModel):
+    """The network with a linear classifier on the pooled features."""
+
+    def _record(self, shape: Shape) -> Graph:
+        return model.image_classification(self.config, shape)
+
+    def __call__(
+        self,
+        pixel_values: Array,
+        output_hidden_states: bool | None = None,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+    ) -> ImageClassifierOutput | tuple:
+        """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. With labels the output has a loss (see
+        `losses.classification_loss`). Options left out are the configuration's.
+
+        Raises TypeError or ValueError for pixels or labels of another dtype, shape or range, and for NaN.
+        """
+        hidden = HIDDEN_STATES if self._option(output_hidden_states, "output_hidden_states") else ()
+        results = self._run(pixel_values, ("logits", *hidden))
+        logits = results["logits"]
+        loss = None if labels is None else classification_loss(logits, labels, self.config)
+        output = ImageClassifierOutput(loss, logits, _hidden_states(results))
+        return _as_asked(output, self._option(return_dict, "return_dict"))
+
+
+class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
+    """The network with a DeepLabV3 head."""
+
+    def _record(self, shape: Shape) -> Graph:
+        return model.semantic_segmentation(self.config, shape)
+
+    def __call__(
+        self,
+        pixel_values: Array,
+        labels: Array | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> SemanticSegmenterOutput | tuple:
+        """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. With labels (B, H', W') the output has a loss
+        (see `losses.segmentation_loss`). Options left out are the configuration's.
+
+        Raises TypeError or ValueError for pixels or labels of another dtype, shape or range, and for NaN.
+        """
+        hidden = HIDDEN_STATES if self._option(output_hidden_states, "output_hidden_states") else ()
+        results = self._run(pixel_values, ("logits", *hidden))
+        logits = results["logits"]
+        loss = None if labels is None else segmentation_loss(logits, labels, self.config)
+        output = SemanticSegmenterOutput(loss, logits, _hidden_states(results))
+        return _as_asked(output, self._option(return_dict, "return_dict"))
+
+
+def check_pixel_values(pixel_values: Any, channels: int) -> Array:
+    """`pixel_values` as a float32 array (B, channels, H, W) of finite numbers, or a TypeError or ValueError."""
+    if pixel_values is None:
+        raise ValueError("pixel_values is missing; expected an array (batch, channels, height, width)")
+    x = np.asarray(pixel_values)
+    if x.dtype.kind != "f":
+        raise TypeError(
+            f"pixel_values have dtype {x.dtype}; expected floats from 0 to 1, as MobileViTImageProcessor makes them"
+        )
+    if x.ndim != 4:
+        raise ValueError(f"pixel_values have shape {x.shape}; expected four axes (batch, channels, height, width)")
+    if x.shape[1] != channels:
+        hint = "; channels come second, before height and width" if x.shape[3] == channels else ""
+        raise ValueError(f"pixel_values have shape {x.shape}, so {x.shape[1]} channels; expected {channels}{hint}")
+    if 0 in x.shape:
+        raise ValueError(f"pixel_values have shape {x.shape}; expected at least one image of at least one pixel")
+    x = x.astype(np.float32, copy=False)
+    if not np.isfinite(x).all():
+        at = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"pixel_values hold {x[at]} at {at}; expected finite numbers")
+    return x
+
+
+def _hidden_states(results: Mapping[str, Array]) -> tuple[Array, ...] | None:
+    return tuple(results[name] for name in HIDDEN_STATES) if HIDDEN_STATES[0] in results else None
+
+
+def _as_asked(output: ModelOutput, return_dict: bool) -> Any:
+    return output if return_dict else output.to_tuple()
+
+
+def _initial(name: str, shape: Shape, rng: np.random.Generator, config: MobileViTConfig) -> Array:
+    """A new tensor's values. Norms' weights are the tensors of one axis whose name ends in weight."""
+    if name.endswith(("running_var", ".weight")) and len(shape) == 1:
+        return np.ones(shape, np.float32)
+    if len(shape) == 1:
+        return np.zeros(shape, np.float32)
+    return rng.standard_normal(shape, np.float32) * np.float32(config.initializer_range)

@@ -1,0 +1,77 @@
+"""Pictures of a segmentation: an overlay with a legend, the raw class ids, and writing either to a file."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tinymvit.errors import OutputError
+from tinymvit.labels import voc_palette
+
+Array = np.ndarray
+
+OPACITY = 0.6  # of the colours over the image
+BACKGROUND = 0  # the class that is not coloured, in PASCAL VOC and in the bundled checkpoint
+
+
+def overlay(image: Array, mask: Array, labels: dict[int, str]) -> Image.Image:
+    """The image with each class but the background in its colour of PASCAL VOC's palette, and below it a legend.
+
+    image: (3, H, W) uint8, RGB. mask: (H, W) class ids. labels: the names to put in the legend, by class id.
+    """
+    pixels = image.transpose(1, 2, 0).astype(np.float32)
+    colours = voc_palette()[mask % 256]
+    opacity = np.where(mask == BACKGROUND, 0, OPACITY)[..., None]
+    blended = Image.fromarray((pixels + (colours - pixels) * opacity).round().astype(np.uint8))
+    shown = {label: name for label, name in labels.items() if label != BACKGROUND}
+    return _with_legend(blended, shown) if shown else blended
+
+
+def class_ids(mask: Array) -> Image.Image:
+    """The mask as a grey picture whose pixel values are the class ids: 8 bits, or 16 if an id exceeds 255."""
+    return Image.fromarray(mask.astype(np.uint8 if mask.max(initial=0) < 256 else np.uint16))
+
+
+def _with_legend(picture: Image.Image, labels: dict[int, str]) -> Image.Image:
+    """`picture` on top of rows of colour swatches and names, as many in a row as fit."""
+    size = max(12, picture.width // 40)
+    font = ImageFont.load_default(size)
+    gap, swatch, row_height = size // 2, size, size * 3 // 2
+    places: list[tuple[int, int, int, str]] = []
+    x, row = gap, 0
+    for label, name in labels.items():
+        width = swatch + gap // 2 + int(font.getlength(name)) + gap
+        if x > gap and x + width > picture.width:
+            x, row = gap, row + 1
+        places.append((x, row, label, name))
+        x += width
+    result = Image.new("RGB", (picture.width, picture.height + (row + 1) * row_height + gap), "white")
+    result.paste(picture)
+    draw = ImageDraw.Draw(result)
+    colours = voc_palette()
+    for x, row, label, name in places:
+        y = picture.height + gap + row * row_height
+        colour = tuple(int(v) for v in colours[label % 256])
+        draw.rectangle((x, y, x + swatch - 1, y + swatch - 1), fill=colour)
+        draw.text((x + swatch + gap // 2, y + swatch // 2), name, fill="black", font=font, anchor="lm")
+    return result
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write the picture in the format of the path's suffix, first under a temporary name: a file that is already there
+    stays whole if this fails. Raises OutputError naming the path."""
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        picture.save(temporary)
+        temporary.replace(path)
+    except ValueError:
+        raise OutputError(f"{path}: no picture format has the suffix {path.suffix!r}; use .png") from None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,117 @@
+"""From a picture to an answer: processor, model, and what the numbers mean. The short way and the one for many images.
+
+`classify` and `segment` load a checkpoint and use it once; the pipeline objects keep it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinymvit.config import MobileViTConfig
+from tinymvit.errors import CheckpointError
+from tinymvit.image import ImageSource, load_image
+from tinymvit.image_processor import MobileViTImageProcessor
+from tinymvit.modeling import MobileViTForImageClassification, MobileViTForSemanticSegmentation
+
+Array = np.ndarray
+Prediction = dict[str, Any]  # {"label": "7", "score": 0.998}, as transformers' pipelines give it
+
+DEFAULT_CLASSIFIER = "digits"
+DEFAULT_SEGMENTER = "digits-seg"
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What `segment` finds. mask: (H, W) int64 class ids, at the image's own size.
+    labels: the names of the classes in the mask, by id. shares: the part of the image that each takes, 0 to 1."""
+
+    mask: Array
+    labels: dict[int, str]
+    shares: dict[int, float]
+
+
+class ImageClassificationPipeline:
+    """A loaded classifier: call it with one image, or a list of them.
+
+    model: anything `MobileViTForImageClassification.from_pretrained` takes. Raises CheckpointError or ConfigError.
+    """
+
+    def __init__(self, model: str | Path = DEFAULT_CLASSIFIER) -> None:
+        config = _config(model, "ForImageClassification", "a segmentation checkpoint; use segment")
+        self.model = MobileViTForImageClassification.from_pretrained(model, config=config)
+        self.processor = MobileViTImageProcessor.from_pretrained(model)
+
+    def __call__(self, images: ImageSource | list[ImageSource], top_k: int = 5) -> Any:
+        """The top_k likeliest labels, best first: a list of {"label", "score"}, or a list of such lists for a list.
+
+        images: see `image.load_image`. Scores are softmax probabilities. Raises ImageError (a ValueError) or TypeError.
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise ValueError(f"top_k is {top_k!r}; expected a whole number of at least 1")
+        if isinstance(images, list | tuple):
+            return [self._classify(image, top_k) for image in images]
+        return self._classify(images, top_k)
+
+    def _classify(self, image: ImageSource, top_k: int) -> list[Prediction]:
+        logits = self.model(**self.processor(image)).logits[0].astype(np.float64)
+        scores = np.exp(logits - logits.max())
+        scores /= scores.sum()
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        return [{"label": self.model.config.id2label[int(i)], "score": float(scores[i])} for i in best]
+
+
+class ImageSegmentationPipeline:
+    """A loaded segmenter: call it with one image, or a list of them.
+
+    model: anything `MobileViTForSemanticSegmentation.from_pretrained` takes. Raises CheckpointError or ConfigError.
+    """
+
+    def __init__(self, model: str | Path = DEFAULT_SEGMENTER) -> None:
+        config = _config(model, "ForSemanticSegmentation", "a classification checkpoint; use classify")
+        self.model = MobileViTForSemanticSegmentation.from_pretrained(model, config=config)
+        self.processor = MobileViTImageProcessor.from_pretrained(model)
+
+    def __call__(self, images: ImageSource | list[ImageSource]) -> Any:
+        """A `Segmentation` at the image's own size, or a list of them for a list.
+
+        images: see `image.load_image`. The whole image is used: it is resized as the processor says but not cropped,
+        so that the logits, resized to the image's size, lie where they belong. Raises ImageError (a ValueError) or
+        TypeError.
+        """
+        if isinstance(images, list | tuple):
+            return [self._segment(image) for image in images]
+        return self._segment(images)
+
+    def _segment(self, image: ImageSource) -> Segmentation:
+        pixels = load_image(image)  # (C, H, W)
+        inputs = self.processor(pixels, do_center_crop=False, input_data_format="channels_first")
+        outputs = self.model(**inputs)
+        (mask,) = self.processor.post_process_semantic_segmentation(outputs, [pixels.shape[1:]])
+        ids, counts = np.unique(mask, return_counts=True)
+        labels = {int(i): self.model.config.id2label[int(i)] for i in ids}
+        return Segmentation(mask, labels, {int(i): float(n / mask.size) for i, n in zip(ids, counts, strict=True)})
+
+
+def classify(
+    image: ImageSource | list[ImageSource], model: str | Path = DEFAULT_CLASSIFIER, top_k: int = 5
+) -> Any:
+    """Load a checkpoint and name what an image shows: see `ImageClassificationPipeline`, which is for many images."""
+    return ImageClassificationPipeline(model)(image, top_k)
+
+
+def segment(image: ImageSource | list[ImageSource], model: str | Path = DEFAULT_SEGMENTER) -> Any:
+    """Load a checkpoint and name what each pixel shows: see `ImageSegmentationPipeline`, which is for many images."""
+    return ImageSegmentationPipeline(model)(image)
+
+
+def _config(model: str | Path, wanted: str, otherwise: str) -> MobileViTConfig:
+    """The checkpoint's configuration; a CheckpointError if it says that it is for the other task."""
+    config = MobileViTConfig.from_pretrained(model)
+    names = config.extra.get("architectures") or []
+    if any("For" in str(name) for name in names) and not any(str(name).endswith(wanted) for name in names):
+        raise CheckpointError(f"{model}: {otherwise}")
+    return config

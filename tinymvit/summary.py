@@ -1,0 +1,67 @@
+"""The table of a network's layers, from the graph alone: no weights are read and nothing is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from tinymvit.graph import Activation, Conv2d, Graph, Op, Shape, parameters
+
+
+@dataclass(frozen=True)
+class Row:
+    """A node's line. multiply_adds: of its products, at these shapes."""
+
+    name: str
+    op: str
+    output: Shape
+    parameters: int
+    multiply_adds: int
+
+
+def rows(graph: Graph) -> Iterator[Row]:
+    """One row for each node, in the order they run."""
+    for node in graph:
+        yield Row(node.name, describe(node.op), node.shape, parameters(node), graph.multiply_adds(node))
+
+
+def describe(op: Op) -> str:
+    """An op and those of its attributes that are not in the shapes or in their default state."""
+    name = type(op).__name__
+    if isinstance(op, Conv2d):
+        parts = [f"{op.kernel_size}x{op.kernel_size}"]
+        parts += [f"/{op.stride}"] if op.stride > 1 else []
+        parts += ["depthwise"] if op.depthwise else []
+        parts += [f"dilation {op.dilation}"] if op.dilation > 1 else []
+        return f"{name} {' '.join(parts)}"
+    if isinstance(op, Activation):
+        return op.function if isinstance(op.function, str) else getattr(op.function, "__name__", repr(op.function))
+    attributes = {field.name: getattr(op, field.name) for field in fields(op)}
+    return f"{name} {attributes['heads']} heads" if "heads" in attributes else name
+
+
+def totals(graph: Graph) -> dict[str, int]:
+    """Parameters (as PyTorch counts them) and multiply-adds of the whole graph."""
+    table = list(rows(graph))
+    return {
+        "parameters": sum(row.parameters for row in table),
+        "multiply_adds": sum(row.multiply_adds for row in table),
+    }
+
+
+def format_table(graph: Graph) -> str:
+    """The rows as aligned text, with a head and the totals."""
+    lines = [("name", "op", "output", "parameters", "multiply-adds")]
+    lines += [
+        (row.name, row.op, "x".join(map(str, row.output)), f"{row.parameters:,}", f"{row.multiply_adds:,}")
+        for row in rows(graph)
+    ]
+    sums = totals(graph)
+    lines.append((f"total of {len(graph)}", "", "", f"{sums['parameters']:,}", f"{sums['multiply_adds']:,}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(cell.rjust(width) if i > 2 else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    ]
+    rule = "-" * len(text[0])
+    return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
