@@ -9,8 +9,9 @@ import difflib
 import math
 import reprlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,6 +38,8 @@ ACTIVATIONS = {
     "tanh": "tanh",
     "linear": "identity",
 }
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 # The paper's three sizes (table 4 and appendix A), each alone and under a DeepLabV3 head; what differs from the
 # defaults. The label names of ImageNet come with the published checkpoints, not with the shape.
@@ -130,36 +133,31 @@ class MobileViTConfig:
             raise ConfigError("problem_type: single_label_classification, expected num_labels of at least 2, not 1")
 
     def _settle_labels(self) -> None:
-        id2label: dict[int, str] | None = None if self.id2label is None else _label_names(self.id2label)
-        count = self.num_labels
-        if count is None:
-            count = 2 if id2label is None else len(id2label)
-        if id2label is not None and len(id2label) != count:
-            warnings.warn(
-                f"num_labels: {count} contradicts id2label, whose {len(id2label)} names are dropped", stacklevel=4
-            )
-            id2label = None
-        if id2label is None:
-            id2label = {label: f"LABEL_{label}" for label in range(count)}
-            label2id = None
-        else:
-            label2id = self.label2id
-        self._set("num_labels", count)
-        self._set("id2label", id2label)
-        self._set("label2id", dict(label2id) if label2id else {name: label for label, name in id2label.items()})
+        """Give num_labels, id2label and label2id, any of which may still be None, values that agree."""
+        count, ids = self.num_labels, self.label2id
+        names: dict[int, str] | None = self.id2label
+        if names is not None and count not in (None, len(names)):
+            warnings.warn(f"num_labels: {count}, so the {len(names)} names in id2label are dropped", stacklevel=4)
+            names = None
+        if names is None:
+            names = {label: f"LABEL_{label}" for label in range(2 if count is None else count)}
+            ids = {}
+        self._set("num_labels", len(names))
+        self._set("id2label", names)
+        self._set("label2id", ids or {name: label for label, name in names.items()})
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the class is frozen for everyone else
 
     @property
-    def patch_shape(self) -> tuple[int, int]:
-        """(height, width) of a patch in pixels."""
-        return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
-
-    @property
     def image_shape(self) -> tuple[int, int]:
         """(height, width) of the input the checkpoint was trained for."""
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """(height, width) of a patch in pixels."""
+        return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -169,7 +167,7 @@ class MobileViTConfig:
         """
         shape = str(name).removeprefix("apple/").replace("mobilevit-", "")
         if shape not in PRESETS:
-            raise ConfigError(f"{name}: no such preset, expected one of {', '.join(PRESETS)}")
+            raise ConfigError(f"{name}: no such preset, expected one of {', '.join(PRESETS)}{_nearest(shape, PRESETS)}")
         return cls(**PRESETS[shape]).replace(**changes)
 
     @classmethod
@@ -242,28 +240,23 @@ class MobileViTConfig:
         return f"{type(self).__name__}({', '.join(fields)})"
 
 
+_LARGEST = 10**6  # of every number here: beyond it is a mistake, caught before it fills the memory
 _FIELDS = tuple(spec.name for spec in dataclasses.fields(MobileViTConfig))
 
 
-def _integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ConfigError(f"{name}: {_short(value)}, expected an integer")
+def _integer(name: str, value: Any, low: int = -_LARGEST) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= _LARGEST:
+        raise ConfigError(f"{name}: {_short(value)}, expected an integer from {low} to {_LARGEST}")
     return int(value)
 
 
 def _positive_integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ConfigError(f"{name}: {_short(value)}, expected a positive integer")
-    return int(value)
-
-
-def _label_count(name: str, value: Any) -> int | None:
-    return None if value is None else _positive_integer(name, value)
+    return _integer(name, value, low=1)
 
 
 def _odd_integer(name: str, value: Any) -> int:
     if _positive_integer(name, value) % 2 == 0:
-        raise ConfigError(f"{name}: {value}, expected an odd number")
+        raise ConfigError(f"{name}: {value}, expected an odd integer")
     return int(value)
 
 
@@ -278,30 +271,33 @@ def _side_or_sides(name: str, value: Any) -> int | tuple[int, ...]:
 def _positive_integers(count: int) -> Callable[[str, Any], tuple[int, ...]]:
     def rule(name: str, value: Any) -> tuple[int, ...]:
         if not isinstance(value, (list, tuple)) or len(value) != count:
-            raise ConfigError(f"{name}: {_short(value)}, expected a list of {count} positive integers")
+            raise ConfigError(f"{name}: {_short(value)}, expected a list of {count} integers")
         return tuple(_positive_integer(name, item) for item in value)
 
     return rule
 
 
-def _number(name: str, value: Any, expected: str, low: float, high: float = math.inf) -> float:
-    """`value` as a float between `low` and `high`, both included; neither NaN nor infinite."""
-    numeric = not isinstance(value, bool) and (hasattr(value, "__index__") or hasattr(value, "__float__"))
-    if not numeric or not math.isfinite(value) or not low <= value <= high:
-        raise ConfigError(f"{name}: {_short(value)}, expected {expected}")
-    return float(value)
+def _stride(name: str, value: Any) -> int:
+    if _integer(name, value) not in (8, 16, 32):
+        raise ConfigError(f"{name}: {value}, expected 8, 16 or 32")
+    return int(value)
+
+
+def _number(name: str, value: Any, low: float = 0.0, high: float = _LARGEST) -> float:
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not low <= number <= high:  # which NaN is not
+        raise ConfigError(f"{name}: {_short(value)}, expected a number from {low:g} to {high:g}")
+    return float(number)
 
 
 def _positive_number(name: str, value: Any) -> float:
-    return _number(name, value, "a positive number", low=math.ulp(0.0))
-
-
-def _spread(name: str, value: Any) -> float:
-    return _number(name, value, "a number of at least 0", low=0.0)
+    if _number(name, value) == 0.0:
+        raise ConfigError(f"{name}: 0, expected a positive number")
+    return float(value)
 
 
 def _probability(name: str, value: Any) -> float:
-    return _number(name, value, "a probability between 0 and 1", low=0.0, high=1.0)
+    return _number(name, value, high=1.0)
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -310,19 +306,49 @@ def _boolean(name: str, value: Any) -> bool:
     return value
 
 
-def _one_of(*choices: Any) -> Callable[[str, Any], Any]:
-    def rule(name: str, value: Any) -> Any:
-        if isinstance(value, bool) or value not in choices:
-            raise ConfigError(f"{name}: {_short(value)}, expected {', '.join(map(str, choices[:-1]))} or {choices[-1]}")
-        return value
-
-    return rule
-
-
 def _activation(name: str, value: Any) -> Any:
-    if not callable(value) and value not in ACTIVATIONS:
-        raise ConfigError(f"{name}: {_short(value)}, expected a function or one of {', '.join(ACTIVATIONS)}")
+    if isinstance(value, str) and value not in ACTIVATIONS:
+        hint = _nearest(value, ACTIVATIONS)
+        raise ConfigError(f"{name}: {value!r}, expected a function or one of {', '.join(ACTIVATIONS)}{hint}")
+    if not isinstance(value, str) and not callable(value):
+        raise ConfigError(f"{name}: {_short(value)}, expected the name of an activation or a function")
     return value
+
+
+def _problem_type(name: str, value: Any) -> Any:
+    if value is not None and not (isinstance(value, str) and value in PROBLEM_TYPES):
+        raise ConfigError(f"{name}: {_short(value)}, expected {', '.join(PROBLEM_TYPES)} or none")
+    return value
+
+
+def _label_count(name: str, value: Any) -> int | None:
+    return None if value is None else _integer(name, value, low=0)
+
+
+def _label_names(name: str, value: Any) -> dict[int, str] | None:
+    """id2label with integers for keys (JSON's are text), in order and without gaps."""
+    if value is None:
+        return None
+    try:
+        names = {int(label): text for label, text in value.items() if not isinstance(label, float)}
+    except (AttributeError, TypeError, ValueError):
+        raise ConfigError(f"{name}: {_short(value)}, expected a mapping of class ids to names") from None
+    if sorted(names) != list(range(len(value))):
+        raise ConfigError(f"{name}: the ids {_short(list(value))}, expected 0 to {len(value) - 1}")
+    for label, text in names.items():
+        if not isinstance(text, str):
+            raise ConfigError(f"{name}: {label} is named {_short(text)}, expected text")
+    return {label: names[label] for label in sorted(names)}
+
+
+def _label_ids(name: str, value: Any) -> dict[str, int] | None:
+    """label2id with integers for values; shorter than id2label where names repeat (ImageNet has two cranes)."""
+    if value is None:
+        return None
+    try:
+        return {str(text): int(label) for text, label in value.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ConfigError(f"{name}: {_short(value)}, expected a mapping of names to class ids") from None
 
 
 _RULES: dict[str, Callable[[str, Any], Any]] = {
@@ -336,41 +362,29 @@ _RULES: dict[str, Callable[[str, Any], Any]] = {
     "expand_ratio": _positive_number,
     "hidden_act": _activation,
     "conv_kernel_size": _odd_integer,
-    "output_stride": _one_of(8, 16, 32),
+    "output_stride": _stride,
     "hidden_dropout_prob": _probability,
     "attention_probs_dropout_prob": _probability,
     "classifier_dropout_prob": _probability,
-    "initializer_range": _spread,
+    "initializer_range": _number,
     "layer_norm_eps": _positive_number,
     "qkv_bias": _boolean,
     "aspp_out_channels": _positive_integer,
     "atrous_rates": _positive_integers(3),
     "aspp_dropout_prob": _probability,
     "semantic_loss_ignore_index": _integer,
-    "problem_type": _one_of(None, "regression", "single_label_classification", "multi_label_classification"),
+    "problem_type": _problem_type,
     "output_hidden_states": _boolean,
     "return_dict": _boolean,
     "num_labels": _label_count,
+    "id2label": _label_names,
+    "label2id": _label_ids,
 }
 
 
-def _label_names(value: Any) -> dict[int, str]:
-    """`id2label` with integer keys (JSON's are text), in order, without gaps."""
-    try:
-        names = {int(label): name for label, name in value.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise ConfigError(f"id2label: {_short(value)}, expected a mapping of class ids to names") from None
-    if not names or sorted(names) != list(range(len(names))):
-        raise ConfigError(f"id2label: the ids {_short(list(names))}, expected 0 to {max(len(names) - 1, 0)}")
-    for label, name in names.items():
-        if not isinstance(name, str):
-            raise ConfigError(f"id2label: {label} is named {_short(name)}, expected text")
-    return {label: names[label] for label in sorted(names)}
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean "..."?`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, list(known), n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 

@@ -1,8 +1,10 @@
 """The checkpoints that have names: the bundled ones, found in this package, and the published ones, in one table.
 
-How a name becomes a folder on this machine is left to `locate`.
+How a name becomes files on this machine is left to `locate`.
 """
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,32 +22,33 @@ class CatalogEntry:
 
     name: str
     task: str  # CLASSIFICATION or SEGMENTATION
-    labels: int
+    num_labels: int
     image_size: int  # side of the input in pixels
-    parameters: int  # that training adjusts, as PyTorch counts them
-    bytes: int  # of the weights file
+    num_parameters: int  # that training adjusts, as PyTorch counts them
+    num_bytes: int  # of the weights file
     licence: str
     revision: str | None = None  # on the hub; None: bundled
 
 
-# The published checkpoints' own branch holds only pickles; their safetensors copy is the hub's conversion, which waits
-# as pull request 2 in each repository. Licences as the model cards of 2025 name them.
-_SAFETENSORS = "refs/pr/2"
-_SAMPLE_CODE = "Apple sample code licence, see the model card"
-_AMLR = "Apple machine learning research licence (apple-amlr)"
-PUBLISHED = (
-    CatalogEntry("apple/mobilevit-small", CLASSIFICATION, 1000, 256, 0, 0, _SAMPLE_CODE, _SAFETENSORS),
-    CatalogEntry("apple/mobilevit-x-small", CLASSIFICATION, 1000, 256, 0, 0, _SAMPLE_CODE, _SAFETENSORS),
-    CatalogEntry("apple/mobilevit-xx-small", CLASSIFICATION, 1000, 256, 0, 0, _SAMPLE_CODE, _SAFETENSORS),
-    CatalogEntry("apple/deeplabv3-mobilevit-small", SEGMENTATION, 21, 512, 0, 0, _AMLR, _SAFETENSORS),
-    CatalogEntry("apple/deeplabv3-mobilevit-x-small", SEGMENTATION, 21, 512, 0, 0, _SAMPLE_CODE, _SAFETENSORS),
-    CatalogEntry("apple/deeplabv3-mobilevit-xx-small", SEGMENTATION, 21, 512, 0, 0, _SAMPLE_CODE, _SAFETENSORS),
+# The published checkpoints' main branch holds only pickles. Their safetensors copy is the hub's own conversion, which
+# waits as pull request 2 in each repository. Licences as the model cards of 2025 name them.
+_CONVERTED = "refs/pr/2"
+_SAMPLE_CODE = "Apple sample code licence"
+_RESEARCH = "Apple machine learning research licence (apple-amlr)"
+PUBLISHED = tuple(
+    CatalogEntry(*row, revision=_CONVERTED)
+    for row in (
+        ("apple/mobilevit-small", CLASSIFICATION, 1000, 256, 5_578_632, 22_410_656, _SAMPLE_CODE),
+        ("apple/mobilevit-x-small", CLASSIFICATION, 1000, 256, 2_317_848, 9_351_960, _SAMPLE_CODE),
+        ("apple/mobilevit-xx-small", CLASSIFICATION, 1000, 256, 1_272_024, 5_151_120, _SAMPLE_CODE),
+        ("apple/deeplabv3-mobilevit-small", SEGMENTATION, 21, 512, 6_357_941, 25_538_572, _RESEARCH),
+        ("apple/deeplabv3-mobilevit-x-small", SEGMENTATION, 21, 512, 2_944_069, 11_869_572, _SAMPLE_CODE),
+        ("apple/deeplabv3-mobilevit-xx-small", SEGMENTATION, 21, 512, 1_854_853, 7_495_484, _SAMPLE_CODE),
+    )
 )
 
-
-def bundled() -> dict[str, Path]:
-    """Name and folder of each checkpoint inside this package: its subfolders that hold a `config.json`."""
-    return {path.parent.name: path.parent for path in sorted(Path(__file__).parent.glob("*/config.json"))}
+# State of BatchNorm that training tracks but does not adjust: PyTorch's buffers.
+_BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")
 
 
 def catalog() -> list[CatalogEntry]:
@@ -53,16 +56,22 @@ def catalog() -> list[CatalogEntry]:
     return [_bundled_entry(name, folder) for name, folder in bundled().items()] + list(PUBLISHED)
 
 
+def bundled() -> dict[str, Path]:
+    """Name and folder of each checkpoint inside this package: its subfolders that hold a `config.json`."""
+    return {path.parent.name: path.parent for path in sorted(Path(__file__).parent.glob("*/config.json"))}
+
+
 def _bundled_entry(name: str, folder: Path) -> CatalogEntry:
-    config = read_json(folder / "config.json", CheckpointError)
     weights = folder / "model.safetensors"
+    config = read_json(folder / "config.json", CheckpointError)
     header = read_header(weights)
+    licence = re.search(r"^license: *(.+)$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     return CatalogEntry(
         name=name,
         task=SEGMENTATION if any(tensor.startswith("segmentation_head.") for tensor in header) else CLASSIFICATION,
-        labels=len(config["id2label"]),
+        num_labels=len(config["id2label"]),
         image_size=config["image_size"],
-        parameters=0,
-        bytes=weights.stat().st_size,
-        licence="",
+        num_parameters=sum(math.prod(header[tensor].shape) for tensor in header if not tensor.endswith(_BUFFERS)),
+        num_bytes=weights.stat().st_size,
+        licence=licence[1] if licence else "see the model card",
     )

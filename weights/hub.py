@@ -8,11 +8,12 @@ from pathlib import Path
 
 from tinymvit.errors import CheckpointError
 
+DEFAULT_REVISION = "main"
 _FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
 
 
 def fetch(repository: str, revision: str) -> Path:
-    """The cache folder of `repository` ("org/name") at `revision` (branch, tag, commit), downloaded if need be.
+    """The cache folder of `repository` ("org/name") at `revision` (branch, tag or commit), downloaded if need be.
 
     Raises CheckpointError saying what to do: install the extra, connect, correct the name, ask for access.
     """
@@ -21,7 +22,7 @@ def fetch(repository: str, revision: str) -> Path:
         from huggingface_hub import errors
     except ImportError:
         raise CheckpointError(
-            f'{repository}: no such folder, and as a Hugging Face hub id it needs: pip install "tinymvit[hub]"'
+            f'{repository}: no such folder; as a Hugging Face hub id it needs: pip install "tinymvit[hub]"'
         ) from None
 
     def snapshot(offline: bool) -> Path:
@@ -32,28 +33,35 @@ def fetch(repository: str, revision: str) -> Path:
 
     try:
         folder = snapshot(offline=True)
-        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        if _is_complete(folder):
             return folder
     except errors.LocalEntryNotFoundError:
         pass  # not in the cache, or not all of it
-    except errors.HFValidationError as error:
-        raise CheckpointError(f"{repository}: not a hub id: {_first_line(error)}") from None
+    except errors.HFValidationError:
+        raise CheckpointError(f"{repository}: no such folder, and no valid Hugging Face hub id") from None
+
     try:
-        return snapshot(offline=False)
-    except errors.GatedRepoError:
-        reason = f"asks for permission first: https://huggingface.co/{repository}, then: hf auth login"
-    except errors.RepositoryNotFoundError:
+        folder = snapshot(offline=False)
+        if _is_complete(folder):
+            return folder
         reason = (
-            "no such folder here, and no such repository on the Hugging Face hub (private ones need: hf auth login)"
+            f"revision {revision} has no config.json with .safetensors weights (pickles are not read); the hub's own "
+            f"conversion often waits as a pull request: try {repository}@refs/pr/1"
         )
+    except errors.GatedRepoError:
+        reason = f"ask for access at https://huggingface.co/{repository}, then: hf auth login"
+    except errors.RepositoryNotFoundError:
+        reason = "no such folder here, no such repository on the Hugging Face hub (for a private one: hf auth login)"
     except errors.RevisionNotFoundError:
         reason = f"the repository on the Hugging Face hub has no revision {revision}"
     except errors.LocalEntryNotFoundError:
-        reason = "not in the Hugging Face cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE is set)"
+        reason = (
+            "no such folder here, not in the Hugging Face cache, and the hub is out of reach (network? offline mode?)"
+        )
     except Exception as error:  # the library's HTTP client, and with it its errors, changes between releases
-        reason = f"cannot be downloaded: {_first_line(error)}"
+        reason = f"cannot be downloaded: {str(error).strip().splitlines()[0]}"
     raise CheckpointError(f"{repository}: {reason}")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _is_complete(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))

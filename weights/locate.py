@@ -1,10 +1,11 @@
 """From what a user calls a checkpoint to files on this machine.
 
-In order: a bundled name ("digits"), whatever lies in the working folder; a path that exists; a hub id ("org/name" or
-"org/name@revision"). A `Path` object is never anything but a path.
+In this order: a bundled name ("digits"), so that it means the same in every working folder; a path that exists; a hub
+id ("org/name" or "org/name@revision"). A `Path` object is never anything but a path.
 """
 
 import difflib
+import os
 import re
 from pathlib import Path
 
@@ -14,58 +15,68 @@ from tinymvit.weights.catalog import PUBLISHED, bundled
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
+INDEX_FILE = "model.safetensors.index.json"  # of a checkpoint in several files
+_WEIGHTS_SUFFIXES = (".safetensors", ".safetensors.index.json")
+_HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(.+))?")
 
 
 def resolve(name: str | Path) -> Path:
     """The folder that holds a checkpoint's `config.json`, `preprocessor_config.json` and weights.
 
     `name` is a folder, a weights file in it (`*.safetensors` or `*.safetensors.index.json`), a bundled name, or a hub
-    id, which is downloaded unless it is in the cache. Raises CheckpointError saying what to do.
+    id, whose files are downloaded unless they are in the cache. Raises CheckpointError saying what to do.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise TypeError(f"the checkpoint: a {type(name).__name__}, expected a name or a path")
     if isinstance(name, str) and name in bundled():
         return bundled()[name]
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_file():
-        return _checked_weights_file(path).parent
-    if isinstance(name, str) and (match := re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(.+))?", name)):
-        repository, revision = match.groups()
-        published = {entry.name: entry.revision for entry in PUBLISHED}
-        return hub.fetch(repository, revision or published.get(repository) or "main")
-    raise CheckpointError(f"{name}: no such checkpoint{_nearest(str(name))}")
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path
+        if path.is_file():
+            if not path.name.endswith(_WEIGHTS_SUFFIXES):
+                raise CheckpointError(f"{path}: expected a checkpoint's folder or a .safetensors file")
+            return path.parent
+    except (OSError, RuntimeError) as failure:  # a folder that may not be entered, a user that does not exist
+        raise CheckpointError(f"{name}: cannot be read: {getattr(failure, 'strerror', failure)}") from None
+    hub_id = _HUB_ID.fullmatch(name) if isinstance(name, str) else None
+    if hub_id is None or hub_id[1].endswith(_WEIGHTS_SUFFIXES):
+        raise CheckpointError(f"{name}: no such file, folder or checkpoint{_suggestion(str(name))}")
+    repository, revision = hub_id.groups()
+    published = {entry.name: entry.revision for entry in PUBLISHED}
+    if repository in published:
+        return hub.fetch(repository, revision or published[repository] or hub.DEFAULT_REVISION)
+    try:
+        return hub.fetch(repository, revision or hub.DEFAULT_REVISION)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{_suggestion(repository)}") from None
 
 
 def weights_file(name: str | Path) -> Path:
-    """The weights file of a checkpoint: `name` itself if it is one, else the one in the folder of `resolve(name)`."""
-    path = Path(name).expanduser()
-    if path.is_file():
-        return _checked_weights_file(path)
+    """The weights file of a checkpoint: `name` itself if it is one, else the one in the folder `resolve(name)`."""
     folder = resolve(name)
+    if str(name).endswith(_WEIGHTS_SUFFIXES):
+        return folder / Path(name).name
     for file in (WEIGHTS_FILE, INDEX_FILE):
         if (folder / file).is_file():
             return folder / file
-    others = sorted(path.name for path in folder.glob("*.safetensors"))
-    if others:
-        raise CheckpointError(f"{folder}: has no {WEIGHTS_FILE}; to use {others[0]}, name the file itself")
+    problem = f"{folder}: has no {WEIGHTS_FILE}"
+    if others := sorted(path.name for path in folder.glob("*.safetensors")):
+        raise CheckpointError(f"{problem}; to use {others[0]}, name that file")
     if (folder / "pytorch_model.bin").is_file():
         raise CheckpointError(
-            f"{folder}: has only pytorch_model.bin, a pickle that may run any code when opened; "
-            f"expected {WEIGHTS_FILE}, which transformers' save_pretrained writes"
+            f"{problem}, only pytorch_model.bin, a pickle, which can run any code when read; "
+            "load it with transformers and save it with save_pretrained"
         )
-    raise CheckpointError(f"{folder}: has no {WEIGHTS_FILE}")
+    raise CheckpointError(problem)
 
 
-def _checked_weights_file(path: Path) -> Path:
-    if not path.name.endswith((".safetensors", ".safetensors.index.json")):
-        raise CheckpointError(f"{path}: expected a checkpoint's folder or a .safetensors file")
-    return path
-
-
-def _nearest(name: str) -> str:
-    """What the user may have meant, or what there is."""
+def _suggestion(name: str) -> str:
+    """What the user may have meant; of a plain word that resembles nothing, what there is."""
     known = [*bundled(), *(entry.name for entry in PUBLISHED)]
     by_tail = {candidate.split("/")[-1]: candidate for candidate in known}
-    near = difflib.get_close_matches(name.split("/")[-1], by_tail, n=1)
-    return f'; did you mean "{by_tail[near[0]]}"?' if near else f"; known names are {', '.join(known)}"
+    near = difflib.get_close_matches(Path(name).name, by_tail, n=1, cutoff=0.7)
+    if near and by_tail[near[0]] != name:
+        return f'; did you mean "{by_tail[near[0]]}"?'
+    return "" if "/" in name or os.sep in name else f"; known are {', '.join(known)}"
