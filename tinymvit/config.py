@@ -119,7 +119,6 @@ class MobileViTConfig:
     def __post_init__(self) -> None:
         for name, rule in _RULES.items():
             self._set(name, rule(name, getattr(self, name)))
-        self._set("extra", dict(self.extra))
         self._settle_labels()
         for size in self.hidden_sizes:
             if size % self.num_attention_heads:
@@ -351,6 +350,12 @@ def _label_ids(name: str, value: Any) -> dict[str, int] | None:
         raise ConfigError(f"{name}: {_short(value)}, expected a mapping of names to class ids") from None
 
 
+def _other_keys(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: {_short(value)}, expected a mapping of a config.json's other keys to their values")
+    return dict(value)
+
+
 _RULES: dict[str, Callable[[str, Any], Any]] = {
     "num_channels": _positive_integer,
     "image_size": _side_or_sides,
@@ -379,6 +384,7 @@ _RULES: dict[str, Callable[[str, Any], Any]] = {
     "num_labels": _label_count,
     "id2label": _label_names,
     "label2id": _label_ids,
+    "extra": _other_keys,
 }
 
 

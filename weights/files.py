@@ -65,6 +65,9 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
 
 
 def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
-    """A writer for `write_files`: `value` as indented JSON with sorted keys."""
-    content = (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-    return lambda file: file.write(content)
+    """A writer for `write_files`: `value` as indented JSON, keys sorted. Raises OutputError for what JSON cannot hold."""
+    try:
+        text = json.dumps(value, indent=2, sort_keys=True)
+    except (TypeError, ValueError) as failure:
+        raise OutputError(f"cannot be written as JSON: {failure}") from None
+    return lambda file: file.write(f"{text}\n".encode())
