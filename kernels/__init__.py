@@ -1,0 +1,50 @@
+"""The Numba kernels: every op of the engine, float32, channels last, one op a file.
+
+Each file opens with its formula and its cost; the public function checks and allocates, the private loop below it does
+the work. `jit.py` compiles, `threads.py` launches, `border.py` checks, `simd.py` is the vocabulary that the loops are
+written in. Nothing here knows the rest of the project.
+
+Arithmetic is in a fixed order: products accumulate by fused multiply-add in order of k, other sums by a fixed tree over
+16 lanes. So a result has the same bits for every number of threads, every batch and position in it, and every CPU.
+"""
+
+from .activate import ACTIVATIONS, activate
+from .add import add
+from .attention import attention
+from .concat import concat
+from .conv2d import PackedConv2d, conv2d, pack_conv2d
+from .depthwise_conv2d import PackedDepthwiseConv2d, depthwise_conv2d, pack_depthwise_conv2d
+from .jit import is_cached, warm_up
+from .layer_norm import layer_norm
+from .linear import PackedLinear, linear, pack_linear
+from .mean_pool import mean_pool
+from .resize_bilinear import resize_bilinear
+from .threads import get_num_threads, max_num_threads, set_num_threads
+from .unfold import fold, unfold
+
+__all__ = [
+    "ACTIVATIONS",
+    "PackedConv2d",
+    "PackedDepthwiseConv2d",
+    "PackedLinear",
+    "activate",
+    "add",
+    "attention",
+    "concat",
+    "conv2d",
+    "depthwise_conv2d",
+    "fold",
+    "get_num_threads",
+    "is_cached",
+    "layer_norm",
+    "linear",
+    "max_num_threads",
+    "mean_pool",
+    "pack_conv2d",
+    "pack_depthwise_conv2d",
+    "pack_linear",
+    "resize_bilinear",
+    "set_num_threads",
+    "unfold",
+    "warm_up",
+]

@@ -1,0 +1,33 @@
+"""The sum of two arrays.
+
+    out = a + b
+
+Cost: one operation, 8 bytes read and 4 written a value: memory is the limit. Where a sum follows a convolution or a
+linear layer, their `residual` saves this pass.
+"""
+
+import numpy as np
+
+from . import border
+from .jit import kernel
+from .simd import LANES, load, store
+from .threads import launch
+
+
+def add(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """a + b for float32 arrays of one shape. `out` may be `a` or `b` itself."""
+    a = border.tensor(a, "add: a", "(...)")
+    b = border.same_shape(b, "add: b", a.shape)
+    out = border.output(out, "add: out", a.shape, [a, b], in_place=True)
+    launch(_add, -(-a.size // LANES), [a, b], out, [a.size])
+    return out
+
+
+@kernel
+def _add(arrays, sizes, first, last):
+    """A unit of work is one vector."""
+    a, b, _, _, out = arrays
+    size = sizes[0]
+    for at in range(first * LANES, min(last * LANES, size), LANES):
+        lanes = min(LANES, size - at)
+        store(out, at, lanes, load(a, at, lanes, 0.0) + load(b, at, lanes, 0.0))

@@ -1,0 +1,44 @@
+"""Concatenation along the channels.
+
+    out[..., :] = a[..., :], then b[..., :], ...
+
+Cost: no arithmetic; every byte read and written once. Each array is a launch of its own, since kernels have a fixed
+number of inputs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import border
+from .jit import kernel
+from .simd import copy
+from .threads import launch
+
+
+def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
+    """Float32 arrays that differ in their last axis only, side by side along it."""
+    if not arrays:
+        raise ValueError("concat: arrays must not be empty")
+    arrays = [border.tensor(array, f"concat: array {i}", "(..., C)") for i, array in enumerate(arrays)]
+    leading = arrays[0].shape[:-1]
+    for i, array in enumerate(arrays):
+        if array.shape[:-1] != leading:
+            raise ValueError(f"concat: array {i} must be {(*leading, 'C')}, not of shape {array.shape}")
+    total = sum(array.shape[-1] for array in arrays)
+    out = border.output(out, "concat: out", (*leading, total), arrays)
+    offset = 0
+    for array in arrays:
+        width = array.shape[-1]
+        launch(_place, array.size // width, [array], out, [width, total, offset])
+        offset += width
+    return out
+
+
+@kernel
+def _place(arrays, sizes, first, last):
+    """A unit of work is one row."""
+    source, _, _, _, out = arrays
+    width, total, offset = sizes[0], sizes[1], sizes[2]
+    for row in range(first, last):
+        copy(source, row * width, out, row * total + offset, width)

@@ -1,0 +1,107 @@
+"""How the kernels are compiled: the options, the one signature, the cache. Threads are in `threads.py`.
+
+Two decorators. `jit` marks a helper that other compiled code calls. `kernel` marks what Python launches: a function
+
+    def kernel(arrays, sizes, first, last)
+
+where `arrays` are four inputs and the output, flat float32 (an input that a kernel does not have is `EMPTY`), `sizes`
+are its whole numbers, and [first, last) is its share of the work, counted in units that the kernel chooses. One
+signature for all has three uses: each kernel is compiled exactly once; one parallel function, itself compiled once,
+splits the work of them all (a `parallel=True` twin of every kernel would double the compile time of the first run); and a
+later planner can run a whole list of them without returning to Python.
+
+Nothing is compiled on import. A kernel is compiled, or loaded from Numba's cache, when it is first used. Numba's
+cache watches only the file a function stands in, so a change in a helper elsewhere would go unseen: here the key is a
+hash of every file of this folder.
+"""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba import types
+
+# No `fastmath`: it would reorder sums and assume NaN away. `error_model="numpy"`: x / 0 is inf, not an exception.
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+FLOATS = types.Array(types.float32, 1, "C")
+INTEGERS = types.Array(types.int64, 1, "C")
+INPUTS = 4
+ARGUMENTS = (types.UniTuple(FLOATS, INPUTS + 1), INTEGERS, types.int64, types.int64)
+EMPTY = np.empty(0, np.float32)
+
+jit = numba.njit(**OPTIONS)
+inline = numba.njit(forceinline=True, **OPTIONS)  # so that a constant argument becomes a constant in the callee
+
+
+class Kernel:
+    """A function compiled for one signature when it is first needed."""
+
+    def __init__(self, function: Callable, arguments: tuple = ARGUMENTS, parallel: bool = False) -> None:
+        self.name = function.__name__.lstrip("_")
+        self._signature = types.void(*arguments)
+        self._dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
+        with contextlib.suppress(RuntimeError):  # no folder to cache in can be written: compile in every process
+            self._dispatcher.enable_caching()
+            self._dispatcher._cache._cache_file._source_stamp = _source_stamp()
+        KERNELS.append(self)
+
+    @functools.cached_property
+    def run(self) -> Callable:
+        """The compiled function."""
+        try:
+            self._dispatcher.compile(self._signature)
+        except Exception:  # a damaged cache file or a full disk must not stop the work; an error in the code recurs
+            with contextlib.suppress(Exception):
+                self._dispatcher._cache.flush()
+            self._dispatcher._cache.disable()
+            self._dispatcher.compile(self._signature)
+        self._dispatcher.disable_compile()
+        return self._dispatcher
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Where the machine code of `run` begins."""
+        result = self.run.overloads[self._signature.args]
+        return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+
+    def is_ready(self) -> bool:
+        """Whether `run` will return at once or after a read from the cache."""
+        if self._dispatcher.overloads:
+            return True
+        with contextlib.suppress(Exception):  # no cache, or one that cannot be read
+            cache = self._dispatcher._cache
+            key = cache._index_key(self._signature, self._dispatcher.targetctx.codegen())
+            return key in cache._cache_file._load_index()
+        return False
+
+
+KERNELS: list[Kernel] = []
+
+
+def kernel(function: Callable) -> Kernel:
+    return Kernel(function)
+
+
+def is_cached() -> bool:
+    """Whether every kernel is compiled already, here or in Numba's cache: if not, `warm_up` takes some seconds."""
+    return all(each.is_ready() for each in KERNELS)
+
+
+def warm_up() -> Iterator[tuple[int, int, str]]:
+    """Compile every kernel; yields (number, of how many, name) before each, for a line of progress."""
+    for number, each in enumerate(KERNELS, 1):
+        yield number, len(KERNELS), each.name
+        _ = each.address
+
+
+@functools.cache
+def _source_stamp() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""The linear layer, and with it the 1x1 convolution: a matrix product on the array as it lies.
+
+    out[..., o] = activation(sum over i of x[..., i] * weight[o, i] + bias[o]) + residual[..., o]
+
+Cost for R rows: 2 R I O operations; it reads 4 R I bytes and the weights once for every BLOCK rows, and writes 4 R O.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import border
+from .activate import activation_code
+from .finish import finish
+from .jit import kernel
+from .product import ROWS, pack_panels, product
+from .threads import launch
+
+BLOCK = 16 * ROWS  # rows that stay in cache while every panel of weights passes
+
+
+@dataclass(frozen=True)
+class PackedLinear:
+    """A weight (O, I) in the order in which `linear` reads it."""
+
+    data: np.ndarray
+    inputs: int
+    outputs: int
+
+
+def pack_linear(weight: np.ndarray) -> PackedLinear:
+    """Pack a float32 weight (O, I), PyTorch's layout, for `linear`."""
+    weight = border.tensor(weight, "pack_linear: weight", "(O, I)")
+    outputs, inputs = weight.shape
+    return PackedLinear(pack_panels(weight.T), inputs, outputs)
+
+
+def linear(
+    x: np.ndarray,
+    weight: PackedLinear,
+    bias: np.ndarray | None,
+    *,
+    activation: str = "identity",
+    residual: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """activation(x W^T + bias) + residual, as `torch.nn.Linear`: x (..., I) -> (..., O), float32.
+
+    Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
+    """
+    x = border.tensor(x, "linear: x", "(..., I)")
+    if not isinstance(weight, PackedLinear):
+        raise TypeError(f"linear: weight must come from pack_linear, not be {type(weight).__name__}")
+    if x.shape[-1] != weight.inputs:
+        raise ValueError(f"linear: x must have {weight.inputs} values in its last axis, not {x.shape[-1]}")
+    shape = (*x.shape[:-1], weight.outputs)
+    bias = border.channel_values(bias, "linear: bias", weight.outputs)
+    residual = border.same_shape(residual, "linear: residual", shape)
+    code = activation_code(activation, "linear")
+    out = border.output(out, "linear: out", shape, [x, bias, residual])
+    rows = x.size // weight.inputs
+    sizes = [rows, weight.inputs, weight.outputs, code]
+    launch(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes)
+    return out
+
+
+@kernel
+def multiply_rows(arrays, sizes, first, last):
+    """A unit of work is ROWS rows."""
+    x, weight, bias, residual, out = arrays
+    rows, inputs, outputs, code = sizes[0], sizes[1], sizes[2], sizes[3]
+    end = min(last * ROWS, rows)
+    for start in range(first * ROWS, end, BLOCK):
+        stop = min(start + BLOCK, end)
+        shape = (stop - start, inputs, outputs)
+        product(shape, x, start * inputs, inputs, weight, 0, out, start * outputs, outputs, False)
+        finish(out, start, stop, outputs, bias, residual, code)

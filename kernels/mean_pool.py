@@ -1,0 +1,49 @@
+"""Global average pooling: the mean of each channel over the map.
+
+    out[c] = sum over the pixels of x[p, c] / P
+
+Cost: B P C additions; 4 B P C bytes read. A sum over all pixels in turn would carry their rounding errors along, so
+BLOCK pixels are summed at a time, then the sums.
+"""
+
+import numpy as np
+
+from . import border
+from .jit import jit, kernel
+from .simd import LANES, load, splat, store
+from .threads import launch
+
+BLOCK = 16
+
+
+def mean_pool(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """x (B, H, W, C) -> (B, C), float32."""
+    x = border.tensor(x, "mean_pool: x", "(B, H, W, C)")
+    batch, height, width, channels = x.shape
+    out = border.output(out, "mean_pool: out", (batch, channels), [x])
+    launch(_mean_pool, batch * -(-channels // LANES), [x], out, [height * width, channels])
+    return out
+
+
+@kernel
+def _mean_pool(arrays, sizes, first, last):
+    """A unit of work is one vector of channels of one map."""
+    x, _, _, _, out = arrays
+    pixels, channels = sizes[0], sizes[1]
+    vectors = (channels + LANES - 1) // LANES
+    for unit in range(first, last):
+        image, channel = unit // vectors, unit % vectors * LANES
+        lanes = min(LANES, channels - channel)
+        total = splat(0.0)
+        for start in range(0, pixels, BLOCK):
+            at = (image * pixels + start) * channels + channel
+            total = total + _sum(x, at, channels, min(BLOCK, pixels - start), lanes)
+        store(out, image * channels + channel, lanes, total / np.float32(pixels))
+
+
+@jit
+def _sum(x, at, stride, count, lanes):
+    total = splat(0.0)
+    for i in range(count):
+        total = total + load(x, at + i * stride, lanes, 0.0)
+    return total

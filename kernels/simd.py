@@ -1,0 +1,303 @@
+"""The vector vocabulary: explicit SIMD from Python, with no C and no assembly. What the kernels say in it is theirs.
+
+Numba leaves vectorisation to LLVM, which rarely keeps the accumulators of a matrix product in registers, and whose
+choices differ between machines. Here a *vector*, 16 float32 lanes, is a Numba value whose LLVM type is <16 x float>:
+
+    y = fma(load(x, at), load(weight, k), y)
+
+The vector is 16 lanes wide whatever the machine: one AVX-512 register, two of AVX2, four of NEON. LLVM does the
+splitting. Each lane sees the same operations in the same order everywhere, so results agree bit for bit.
+
+Each function below marked `@instruction` exists twice under one name. In this file it is Python that emits LLVM
+instructions: it takes the IR builder first, then LLVM values. In a kernel it is the operation itself, without the
+builder, typed as the decorator says. Where a vector is wanted a number will do; it fills all lanes. The operators
++ - * / and unary - work on vectors too. Offsets count float32 elements of a flat array; nothing checks them.
+
+NaN: every operation here hands on a NaN in its vector operands; `maximum` and `minimum` do so for the second operand.
+"""
+
+import itertools
+import operator
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import lower_builtin, models, register_model
+
+from .jit import FLOATS, inline
+
+LANES = 16
+_FLOAT, _INT32 = ir.FloatType(), ir.IntType(32)
+_VECTOR, _INT_VECTOR = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT32, LANES)
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+
+
+class VectorType(types.Type):
+    def __init__(self):
+        super().__init__(name=f"float32x{LANES}")
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, _VECTOR)
+
+
+vector = VectorType()
+
+
+def instruction(*arguments, returns=vector, symbol=None):
+    """Make `emit(builder, *values)` callable from compiled code, as itself or as the operator `symbol`.
+
+    `emit` gets a pointer for an array and a list for a tuple, and returns a list for a tuple.
+    """
+
+    def register(emit):
+        def lower(context, builder, call, values):
+            pairs = zip(arguments, call.args, values, strict=True)
+            result = emit(builder, *[_unwrap(context, builder, *pair) for pair in pairs])
+            if isinstance(result, list):
+                return context.make_tuple(builder, returns, result)
+            return context.get_dummy_value() if result is None else result
+
+        choices = [(each, types.float64) if each is vector else (each,) for each in arguments]
+        forms = [form for form in itertools.product(*choices) if vector in form or not symbol]
+        key = symbol or emit
+        template = {"key": key, "cases": [signature(returns, *form) for form in forms]}
+        infer_global(key, types.Function(type(f"Typing_{emit.__name__}", (ConcreteTemplate,), template)))
+        for form in forms:
+            lower_builtin(key, *form)(lower)
+        return emit
+
+    return register
+
+
+def _unwrap(context, builder, wanted, given, value):
+    if isinstance(given, types.Array):
+        return context.make_array(given)(context, builder, value).data
+    if isinstance(given, types.UniTuple):
+        return cgutils.unpack_tuple(builder, value)
+    if wanted is vector and given is types.float64:
+        return _splat(builder, builder.fptrunc(value, _FLOAT))
+    return value
+
+
+# ---- Arithmetic, lane by lane ----
+
+instruction(vector, vector, symbol=operator.add)(ir.IRBuilder.fadd)
+instruction(vector, vector, symbol=operator.sub)(ir.IRBuilder.fsub)
+instruction(vector, vector, symbol=operator.mul)(ir.IRBuilder.fmul)
+instruction(vector, vector, symbol=operator.truediv)(ir.IRBuilder.fdiv)
+instruction(vector, symbol=operator.neg)(ir.IRBuilder.fneg)
+
+
+@instruction(types.float64)
+def splat(builder, number):
+    """All lanes `number`, rounded to float32."""
+    return _splat(builder, builder.fptrunc(number, _FLOAT))
+
+
+@instruction(vector, vector, vector)
+def fma(builder, a, b, c):
+    """a * b + c, rounded once."""
+    return _intrinsic(builder, "llvm.fma.v16f32", _VECTOR, a, b, c)
+
+
+@instruction(vector, vector)
+def maximum(builder, a, b):
+    """a if a > b else b, so a NaN in b stays."""
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+@instruction(vector, vector)
+def minimum(builder, a, b):
+    """a if a < b else b, so a NaN in b stays."""
+    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+
+@instruction(vector, vector, vector, vector)
+def where_less(builder, a, b, yes, no):
+    """yes if a < b else no."""
+    return builder.select(builder.fcmp_ordered("<", a, b), yes, no)
+
+
+@instruction(vector)
+def magnitude(builder, a):
+    """|a|"""
+    return _intrinsic(builder, "llvm.fabs.v16f32", _VECTOR, a)
+
+
+@instruction(vector, vector)
+def with_sign(builder, a, b):
+    """|a| with the sign of b."""
+    return _intrinsic(builder, "llvm.copysign.v16f32", _VECTOR, a, b)
+
+
+@instruction(vector, vector)
+def times_power_of_two(builder, a, n):
+    """a * 2^n for whole n in [-252, 252], rounded once where the result is subnormal, inf where it overflows.
+
+    Adding 1.5 * 2^23 leaves n in the low bits of the sum, which unlike a conversion is defined for NaN too. Two
+    factors of about 2^(n/2), made by writing their exponent bits, reach where one factor would leave float32.
+    """
+    shifted = builder.bitcast(builder.fadd(n, _constant(_VECTOR, 12582912.0)), _INT_VECTOR)
+    whole = builder.sub(shifted, _constant(_INT_VECTOR, 0x4B400000))
+    half = builder.ashr(whole, _constant(_INT_VECTOR, 1))
+    for power in (half, builder.sub(whole, half)):
+        bits = builder.shl(builder.add(power, _constant(_INT_VECTOR, 127)), _constant(_INT_VECTOR, 23))
+        a = builder.fmul(a, builder.bitcast(bits, _VECTOR))
+    return a
+
+
+# ---- Across the lanes: a fixed tree, lane i with lane i + 8, then 4, 2, 1 ----
+
+
+@instruction(vector, returns=types.float32)
+def sum_lanes(builder, a):
+    return _tree(builder, a, builder.fadd)
+
+
+@instruction(vector, returns=types.float32)
+def max_lanes(builder, a):
+    return _tree(builder, a, lambda low, high: builder.select(builder.fcmp_ordered(">", low, high), low, high))
+
+
+# ---- Memory. `lanes` says how many lanes are there; with the constant LANES it folds to a plain load or store ----
+
+
+@instruction(FLOATS, types.int64, types.int64, vector)
+def load(builder, array, at, lanes, fill):
+    """array[at : at + lanes], `fill` in the lanes beyond."""
+    pointer = _vector_pointer(builder, array, at)
+    mask = _first_lanes(builder, lanes)
+    return _intrinsic(builder, "llvm.masked.load.v16f32.p0", _VECTOR, pointer, ir.Constant(_INT32, 4), mask, fill)
+
+
+@instruction(FLOATS, types.int64, types.int64, vector, returns=types.void)
+def store(builder, array, at, lanes, value):
+    """array[at : at + lanes] = value"""
+    pointer = _vector_pointer(builder, array, at)
+    mask = _first_lanes(builder, lanes)
+    _intrinsic(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), value, pointer, ir.Constant(_INT32, 4), mask)
+
+
+@inline
+def copy(source, at, target, target_at, count):
+    """target[target_at : target_at + count] = source[at : at + count]"""
+    whole = count - count % LANES
+    for i in range(0, whole, LANES):
+        store(target, target_at + i, LANES, load(source, at + i, LANES, 0.0))
+    if whole < count:
+        store(target, target_at + whole, count - whole, load(source, at + whole, count - whole, 0.0))
+
+
+@inline
+def fill(target, at, count, value):
+    """target[at : at + count] = value"""
+    whole = count - count % LANES
+    for i in range(0, whole, LANES):
+        store(target, at + i, LANES, splat(value))
+    if whole < count:
+        store(target, at + whole, count - whole, splat(value))
+
+
+# ---- Tiles: the accumulators of a matrix product, a tuple of rows x vectors that LLVM keeps in registers ----
+
+
+def tile_instructions(rows, vectors):
+    """The functions (zero, load, step, store) for tiles of this shape.
+
+    All work for a tile of which only `used` rows are there: those beyond read the last row again and are not stored.
+    """
+    tile = types.UniTuple(vector, rows * vectors)
+    cells = [(i, j) for i in range(rows) for j in range(vectors)]
+
+    @instruction(returns=tile)
+    def tile_zero(builder):
+        return [_constant(_VECTOR, 0.0)] * len(cells)
+
+    @instruction(FLOATS, types.int64, types.int64, types.int64, types.int64, returns=tile)
+    def tile_load(builder, array, at, stride, used, columns):
+        """tile[i, j] = array[at + i * stride + 16 j : + 16], up to `columns`"""
+        starts = [_row(builder, at, stride, used, i) for i in range(rows)]
+        zero = _constant(_VECTOR, 0.0)
+        return [load(builder, array, *_cell(builder, starts[i], columns, j), zero) for i, j in cells]
+
+    @instruction(tile, FLOATS, types.int64, types.int64, types.int64, FLOATS, types.int64, returns=tile)
+    def tile_step(builder, tile, a, a_at, a_stride, used, b, b_at):
+        """tile[i, j] += a[a_at + i * a_stride] * b[b_at + 16 j : + 16]"""
+        column = [_splat(builder, _element(builder, a, _row(builder, a_at, a_stride, used, i))) for i in range(rows)]
+        row = [
+            builder.load(_vector_pointer(builder, b, _add(builder, b_at, j * LANES)), align=4) for j in range(vectors)
+        ]
+        return [fma(builder, column[i], row[j], tile[n]) for n, (i, j) in enumerate(cells)]
+
+    @instruction(tile, FLOATS, types.int64, types.int64, types.int64, types.int64, returns=types.void)
+    def tile_store(builder, tile, array, at, stride, used, columns):
+        """array[at + i * stride + 16 j : + 16] = tile[i, j], up to `columns`"""
+        for i in range(rows):
+            with builder.if_then(builder.icmp_signed("<", ir.Constant(used.type, i), used)):
+                start = _row(builder, at, stride, used, i)
+                for j in range(vectors):
+                    store(builder, array, *_cell(builder, start, columns, j), tile[i * vectors + j])
+
+    return tile_zero, tile_load, tile_step, tile_store
+
+
+def _row(builder, at, stride, used, i):
+    """Where row i of a tile begins; beyond the `used` rows, the last of them."""
+    row = ir.Constant(used.type, i)
+    last = builder.sub(used, ir.Constant(used.type, 1))
+    return builder.add(at, builder.mul(builder.select(builder.icmp_signed("<", row, used), row, last), stride))
+
+
+def _cell(builder, start, columns, j):
+    """The offset of vector j of a row, and how many of its lanes are there."""
+    return _add(builder, start, j * LANES), _add(builder, columns, -j * LANES)
+
+
+# ---- What the emitters above are made of ----
+
+
+def _intrinsic(builder, name, returns, *values):
+    function_type = ir.FunctionType(returns, [value.type for value in values])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), values)
+
+
+def _constant(vector_type, value):
+    return ir.Constant(vector_type, [value] * LANES)
+
+
+def _add(builder, value, number):
+    return builder.add(value, ir.Constant(value.type, number))
+
+
+def _splat(builder, scalar):
+    vector_type = ir.VectorType(scalar.type, LANES)
+    undefined = ir.Constant(vector_type, ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(one, undefined, _constant(_INT_VECTOR, 0))
+
+
+def _element(builder, array, at):
+    return builder.load(builder.gep(array, [at]))
+
+
+def _vector_pointer(builder, array, at):
+    return builder.bitcast(builder.gep(array, [at]), _VECTOR.as_pointer())
+
+
+def _first_lanes(builder, lanes):
+    """The mask whose first `lanes` lanes are set."""
+    numbers = ir.Constant(ir.VectorType(lanes.type, LANES), list(range(LANES)))
+    return builder.icmp_signed("<", numbers, _splat(builder, lanes))
+
+
+def _tree(builder, a, combine):
+    width = LANES
+    while width > 1:
+        width //= 2
+        halves = [ir.Constant(ir.VectorType(_INT32, width), [start + i for i in range(width)]) for start in (0, width)]
+        a = combine(*[builder.shuffle_vector(a, ir.Constant(a.type, ir.Undefined), half) for half in halves])
+    return builder.extract_element(a, ir.Constant(_INT32, 0))

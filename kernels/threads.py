@@ -1,0 +1,116 @@
+"""How many threads work, and how the work of a kernel is split among them.
+
+A launch is `count` units of work, cut into one run of units for each thread. No kernel's arithmetic depends on where
+a run begins, so the bits of a result do not depend on the number of threads.
+
+Three facts shape this file. Numba's fallback threading layer, workqueue, aborts the process when two Python threads
+enter it at once; and OpenMP would give each of them a full set of threads. So one parallel region runs at a time. GNU
+OpenMP does not survive `fork`: a forked child works on one thread. With one thread nothing parallel is even loaded,
+so such a process may fork, or call kernels from as many Python threads as it likes.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from .jit import ARGUMENTS, EMPTY, INPUTS, Kernel
+
+_region = threading.Lock()
+_forked = False
+_threads: int | None = None  # None: not asked for yet
+
+
+def get_num_threads() -> int:
+    """The number of threads that kernels use: at first, the physical cores that this process may run on."""
+    global _threads
+    if _threads is None:
+        _threads = min(_physical_cores(), max_num_threads())
+    return _threads
+
+
+def set_num_threads(threads: int) -> None:
+    """Let kernels use `threads` threads, 1 to `max_num_threads()`.
+
+    Raises TypeError if `threads` is not an integer and ValueError if it is out of range.
+    """
+    global _threads
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise TypeError(f"threads must be an integer, not {threads!r}")
+    most = max_num_threads()
+    if not 1 <= threads <= most:
+        why = "a forked process cannot use more" if _forked else "the processors this process may use"
+        raise ValueError(f"threads must be from 1 to {most} ({why}), not {threads}")
+    _threads = int(threads)
+
+
+def max_num_threads() -> int:
+    """The most threads `set_num_threads` takes: what Numba started with, `NUMBA_NUM_THREADS` or all processors."""
+    return 1 if _forked else int(numba.config.NUMBA_NUM_THREADS)
+
+
+def launch(
+    kernel: Kernel, count: int, inputs: Sequence[np.ndarray], out: np.ndarray, sizes: Sequence[int] = ()
+) -> None:
+    """Run units 0 to `count` of a kernel. Arrays are float32, C-contiguous and writable (see `border.py`)."""
+    flat = [array.reshape(-1) for array in inputs]
+    arrays = (*flat, *[EMPTY] * (INPUTS - len(flat)), out.reshape(-1))
+    numbers = np.array(sizes, np.int64)
+    threads = min(get_num_threads(), count)
+    if threads == 1:
+        kernel.run(arrays, numbers, 0, count)
+    else:
+        with _region:
+            callers = numba.get_num_threads()  # Numba's own setting belongs to the caller's other code
+            numba.set_num_threads(threads)
+            try:
+                split_work.run(kernel.address, arrays, numbers, count, threads)
+            finally:
+                numba.set_num_threads(callers)
+
+
+@intrinsic
+def _call(typingctx, address, arrays, sizes, first, last):
+    """Call the kernel whose machine code is at `address`."""
+
+    def codegen(context, builder, signature, args):
+        function_type = context.call_conv.get_function_type(types.none, ARGUMENTS)
+        function = builder.inttoptr(args[0], function_type.as_pointer())
+        context.call_conv.call_function(builder, function, types.none, ARGUMENTS, args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *ARGUMENTS), codegen
+
+
+def _split_work(address, arrays, sizes, count, threads):
+    for part in numba.prange(threads):
+        _call(address, arrays, sizes, count * part // threads, count * (part + 1) // threads)
+
+
+split_work = Kernel(_split_work, (types.int64, *ARGUMENTS), parallel=True)
+
+
+def _physical_cores() -> int:
+    """Two hyperthreads of a core share its arithmetic, so the second one gains nothing here."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    processors = os.sched_getaffinity(0)
+    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:
+        return len({Path(topology.format(processor)).read_text() for processor in processors})
+    except OSError:
+        return len(processors)
+
+
+def _after_fork_in_child() -> None:
+    global _forked, _threads
+    _forked, _threads = True, 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
