@@ -6,7 +6,7 @@ is left to `tensor_file`, finding the files to `locate`.
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +70,24 @@ def match_tensors(
     if not (missing or unexpected or misshapen):
         return {name: tensors[name] for name in expected}
 
-    def shape_of(name: str) -> str:
-        return str(list(expected[name] if name in expected else tensors[name].shape))
+    def found(name: str) -> str:
+        return f"{name} {list(tensors[name].shape)}"
 
-    def nearest(name: str, others: Iterable[str]) -> str:
-        near = difflib.get_close_matches(name, list(others), n=1)
-        return f" (nearest: {near[0]} {shape_of(near[0])})" if near else ""
+    def wanted(name: str) -> str:
+        return f"{name} {list(expected[name])}"
+
+    def found_with_nearest(name: str) -> str:
+        near = difflib.get_close_matches(name, missing, n=1)
+        return f"{found(name)} (nearest: {wanted(near[0])})" if near else found(name)
+
+    def found_and_wanted(name: str) -> str:
+        return f"{found(name)}, expected {list(expected[name])}"
 
     problems = [
         *_diagnosis(tensors, expected),
-        *_listing("missing", [f"{name} {shape_of(name)}" for name in missing]),
-        *_listing("unexpected", [f"{name} {shape_of(name)}{nearest(name, missing)}" for name in unexpected]),
-        *_listing(
-            "of another shape",
-            [f"{name} is {list(tensors[name].shape)}, expected {shape_of(name)}" for name in misshapen],
-        ),
+        *_listing("missing", missing, wanted),
+        *_listing("unexpected", unexpected, found_with_nearest),
+        *_listing("of another shape", misshapen, found_and_wanted),
     ]
     raise CheckpointError(f"{source}: does not fit the model: {'; '.join(problems)}")
 
@@ -136,14 +139,10 @@ def _as_float32(path: Path, name: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def _warn_of_non_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    bad = [f"{name} ({count} of {tensor.size})" for name, tensor in tensors.items() if (count := _non_finite(tensor))]
-    if bad:
-        message = "; ".join(_listing("NaN or infinite values in", bad))
-        warnings.warn(f"{path}: {message}; results will not be meaningful", UserWarning, stacklevel=3)
-
-
-def _non_finite(tensor: np.ndarray) -> int:
-    return tensor.size - int(np.count_nonzero(np.isfinite(tensor)))
+    counts = {name: tensor.size - int(np.count_nonzero(np.isfinite(tensor))) for name, tensor in tensors.items()}
+    bad = [name for name, count in counts.items() if count]
+    for problem in _listing("with NaN or infinite values", bad, lambda name: f"{name} ({counts[name]} of them)"):
+        warnings.warn(f"{path}: {problem}; results will not be meaningful", UserWarning, stacklevel=3)
 
 
 def _diagnosis(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -169,9 +168,9 @@ def _rows(shape: tuple[int, ...]) -> int:
     return shape[0] if shape else 0
 
 
-def _listing(kind: str, items: list[str]) -> list[str]:
-    """One phrase that counts and lists `items`, the first few of many; none for none."""
-    if not items:
+def _listing(kind: str, names: list[str], describe: Callable[[str], str]) -> list[str]:
+    """One phrase that counts the tensors `names` and describes them, the first few of many; none for none."""
+    if not names:
         return []
-    more = f", and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return [f"{len(items)} {kind}: {', '.join(items[:_LISTED])}{more}"]
+    more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return [f"{len(names)} {kind}: {', '.join(map(describe, names[:_LISTED]))}{more}"]

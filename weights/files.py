@@ -65,7 +65,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
 
 
 def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
-    """A writer for `write_files`: `value` as indented JSON, keys sorted. Raises OutputError for what JSON cannot hold."""
+    """A writer for `write_files`: `value` as indented JSON, keys sorted. Raises OutputError if JSON cannot hold it."""
     try:
         text = json.dumps(value, indent=2, sort_keys=True)
     except (TypeError, ValueError) as failure:

@@ -10,6 +10,7 @@ neither the file nor, mostly, the tensor. Which tensors a model needs, and in wh
 
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -64,14 +65,16 @@ def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], Non
 
     Any dtype of `DTYPES` but bfloat16. The metadata says `"format": "pt"`, without which transformers refuses a file.
     """
-    names = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+    dtype_names = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # widest first: every tensor aligned
     for name, tensor in tensors.items():
-        if tensor.dtype not in names:
-            raise TypeError(f"{name}: {tensor.dtype} cannot be saved, expected one of {', '.join(map(str, names))}")
+        if tensor.dtype not in dtype_names:
+            expected = ", ".join(map(str, dtype_names))
+            raise TypeError(f"tensor {name}: {tensor.dtype} cannot be saved, expected one of {expected}")
         begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": names[tensor.dtype], "shape": tensor.shape, "data_offsets": (begin, end)}
+        header[name] = {"dtype": dtype_names[tensor.dtype], "shape": tensor.shape, "data_offsets": (begin, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the data start aligned
 
@@ -126,21 +129,21 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Entry]:
 def _parse_entry(path: Path, name: str, fields: Any) -> Entry:
     match fields:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end], **rest} if not rest:
-            if all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
-                if dtype not in DTYPES:
-                    raise CheckpointError(
-                        f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(DTYPES)}"
-                    )
+            if dtype not in DTYPES:
+                raise CheckpointError(f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(DTYPES)}")
+            numbers_are_sizes = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+            # NumPy's limits for an array, which hold for one without elements too.
+            if numbers_are_sizes and len(shape) <= 64 and math.prod(size or 1 for size in shape) < 2**60:
                 return Entry(dtype, tuple(shape), begin, end)
     raise CheckpointError(
-        f"{path}: tensor {name}: the header must give dtype, shape and two data_offsets, not {fields}"
+        f"{path}: tensor {name}: the header gives {reprlib.repr(fields)}, expected dtype, shape and two data_offsets"
     )
 
 
 def _check_layout(path: Path, entries: dict[str, Entry], size: int) -> None:
     """Each tensor as long as its shape says, each beginning where the one before ends, the last ending the file."""
     expected = 0
-    for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
+    for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):  # by begin, then end
         length = math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
         if entry.end - entry.begin != length:
             raise CheckpointError(
