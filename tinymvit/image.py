@@ -11,7 +11,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def _open_upright(source: str | os.PathLike[str]) -> Image.Image:
     with file, _decoding(name):
         with _bombs_only():
             image = Image.open(file)
-        image.load()
+        _decode(image)
         with _bombs_only():  # a damaged EXIF block warns too
             ImageOps.exif_transpose(image, in_place=True)
     return _not_empty(image, name)
@@ -117,8 +117,13 @@ def _open_upright(source: str | os.PathLike[str]) -> Image.Image:
 def _decoded(image: Image.Image, name: str) -> Image.Image:
     """A caller's PIL image, which may be an open file that nobody has decoded yet."""
     with _decoding(name):
-        image.load()
+        _decode(image)
     return _not_empty(image, name)
+
+
+def _decode(image: Image.Image) -> None:
+    with _bombs_only() if image.format in ("ICO", "TIFF") else nullcontext():  # the others do not warn here
+        image.load()
 
 
 def _not_empty(image: Image.Image, name: str) -> Image.Image:
@@ -159,8 +164,9 @@ def _picture_bands(image: Image.Image, convert_rgb: bool | None, name: str) -> I
     """A PIL image of any mode in mode RGB; if `convert_rgb` is False, also L or RGBA."""
     if convert_rgb is False and image.mode in ("L", "RGB", "RGBA"):
         return image
-    if convert_rgb and image.has_transparency_data:
-        image = _straight_alpha(image).convert("RGBA")
+    image = _straight_alpha(image)
+    if convert_rgb and ("A" in image.getbands() or "transparency" in image.info):
+        image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return _to_rgb(image, name)
 

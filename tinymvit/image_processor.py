@@ -206,10 +206,9 @@ class MobileViTImageProcessor:
         else:
             path = resolve(name) / SETTINGS_FILE
             if not path.exists():
-                sides = MobileViTConfig.from_pretrained(path.parent).image_shape
-                return cls(
-                    size=max(sides) + 32, crop_size=dict(zip(("height", "width"), sides, strict=True)), **settings
-                )
+                height, width = MobileViTConfig.from_pretrained(path.parent).image_shape
+                crop = {"height": height, "width": width}
+                return cls(size=max(height, width) + 32, crop_size=crop)._replace(settings)
         values = read_json(path, ConfigError)
         try:
             processor = cls.from_dict(values)
@@ -263,11 +262,10 @@ def center_crop(pixels: Array, height: int, width: int) -> Array:
 
 def _resize_scores(scores: Array, size: Any) -> Array:
     """Logits (K, H, W) at another size, (height, width)."""
-    sides = np.asarray(size).tolist()
-    if not isinstance(sides, list) or len(sides) != 2 or not all(map(_is_side, sides)):
+    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not all(map(_is_side, size)):
         raise ConfigError(f"target_sizes: {size!r}, expected (height, width), two positive integers")
     channels_last = np.ascontiguousarray(np.moveaxis(scores, 0, -1))[None]  # (1, H, W, K)
-    return np.moveaxis(kernels.resize_bilinear(channels_last, *sides)[0], -1, 0)
+    return np.moveaxis(kernels.resize_bilinear(channels_last, int(size[0]), int(size[1]))[0], -1, 0)
 
 
 def _by_name(sources: Any, what: str, dimensions: int) -> dict[str, Any]:
