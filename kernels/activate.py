@@ -10,7 +10,7 @@ import numpy as np
 from . import border
 from .elementary import exp, normal_tail, tanh
 from .jit import inline, jit, kernel
-from .simd import LANES, load, magnitude, maximum, minimum, store, where_less
+from .simd import LANES, copy, load, magnitude, maximum, minimum, store, where_less
 from .threads import launch
 
 ACTIVATIONS = (
@@ -49,39 +49,103 @@ def activation_code(name: str, op: str) -> int:
 
 @kernel
 def _activate(arrays, sizes, first, last):
+    """A unit of work is one vector."""
     x, _, _, _, out = arrays
     size, code = sizes[0], sizes[1]
-    for at in range(first * LANES, min(last * LANES, size), LANES):
-        lanes = min(LANES, size - at)
-        store(out, at, lanes, activated(load(x, at, lanes, 0.0), code))
+    start, end = first * LANES, min(last * LANES, size)
+    if code == _IDENTITY:
+        copy(x, start, out, start, end - start)
+    _apply(x, out, start, end - start, code)
 
 
 @jit
-def activated(x, code):
-    """One vector, through the activation of this code."""
+def finish(out, at, count, residual, code):
+    """The end of a convolution or linear layer, in place while its rows are in cache: activation(out) + residual."""
+    _apply(out, out, at, count, code)
+    if residual.size:
+        for i in range(at, at + count, LANES):
+            lanes = at + count - i
+            store(out, i, lanes, load(out, i, lanes, 0.0) + load(residual, i, lanes, 0.0))
+
+
+@jit
+def _apply(x, out, at, count, code):
+    """The activation of this code on a run of values; none for the identity. One loop each keeps constants in registers."""
     if code == _SILU:
-        return x / (exp(-x) + 1.0)
-    if code == _IDENTITY:
-        return x
-    if code == _RELU:
-        return maximum(0.0, x)
-    if code == _RELU6:
-        return _relu6(x)
-    if code == _GELU:  # x times the chance that a standard normal variable is below x
-        tail = normal_tail(magnitude(x))
-        return x * where_less(x, 0.0, tail, 1.0 - tail)
-    if code == _GELU_TANH:  # (1 + tanh u) / 2 = 1 / (1 + e^-2u), which does not cancel
-        u = 0.7978845608028654 * (x + 0.044715 * (x * x * x))
-        return x / (exp(-2.0 * u) + 1.0)
-    if code == _HARDSWISH:
-        return x * _relu6(x + 3.0) / 6.0
-    if code == _LEAKY_RELU:
-        return where_less(x, 0.0, 0.01 * x, x)
-    if code == _SIGMOID:
-        return 1.0 / (exp(-x) + 1.0)
-    return tanh(x)
+        _apply_silu(x, out, at, count)
+    elif code == _RELU:
+        _apply_relu(x, out, at, count)
+    elif code == _RELU6:
+        _apply_relu6(x, out, at, count)
+    elif code == _GELU:
+        _apply_gelu(x, out, at, count)
+    elif code == _GELU_TANH:
+        _apply_gelu_tanh(x, out, at, count)
+    elif code == _HARDSWISH:
+        _apply_hardswish(x, out, at, count)
+    elif code == _LEAKY_RELU:
+        _apply_leaky_relu(x, out, at, count)
+    elif code == _SIGMOID:
+        _apply_sigmoid(x, out, at, count)
+    elif code == _TANH:
+        _apply_tanh(x, out, at, count)
+
+
+def _make_apply(function):
+    @jit
+    def apply(x, out, at, count):
+        for i in range(at, at + count, LANES):
+            lanes = at + count - i
+            store(out, i, lanes, function(load(x, i, lanes, 0.0)))
+
+    return apply
+
+
+@inline
+def _silu(x):
+    return x / (exp(-x) + 1.0)
+
+
+@inline
+def _relu(x):
+    return maximum(0.0, x)
 
 
 @inline
 def _relu6(x):
     return minimum(6.0, maximum(0.0, x))
+
+
+@inline
+def _gelu(x):
+    """x times the chance that a standard normal variable is below x."""
+    tail = normal_tail(magnitude(x))
+    return x * where_less(x, 0.0, tail, 1.0 - tail)
+
+
+@inline
+def _gelu_tanh(x):
+    """x (1 + tanh u) / 2, with (1 + tanh u) / 2 = 1 / (1 + e^-2u), which does not cancel."""
+    u = 0.7978845608028654 * (x + 0.044715 * (x * x * x))
+    return x / (exp(-2.0 * u) + 1.0)
+
+
+@inline
+def _hardswish(x):
+    return x * _relu6(x + 3.0) / 6.0
+
+
+@inline
+def _leaky_relu(x):
+    return where_less(x, 0.0, 0.01 * x, x)
+
+
+@inline
+def _sigmoid(x):
+    return 1.0 / (exp(-x) + 1.0)
+
+
+_apply_silu, _apply_relu, _apply_relu6 = _make_apply(_silu), _make_apply(_relu), _make_apply(_relu6)
+_apply_gelu, _apply_gelu_tanh, _apply_tanh = _make_apply(_gelu), _make_apply(_gelu_tanh), _make_apply(tanh)
+_apply_hardswish, _apply_leaky_relu = _make_apply(_hardswish), _make_apply(_leaky_relu)
+_apply_sigmoid = _make_apply(_sigmoid)

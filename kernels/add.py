@@ -29,5 +29,5 @@ def _add(arrays, sizes, first, last):
     a, b, _, _, out = arrays
     size = sizes[0]
     for at in range(first * LANES, min(last * LANES, size), LANES):
-        lanes = min(LANES, size - at)
+        lanes = size - at
         store(out, at, lanes, load(a, at, lanes, 0.0) + load(b, at, lanes, 0.0))

@@ -49,6 +49,7 @@ def _attention(arrays, sizes, first, last):
     keys = np.empty(depth * stride, np.float32)
     values = np.empty(tokens * padded_columns(depth), np.float32)
     scores = np.empty(QUERIES * stride, np.float32)
+    zeros = (np.zeros(max(tokens, depth), np.float32), 0, 0)
     scale = np.float32(1) / np.sqrt(np.float32(depth))
     for unit in range(first, last):
         sequence, head = divmod(unit, heads)
@@ -58,9 +59,9 @@ def _attention(arrays, sizes, first, last):
         for start in range(0, tokens, QUERIES):
             rows = min(QUERIES, tokens - start)
             row_at = at + start * width
-            product((rows, depth, tokens), query, row_at, width, keys, 0, scores, 0, stride, False)
+            product((rows, depth, tokens), (query, row_at, width), (keys, 0), zeros, (scores, 0, stride))
             sums = _exponentials(scores, rows, tokens, stride, scale)
-            product((rows, tokens, depth), scores, 0, stride, values, 0, out, row_at, width, False)
+            product((rows, tokens, depth), (scores, 0, stride), (values, 0), zeros, (out, row_at, width))
             _divide(out, row_at, width, rows, depth, sums)
 
 
@@ -88,11 +89,11 @@ def _exponentials(scores, rows, tokens, stride, scale):
     for row in range(rows):
         largest = splat(-np.inf)
         for i in range(0, tokens, LANES):
-            largest = maximum(largest, load(scores, row * stride + i, min(LANES, tokens - i), -np.inf))
+            largest = maximum(largest, load(scores, row * stride + i, tokens - i, -np.inf))
         shift = max_lanes(largest)
         total = splat(0.0)
         for i in range(0, tokens, LANES):
-            lanes = min(LANES, tokens - i)
+            lanes = tokens - i
             term = exp((load(scores, row * stride + i, lanes, -np.inf) - shift) * scale)
             store(scores, row * stride + i, lanes, term)
             total = total + term
@@ -104,6 +105,6 @@ def _exponentials(scores, rows, tokens, stride, scale):
 def _divide(out, at, stride, rows, columns, divisors):
     for row in range(rows):
         for i in range(0, columns, LANES):
-            lanes = min(LANES, columns - i)
+            lanes = columns - i
             value = load(out, at + row * stride + i, lanes, 0.0)
             store(out, at + row * stride + i, lanes, value / divisors[row])

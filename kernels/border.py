@@ -30,24 +30,30 @@ def tensor(array: np.ndarray, name: str, legend: str) -> np.ndarray:
     return array if array.flags.carray else np.require(array, np.float32, ["C", "A", "W"])
 
 
-def channel_values(values: np.ndarray | None, name: str, count: int) -> np.ndarray:
-    """One float32 for each of `count` channels, or `EMPTY` for None."""
-    if values is None:
-        return EMPTY
+def channel_values(values: np.ndarray, name: str, count: int) -> np.ndarray:
+    """One float32 for each of `count` channels."""
     values = tensor(values, name, "(C)")
     if len(values) != count:
         raise ValueError(f"{name} must have {count} values, not {len(values)}")
     return values
 
 
-def same_shape(array: np.ndarray | None, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """`array` as kernels need it, of exactly this shape, or `EMPTY` for None."""
-    if array is None:
-        return EMPTY
+def bias(values: np.ndarray | None, name: str, count: int) -> np.ndarray:
+    """`channel_values`; None is zeros."""
+    return np.zeros(count, np.float32) if values is None else channel_values(values, name, count)
+
+
+def same_shape(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """`array` as kernels need it, of exactly this shape."""
     array = tensor(array, name, "(...)")
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
     return array
+
+
+def residual(array: np.ndarray | None, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """`same_shape`; None is `EMPTY`."""
+    return EMPTY if array is None else same_shape(array, name, shape)
 
 
 def output(

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import border
-from .activate import activation_code
-from .finish import finish
+from .activate import activation_code, finish
 from .jit import jit, kernel
 from .linear import BLOCK, multiply_rows
 from .product import ROWS, pack_panels, padded_columns, product
@@ -63,7 +62,6 @@ def conv2d(
     stride: int = 1,
     padding: int = 0,
     dilation: int = 1,
-    groups: int = 1,
     activation: str = "identity",
     residual: np.ndarray | None = None,
     out: np.ndarray | None = None,
@@ -76,25 +74,23 @@ def conv2d(
     x = border.tensor(x, "conv2d: x", "(B, H, W, C)")
     if not isinstance(weight, PackedConv2d):
         raise TypeError(f"conv2d: weight must come from pack_conv2d, not be {type(weight).__name__}")
-    if groups != weight.groups:
-        raise ValueError(f"conv2d: groups must be {weight.groups}, as the weight was packed, not {groups!r}")
     batch, height, width, channels = x.shape
-    if channels != weight.inputs * groups:
-        raise ValueError(f"conv2d: x must have {weight.inputs * groups} channels, not {channels}")
+    if channels != weight.inputs * weight.groups:
+        raise ValueError(f"conv2d: x must have {weight.inputs * weight.groups} channels, not {channels}")
     steps = border.steps(stride, padding, dilation, "conv2d")
     kernel_size = (weight.kernel_height, weight.kernel_width)
     out_height, out_width = border.window_positions((height, width), kernel_size, *steps, "conv2d")
     shape = (batch, out_height, out_width, weight.outputs)
-    bias = border.channel_values(bias, "conv2d: bias", weight.outputs)
-    residual = border.same_shape(residual, "conv2d: residual", shape)
+    bias = border.bias(bias, "conv2d: bias", weight.outputs)
+    residual = border.residual(residual, "conv2d: residual", shape)
     code = activation_code(activation, "conv2d")
     out = border.output(out, "conv2d: out", shape, [x, bias, residual])
     pixels = batch * out_height * out_width
     arrays = [x, weight.data, bias, residual]
-    if kernel_size == (1, 1) and steps[:2] == (1, 0) and groups == 1:
+    if kernel_size == (1, 1) and steps[:2] == (1, 0) and weight.groups == 1:
         launch(multiply_rows, -(-pixels // ROWS), arrays, out, [pixels, channels, weight.outputs, code])
     else:
-        sizes = [height, width, channels, *kernel_size, *steps, groups, out_height, out_width]
+        sizes = [height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width]
         launch(_conv2d, -(-pixels // ROWS), arrays, out, [*sizes, pixels, weight.outputs, code])
     return out
 
@@ -114,15 +110,16 @@ def _conv2d(arrays, sizes, first, last):
         stop = min(start + BLOCK, end)
         weight_at = 0
         for group in range(groups):
-            out_at = start * outputs + group * group_outputs
+            sums = (out, start * outputs + group * group_outputs, outputs)
+            so_far = (bias, group * group_outputs, 0)
             for top in range(0, kernel_height, chunk):
                 rows = min(chunk, kernel_height - top)
                 depth = rows * row_depth
                 _gather(x, patches, start, stop, top, rows, group, sizes)
-                shape = (stop - start, depth, group_outputs)
-                product(shape, patches, 0, depth, weight, weight_at, out, out_at, outputs, top > 0)
+                product((stop - start, depth, group_outputs), (patches, 0, depth), (weight, weight_at), so_far, sums)
                 weight_at += depth * padded_columns(group_outputs)
-        finish(out, start, stop, outputs, bias, residual, code)
+                so_far = sums
+        finish(out, start * outputs, (stop - start) * outputs, residual, code)
 
 
 @jit

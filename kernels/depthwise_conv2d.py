@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import border
-from .activate import activation_code
-from .finish import finish
+from .activate import activation_code, finish
 from .jit import inline, jit, kernel
-from .simd import LANES, fma, load, splat, store
+from .simd import LANES, fma, load, store
 from .threads import launch
 
 NEIGHBOURS = 4  # output pixels computed together
@@ -62,7 +61,7 @@ def depthwise_conv2d(
         raise ValueError(f"depthwise_conv2d: x must have {weight_channels} channels, not {channels}")
     steps = border.steps(stride, padding, dilation, "depthwise_conv2d")
     out_height, out_width = border.window_positions((height, width), kernel_size, *steps, "depthwise_conv2d")
-    bias = border.channel_values(bias, "depthwise_conv2d: bias", channels)
+    bias = border.bias(bias, "depthwise_conv2d: bias", channels)
     code = activation_code(activation, "depthwise_conv2d")
     out = border.output(out, "depthwise_conv2d: out", (batch, out_height, out_width, channels), [x, bias])
     sizes = [height, width, channels, *kernel_size, *steps, out_height, out_width, code]
@@ -93,11 +92,11 @@ def _depthwise_conv2d(arrays, sizes, first, last):
             taps = (first_y, last_y, first_x, last_x, kernel_width)
             strides = (channels, stride * channels, dilation * channels, dilation * width * channels)
             for channel in range(0, channels - tail, LANES):
-                _sum_taps(x, x_at, weight, out, out_at, channel, LANES, taps, strides, together)
+                _sum_taps(x, x_at, weight, bias, out, out_at, channel, LANES, taps, strides, together)
             if tail:
-                _sum_taps(x, x_at, weight, out, out_at, channels - tail, tail, taps, strides, together)
+                _sum_taps(x, x_at, weight, bias, out, out_at, channels - tail, tail, taps, strides, together)
             pixel += NEIGHBOURS if together else 1
-        finish(out, row * out_width, (row + 1) * out_width, channels, bias, no_residual, code)
+        finish(out, row * out_width * channels, out_width * channels, no_residual, code)
 
 
 @jit
@@ -108,11 +107,11 @@ def _taps_inside(start, dilation, taps, size):
 
 
 @inline
-def _sum_taps(x, x_at, weight, out, out_at, channel, lanes, taps, strides, together):
+def _sum_taps(x, x_at, weight, bias, out, out_at, channel, lanes, taps, strides, together):
     """The sums of one vector of channels: of one output pixel, or of NEIGHBOURS together."""
     first_y, last_y, first_x, last_x, kernel_width = taps
     pixel, neighbour, right, down = strides
-    a = b = c = d = splat(0.0)
+    a = b = c = d = load(bias, channel, lanes, 0.0)
     for y in range(first_y, last_y):
         for x_tap in range(first_x, last_x):
             w = load(weight, (y * kernel_width + x_tap) * pixel + channel, lanes, 0.0)

@@ -1,14 +1,15 @@
 """How the kernels are compiled: the options, the one signature, the cache. Threads are in `threads.py`.
 
-Two decorators. `jit` marks a helper that other compiled code calls. `kernel` marks what Python launches: a function
+Three decorators. `jit` marks a helper that compiled code calls (Python may call it too, uncompiled), `inline` one that
+is always inlined. `kernel` marks what Python launches: a function
 
     def kernel(arrays, sizes, first, last)
 
 where `arrays` are four inputs and the output, flat float32 (an input that a kernel does not have is `EMPTY`), `sizes`
 are its whole numbers, and [first, last) is its share of the work, counted in units that the kernel chooses. One
 signature for all has three uses: each kernel is compiled exactly once; one parallel function, itself compiled once,
-splits the work of them all (a `parallel=True` twin of every kernel would double the compile time of the first run); and a
-later planner can run a whole list of them without returning to Python.
+splits the work of them all (a `parallel=True` twin of every kernel would double the compile time of the first run); and
+a planner can run a whole list of them without returning to Python.
 
 Nothing is compiled on import. A kernel is compiled, or loaded from Numba's cache, when it is first used. Numba's
 cache watches only the file a function stands in, so a change in a helper elsewhere would go unseen: here the key is a
@@ -24,9 +25,11 @@ from pathlib import Path
 import numba
 import numpy as np
 from numba import types
+from numba.extending import register_jitable
 
 # No `fastmath`: it would reorder sums and assume NaN away. `error_model="numpy"`: x / 0 is inf, not an exception.
-OPTIONS = {"nogil": True, "error_model": "numpy"}
+# No wrapper for callers in C: there are none, and each takes time to compile.
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 FLOATS = types.Array(types.float32, 1, "C")
 INTEGERS = types.Array(types.int64, 1, "C")
@@ -34,8 +37,8 @@ INPUTS = 4
 ARGUMENTS = (types.UniTuple(FLOATS, INPUTS + 1), INTEGERS, types.int64, types.int64)
 EMPTY = np.empty(0, np.float32)
 
-jit = numba.njit(**OPTIONS)
-inline = numba.njit(forceinline=True, **OPTIONS)  # so that a constant argument becomes a constant in the callee
+jit = register_jitable(**OPTIONS)
+inline = register_jitable(forceinline=True, **OPTIONS)  # so that a constant argument becomes a constant in the callee
 
 
 class Kernel:

@@ -38,7 +38,7 @@ def _layer_norm(arrays, sizes, first, last):
         variance = _sum_of_squares(x, at, width, mean) / np.float32(width)
         scale = np.float32(1) / np.sqrt(variance + eps[0])
         for i in range(0, width, LANES):
-            lanes = min(LANES, width - i)
+            lanes = width - i
             value = (load(x, at + i, lanes, 0.0) - mean) * scale
             store(out, at + i, lanes, fma(value, load(weight, i, lanes, 0.0), load(bias, i, lanes, 0.0)))
 
@@ -47,7 +47,7 @@ def _layer_norm(arrays, sizes, first, last):
 def _sum(x, at, width):
     total = splat(0.0)
     for i in range(0, width, LANES):
-        total = total + load(x, at + i, min(LANES, width - i), 0.0)
+        total = total + load(x, at + i, width - i, 0.0)
     return sum_lanes(total)
 
 
@@ -56,6 +56,6 @@ def _sum_of_squares(x, at, width, mean):
     """Of the differences from the mean; the lanes beyond the row hold the mean, so they add 0."""
     total = splat(0.0)
     for i in range(0, width, LANES):
-        difference = load(x, at + i, min(LANES, width - i), mean) - mean
+        difference = load(x, at + i, width - i, mean) - mean
         total = fma(difference, difference, total)
     return sum_lanes(total)

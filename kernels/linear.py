@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import border
-from .activate import activation_code
-from .finish import finish
+from .activate import activation_code, finish
 from .jit import kernel
 from .product import ROWS, pack_panels, product
 from .threads import launch
@@ -54,8 +53,8 @@ def linear(
     if x.shape[-1] != weight.inputs:
         raise ValueError(f"linear: x must have {weight.inputs} values in its last axis, not {x.shape[-1]}")
     shape = (*x.shape[:-1], weight.outputs)
-    bias = border.channel_values(bias, "linear: bias", weight.outputs)
-    residual = border.same_shape(residual, "linear: residual", shape)
+    bias = border.bias(bias, "linear: bias", weight.outputs)
+    residual = border.residual(residual, "linear: residual", shape)
     code = activation_code(activation, "linear")
     out = border.output(out, "linear: out", shape, [x, bias, residual])
     rows = x.size // weight.inputs
@@ -68,10 +67,10 @@ def linear(
 def multiply_rows(arrays, sizes, first, last):
     """A unit of work is ROWS rows."""
     x, weight, bias, residual, out = arrays
-    rows, inputs, outputs, code = sizes[0], sizes[1], sizes[2], sizes[3]
-    end = min(last * ROWS, rows)
+    inputs, outputs, code = sizes[1], sizes[2], sizes[3]
+    end = min(last * ROWS, sizes[0])
     for start in range(first * ROWS, end, BLOCK):
         stop = min(start + BLOCK, end)
-        shape = (stop - start, inputs, outputs)
-        product(shape, x, start * inputs, inputs, weight, 0, out, start * outputs, outputs, False)
-        finish(out, start, stop, outputs, bias, residual, code)
+        rows = (x, start * inputs, inputs)
+        product((stop - start, inputs, outputs), rows, (weight, 0), (bias, 0, 0), (out, start * outputs, outputs))
+        finish(out, start * outputs, (stop - start) * outputs, residual, code)

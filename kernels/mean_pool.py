@@ -33,7 +33,7 @@ def _mean_pool(arrays, sizes, first, last):
     vectors = (channels + LANES - 1) // LANES
     for unit in range(first, last):
         image, channel = unit // vectors, unit % vectors * LANES
-        lanes = min(LANES, channels - channel)
+        lanes = channels - channel
         total = splat(0.0)
         for start in range(0, pixels, BLOCK):
             at = (image * pixels + start) * channels + channel

@@ -1,10 +1,10 @@
 """The matrix product that convolutions, linear layers and attention share, on register tiles. Not an op itself.
 
-    out[r, n] = sum over k of a[r, k] * b[k, n]          2 operations for each multiply-add
+    out[r, n] = start[r, n] + sum over k of a[r, k] * b[k, n]          2 operations for each multiply-add
 
 A tile of ROWS x VECTORS accumulators stays in registers while k runs; a step of k reads VECTORS vectors of b and
-ROWS numbers of a for ROWS * VECTORS fused multiply-adds, so arithmetic is the limit, not loads. Each sum starts at 0
-and takes its products in order of k, whatever the tile: the bits depend on nothing else.
+ROWS numbers of a for ROWS * VECTORS fused multiply-adds, so arithmetic is the limit, not loads. Each sum begins with
+`start` and takes its products in order of k, whatever the tile: the bits depend on nothing else.
 
 `b` is packed: panels of up to VECTORS * 16 columns, the last narrower, padded with zeros to a multiple of 16 columns;
 inside a panel row k is contiguous. Nothing is gained by packing `a` too: its rows are read from L1.
@@ -44,37 +44,48 @@ def padded_columns(columns):
 
 
 @jit
-def product(shape, a, a_at, a_stride, b, b_at, out, out_at, out_stride, accumulate):
-    """out (+)= a b for `shape` (rows, depth, columns); offsets and the strides between rows count elements.
+def product(shape, a, b, start, out):
+    """out[r, n] = start[r, n] + the sum over k, for `shape` (rows, depth, columns).
 
-    `accumulate` continues the sums that are in `out`, with the same bits as one product over all of k.
+    `a`, `start` and `out` are (flat array, offset, elements from row to row), `b` is (panels, offset). A `start` with
+    rows 0 elements apart is a bias; with `out` itself a product goes on where another stopped, with the same bits as
+    one product over all of k.
     """
     rows, depth, columns = shape
+    panels, at = b
     for column in range(0, columns, PANEL):
         width = min(PANEL, padded_columns(columns) - column)
         for row in range(0, rows, ROWS):
-            tile = (min(ROWS, rows - row), depth, columns - column)
-            x_at, y_at = a_at + row * a_stride, out_at + row * out_stride + column
+            part = (min(ROWS, rows - row), depth, columns - column)
+            ends = (_part(a, row, 0), (panels, at), _part(start, row, column), _part(out, row, column))
             if width == 3 * LANES:
-                _tile3(tile, a, x_at, a_stride, b, b_at, out, y_at, out_stride, accumulate)
+                _tile3(part, *ends)
             elif width == 2 * LANES:
-                _tile2(tile, a, x_at, a_stride, b, b_at, out, y_at, out_stride, accumulate)
+                _tile2(part, *ends)
             else:
-                _tile1(tile, a, x_at, a_stride, b, b_at, out, y_at, out_stride, accumulate)
-        b_at += depth * width
+                _tile1(part, *ends)
+        at += depth * width
+
+
+@jit
+def _part(matrix, row, column):
+    array, at, stride = matrix
+    return array, at + row * stride + column, stride
 
 
 def _make_tile(vectors):
-    zero, load, step, store = tile_instructions(ROWS, vectors)
+    load, step, store = tile_instructions(ROWS, vectors)
     width = vectors * LANES
 
     @jit
-    def tile(shape, a, a_at, a_stride, b, b_at, out, out_at, out_stride, accumulate):
+    def tile(shape, a, b, start, out):
         rows, depth, columns = shape
-        sums = load(out, out_at, out_stride, rows, columns) if accumulate else zero()
+        a_array, a_at, a_stride = a
+        panels, b_at = b
+        sums = load(*start, rows, columns)
         for k in range(depth):
-            sums = step(sums, a, a_at + k, a_stride, rows, b, b_at + k * width)
-        store(sums, out, out_at, out_stride, rows, columns)
+            sums = step(sums, a_array, a_at + k, a_stride, rows, panels, b_at + k * width)
+        store(sums, *out, rows, columns)
 
     return tile
 

@@ -41,7 +41,7 @@ def _resize_bilinear(arrays, sizes, first, last):
             x0, x1, right = _neighbours(column, old_width, width)
             up, left = np.float32(1) - down, np.float32(1) - right
             for i in range(0, channels, LANES):
-                lanes = min(LANES, channels - i)
+                lanes = channels - i
                 a = load(x, (above + x0) * channels + i, lanes, 0.0)
                 b = load(x, (above + x1) * channels + i, lanes, 0.0)
                 c = load(x, (below + x0) * channels + i, lanes, 0.0)

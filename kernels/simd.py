@@ -30,7 +30,6 @@ from .jit import FLOATS, inline
 LANES = 16
 _FLOAT, _INT32 = ir.FloatType(), ir.IntType(32)
 _VECTOR, _INT_VECTOR = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT32, LANES)
-_MASK = ir.VectorType(ir.IntType(1), LANES)
 
 
 class VectorType(types.Type):
@@ -163,23 +162,21 @@ def max_lanes(builder, a):
     return _tree(builder, a, lambda low, high: builder.select(builder.fcmp_ordered(">", low, high), low, high))
 
 
-# ---- Memory. `lanes` says how many lanes are there; with the constant LANES it folds to a plain load or store ----
+# ---- Memory. `lanes` says how many lanes are there; LANES or more makes a plain load or store ----
 
 
 @instruction(FLOATS, types.int64, types.int64, vector)
 def load(builder, array, at, lanes, fill):
     """array[at : at + lanes], `fill` in the lanes beyond."""
-    pointer = _vector_pointer(builder, array, at)
-    mask = _first_lanes(builder, lanes)
-    return _intrinsic(builder, "llvm.masked.load.v16f32.p0", _VECTOR, pointer, ir.Constant(_INT32, 4), mask, fill)
+    cells = [(_vector_pointer(builder, array, at), lanes)]
+    return _load(builder, cells, _is_whole(builder, lanes, LANES), fill)[0]
 
 
 @instruction(FLOATS, types.int64, types.int64, vector, returns=types.void)
 def store(builder, array, at, lanes, value):
     """array[at : at + lanes] = value"""
-    pointer = _vector_pointer(builder, array, at)
-    mask = _first_lanes(builder, lanes)
-    _intrinsic(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), value, pointer, ir.Constant(_INT32, 4), mask)
+    cells = [(_vector_pointer(builder, array, at), lanes)]
+    _store(builder, cells, _is_whole(builder, lanes, LANES), [value])
 
 
 @inline
@@ -206,43 +203,46 @@ def fill(target, at, count, value):
 
 
 def tile_instructions(rows, vectors):
-    """The functions (zero, load, step, store) for tiles of this shape.
+    """The functions (load, step, store) for tiles of this shape.
 
     All work for a tile of which only `used` rows are there: those beyond read the last row again and are not stored.
     """
     tile = types.UniTuple(vector, rows * vectors)
-    cells = [(i, j) for i in range(rows) for j in range(vectors)]
-
-    @instruction(returns=tile)
-    def tile_zero(builder):
-        return [_constant(_VECTOR, 0.0)] * len(cells)
 
     @instruction(FLOATS, types.int64, types.int64, types.int64, types.int64, returns=tile)
     def tile_load(builder, array, at, stride, used, columns):
         """tile[i, j] = array[at + i * stride + 16 j : + 16], up to `columns`"""
         starts = [_row(builder, at, stride, used, i) for i in range(rows)]
-        zero = _constant(_VECTOR, 0.0)
-        return [load(builder, array, *_cell(builder, starts[i], columns, j), zero) for i, j in cells]
+        cells = [cell for start in starts for cell in _row_cells(builder, array, start, columns)]
+        return _load(builder, cells, _is_whole(builder, columns, vectors * LANES), _constant(_VECTOR, 0.0))
 
     @instruction(tile, FLOATS, types.int64, types.int64, types.int64, FLOATS, types.int64, returns=tile)
     def tile_step(builder, tile, a, a_at, a_stride, used, b, b_at):
         """tile[i, j] += a[a_at + i * a_stride] * b[b_at + 16 j : + 16]"""
-        column = [_splat(builder, _element(builder, a, _row(builder, a_at, a_stride, used, i))) for i in range(rows)]
         row = [
             builder.load(_vector_pointer(builder, b, _add(builder, b_at, j * LANES)), align=4) for j in range(vectors)
         ]
-        return [fma(builder, column[i], row[j], tile[n]) for n, (i, j) in enumerate(cells)]
+        result = []
+        for i in range(rows):
+            scalar = _splat(builder, builder.load(builder.gep(a, [_row(builder, a_at, a_stride, used, i)])))
+            result += [fma(builder, scalar, row[j], tile[i * vectors + j]) for j in range(vectors)]
+        return result
 
     @instruction(tile, FLOATS, types.int64, types.int64, types.int64, types.int64, returns=types.void)
     def tile_store(builder, tile, array, at, stride, used, columns):
         """array[at + i * stride + 16 j : + 16] = tile[i, j], up to `columns`"""
+        whole = _is_whole(builder, columns, vectors * LANES)
         for i in range(rows):
             with builder.if_then(builder.icmp_signed("<", ir.Constant(used.type, i), used)):
-                start = _row(builder, at, stride, used, i)
-                for j in range(vectors):
-                    store(builder, array, *_cell(builder, start, columns, j), tile[i * vectors + j])
+                cells = _row_cells(builder, array, _row(builder, at, stride, used, i), columns)
+                _store(builder, cells, whole, tile[i * vectors : (i + 1) * vectors])
 
-    return tile_zero, tile_load, tile_step, tile_store
+    def _row_cells(builder, array, start, columns):
+        """Where each vector of a row is, and how many of its lanes are there."""
+        offsets = [j * LANES for j in range(vectors)]
+        return [(_vector_pointer(builder, array, _add(builder, start, n)), _add(builder, columns, -n)) for n in offsets]
+
+    return tile_load, tile_step, tile_store
 
 
 def _row(builder, at, stride, used, i):
@@ -250,11 +250,6 @@ def _row(builder, at, stride, used, i):
     row = ir.Constant(used.type, i)
     last = builder.sub(used, ir.Constant(used.type, 1))
     return builder.add(at, builder.mul(builder.select(builder.icmp_signed("<", row, used), row, last), stride))
-
-
-def _cell(builder, start, columns, j):
-    """The offset of vector j of a row, and how many of its lanes are there."""
-    return _add(builder, start, j * LANES), _add(builder, columns, -j * LANES)
 
 
 # ---- What the emitters above are made of ----
@@ -280,12 +275,45 @@ def _splat(builder, scalar):
     return builder.shuffle_vector(one, undefined, _constant(_INT_VECTOR, 0))
 
 
-def _element(builder, array, at):
-    return builder.load(builder.gep(array, [at]))
-
-
 def _vector_pointer(builder, array, at):
     return builder.bitcast(builder.gep(array, [at]), _VECTOR.as_pointer())
+
+
+def _is_whole(builder, lanes, count):
+    return builder.icmp_signed(">=", lanes, ir.Constant(lanes.type, count))
+
+
+def _load(builder, cells, whole, fill):
+    """The vectors at `cells`, (pointer, lanes) each; masked, which not every CPU does fast, only if not all are whole."""
+    results = []
+    with builder.if_else(whole) as (plain, masked):
+        with plain:
+            results.append([builder.load(pointer, align=4) for pointer, _ in cells])
+            blocks = [builder.block]
+        with masked:
+            name, align = "llvm.masked.load.v16f32.p0", ir.Constant(_INT32, 4)
+            masks = [_first_lanes(builder, lanes) for _, lanes in cells]
+            pairs = zip(cells, masks, strict=True)
+            results.append([_intrinsic(builder, name, _VECTOR, cell[0], align, mask, fill) for cell, mask in pairs])
+            blocks.append(builder.block)
+    vectors = []
+    for values in zip(*results, strict=True):
+        vectors.append(builder.phi(_VECTOR))
+        for value, block in zip(values, blocks, strict=True):
+            vectors[-1].add_incoming(value, block)
+    return vectors
+
+
+def _store(builder, cells, whole, values):
+    """Store vectors at `cells`, as `_load`."""
+    with builder.if_else(whole) as (plain, masked):
+        with plain:
+            for (pointer, _), value in zip(cells, values, strict=True):
+                builder.store(value, pointer, align=4)
+        with masked:
+            name, align = "llvm.masked.store.v16f32.p0", ir.Constant(_INT32, 4)
+            for (pointer, lanes), value in zip(cells, values, strict=True):
+                _intrinsic(builder, name, ir.VoidType(), value, pointer, align, _first_lanes(builder, lanes))
 
 
 def _first_lanes(builder, lanes):
