@@ -11,8 +11,8 @@ import pytest
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import assert_same
 
+from oracle import assert_same
 from tinymvit.config import ACTIVATIONS, PRESETS, MobileViTConfig
 from tinymvit.errors import ConfigError, OutputError
 from tinymvit.labels import VOC_NAMES, voc_palette

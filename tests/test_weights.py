@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.parse
 from pathlib import Path
@@ -25,11 +26,11 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from oracle import assert_same
 
+from oracle import assert_same
 from tinymvit import weights
 from tinymvit.config import MobileViTConfig
-from tinymvit.errors import CheckpointError, OutputError
+from tinymvit.errors import CheckpointError, ConfigError, OutputError
 from tinymvit.weights import hub, named
 from tinymvit.weights.files import write_files
 from tinymvit.weights.named import CLASSIFICATION, PUBLISHED, SEGMENTATION
@@ -129,6 +130,14 @@ def test_wide_tensors_come_first_so_that_all_lie_aligned(tmp_path):
     assert list(read_header(path)) == ["count", "single", "half"]
     (length,) = struct.unpack("<Q", path.read_bytes()[:8])
     assert length % 8 == 0
+
+
+def test_tensors_without_elements_take_no_room(tmp_path):
+    tensors = {"w": ("F32", [1], struct.pack("<f", 2.0))}
+    empty = {"e": {"dtype": "F32", "shape": [0, 3], "data_offsets": [0, 0]}}
+    found = read_tensors(saved(tmp_path / "empty.safetensors", tensors, empty))
+    assert_same(found["w"], np.array([2.0], np.float32))
+    assert_same(found["e"], np.zeros((0, 3), np.float32))
 
 
 def test_other_dtypes_cannot_be_written():
@@ -353,7 +362,7 @@ def test_all_misfits_are_listed_in_one_error():
     assert str(raised.value) == (
         "here: does not fit the model: 2 missing: conv.weight [2, 3], norm.scale [3]; "
         "1 unexpected: conv.wieght [2, 3] (nearest: conv.weight [2, 3]); "
-        "1 of another shape: conv.bias [4], expected [3]"
+        "1 of another shape: conv.bias [4] (expected [3])"
     )
 
 
@@ -482,11 +491,31 @@ def test_folders_that_cannot_be_written(tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder(tmp_path):
-    tmp_path.chmod(0o500)
-    with complaint(OutputError, f"{tmp_path / 'model.safetensors'}: cannot be written: Permission denied"):
-        weights.save_checkpoint(tmp_path, {}, {})
+@pytest.fixture
+def locked():
+    """A folder that the process may neither read nor write, even if it is root's."""
+    with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)
+        folder = Path(parent, "locked")
+        folder.mkdir(mode=0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # nobody
+        yield folder
+        os.seteuid(user)
+        folder.chmod(0o700)
+
+
+def test_folders_without_permission(locked):
+    for folder, target in ((locked, "locked/model.safetensors"), (locked / "new", "locked/new")):
+        with complaint(OutputError, f"{target}: cannot be written: Permission denied"):
+            weights.save_checkpoint(folder, {}, {})
+    with complaint(CheckpointError, "locked: cannot be read: Permission denied"):
+        weights.weights_file(locked)
+    with complaint(CheckpointError, "locked/model.safetensors: cannot be read: Permission denied"):
+        weights.resolve(locked / "model.safetensors")
+    with complaint(ConfigError, "locked/config.json: cannot be read: Permission denied"):
+        MobileViTConfig.from_pretrained(locked)
 
 
 # ------------------------------------------------------------------------------------------------------------ finding

@@ -81,7 +81,7 @@ def match_tensors(
         return f"{found(name)} (nearest: {wanted(near[0])})" if near else found(name)
 
     def found_and_wanted(name: str) -> str:
-        return f"{found(name)}, expected {list(expected[name])}"
+        return f"{found(name)} (expected {list(expected[name])})"
 
     problems = [
         *_diagnosis(tensors, expected),

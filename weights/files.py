@@ -40,13 +40,14 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
     leaves the files of an earlier run as they were. Raises OutputError.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, expected a folder to write {', '.join(writers)} into")
     mark = uuid.uuid4().hex[:8]
     temporary = {name: folder / f".{name}.{mark}.tmp" for name in writers}
     target = folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise OutputError(f"{folder}: is a file, expected a folder to write {', '.join(writers)} into") from None
         for name, write in writers.items():
             target = folder / name
             with temporary[name].open("xb") as file:

@@ -58,13 +58,17 @@ def weights_file(name: str | Path) -> Path:
     folder = resolve(name)
     if str(name).endswith(_WEIGHTS_SUFFIXES):
         return folder / Path(name).name
+    try:
+        files = sorted(path.name for path in folder.iterdir())
+    except OSError as failure:
+        raise CheckpointError(f"{folder}: cannot be read: {failure.strerror}") from None
     for file in (WEIGHTS_FILE, INDEX_FILE):
-        if (folder / file).is_file():
+        if file in files:
             return folder / file
     problem = f"{folder}: has no {WEIGHTS_FILE}"
-    if others := sorted(path.name for path in folder.glob("*.safetensors")):
+    if others := [file for file in files if file.endswith(".safetensors")]:
         raise CheckpointError(f"{problem}; to use {others[0]}, name that file")
-    if (folder / "pytorch_model.bin").is_file():
+    if "pytorch_model.bin" in files:
         raise CheckpointError(
             f"{problem}, only pytorch_model.bin, a pickle, which can run any code when read; "
             "load it with transformers and save it with save_pretrained"
