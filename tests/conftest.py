@@ -4,8 +4,14 @@ import warnings
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("tinymvit", deadline=None, derandomize=True, max_examples=40, print_blob=False,
-                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.register_profile(
+    "tinymvit",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    print_blob=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 settings.load_profile("tinymvit")
 
 with warnings.catch_warnings():  # their import-time warnings are not ours to mend

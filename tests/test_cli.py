@@ -52,7 +52,7 @@ def test_classify_as_json_for_files_and_folders(capsys, tmp_path):
     assert (code, err) == (0, "")
     assert [Path(line["file"]).name for line in lines] == ["digit-7.png", "b.png", "A.PNG"]
     for line in lines:
-        assert [p["label"] for p in line["predictions"]][0] == "7"
+        assert line["predictions"][0]["label"] == "7"
         assert len(line["predictions"]) == 2
         assert line["predictions"] == lines[0]["predictions"]
 

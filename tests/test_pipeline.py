@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from oracle import MODEL_FLOAT32, assert_same
 from PIL import Image
-from torch_models import TINY, build
 
 import tinymvit
+from oracle import MODEL_FLOAT32, assert_same
 from tinymvit.weights import bundled
+from torch_models import TINY, build
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
@@ -88,7 +88,7 @@ def test_a_loaded_pipeline_takes_one_image_or_a_list():
 def test_top_k_beyond_the_labels_gives_them_all_and_below_one_is_an_error():
     assert len(tinymvit.classify(IMAGES / "digit-7.png", top_k=1000)) == 10
     for top_k in (0, -1, 1.5, True):
-        with pytest.raises(ValueError, match="top_k is .*; expected a whole number of at least 1"):
+        with pytest.raises(ValueError, match=r"top_k is .*; expected a whole number of at least 1"):
             tinymvit.classify(IMAGES / "digit-7.png", top_k=top_k)
 
 

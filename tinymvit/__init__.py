@@ -54,7 +54,7 @@ _HOMES = {
     "segment": "pipeline",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 if find_spec("tinymvit.kernels") is None:
     raise ImportError(

@@ -95,9 +95,7 @@ def segment(options: argparse.Namespace) -> int:
             if options.json:
                 print(json.dumps({"file": str(path), "error": str(result)}))
             continue
-        classes = [
-            {"id": label, "label": name, "share": result.shares[label]} for label, name in result.labels.items()
-        ]
+        classes = [{"id": label, "label": name, "share": result.shares[label]} for label, name in result.labels.items()]
         classes.sort(key=lambda found: -found["share"])
         if options.json:
             print(json.dumps({"file": str(path), "output": str(targets[path]), "classes": classes}))
@@ -212,7 +210,11 @@ def output_paths(images: list[Path], names: Iterable[Path], output: Path, suffix
 
 def _writable_name(path: Path) -> Path:
     """The path itself if its suffix names a format for RGB pictures, else with .png."""
-    return path if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"} else path.with_suffix(".png")
+    return (
+        path
+        if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+        else path.with_suffix(".png")
+    )
 
 
 def make_folder(folder: Path) -> None:
@@ -266,7 +268,18 @@ def set_threads(options: argparse.Namespace) -> None:
 
 
 def warm_up() -> None:
-    pass
+    """Compile the kernels if this is the first run, and say so: a line, and a bar if stderr is a terminal."""
+    from tqdm import tqdm
+
+    from tinymvit import kernels
+
+    if kernels.is_cached():
+        return
+    print("tinymvit: first run here: compiling the kernels, once", file=sys.stderr)
+    with tqdm(unit="kernel", disable=None, leave=False) as bar:
+        for number, count, name in kernels.warm_up():
+            bar.total, bar.n = count, number - 1
+            bar.set_description(name)
 
 
 # ---- the options ----

@@ -41,7 +41,7 @@ ACTIVATIONS = {
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
-# The paper's three sizes (table 4 and appendix A), each alone and under a DeepLabV3 head; what differs from the
+# The paper's three sizes (table 4), each alone and under a DeepLabV3 head; what differs from the
 # defaults. The label names of ImageNet come with the published checkpoints, not with the shape.
 _SMALL = {
     "hidden_sizes": (144, 192, 240),

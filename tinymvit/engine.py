@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ Array = np.ndarray
 class Engine:
     """A graph ready to run on inputs of its one shape; may be called by several Python threads at once."""
 
-    def __init__(self, graph: Graph, weights: Mapping[str, Array], packed: dict[str, Array] | None = None) -> None:
+    def __init__(self, graph: Graph, weights: Mapping[str, Array], packed: dict[str, Any] | None = None) -> None:
         """`packed` keeps packed weights by tensor name, to be shared by the engines of one model."""
         self.graph, folded = optimize(graph, weights)
         self._packed = {} if packed is None else packed
@@ -50,7 +51,7 @@ class Engine:
         self._idle.append(values)
         return results
 
-    def _pack(self, op: ops.Op, name: str, weight: Array) -> Array:
+    def _pack(self, op: ops.Op, name: str, weight: Array) -> Any:
         if name not in self._packed:
             self._packed[name] = pack(op, weight)
         return self._packed[name]
@@ -101,7 +102,7 @@ def plan_memory(graph: Graph) -> tuple[dict[str, int], int]:
     return offsets, 4 * total
 
 
-def pack(op: ops.Op, weight: Array) -> Array:
+def pack(op: ops.Op, weight: Array) -> Any:
     """A weight tensor in the layout that the op's kernel reads; vectors (biases, scales) stay as they are."""
     layer = op.op if isinstance(op, ops.Fused) else op
     if weight.ndim == 1:
@@ -110,13 +111,15 @@ def pack(op: ops.Op, weight: Array) -> Array:
         return kernels.pack_linear(weight)
     if isinstance(layer, ops.Conv2d) and layer.depthwise:
         return kernels.pack_depthwise_conv2d(weight)
-    return kernels.pack_conv2d(weight, layer.groups)
+    if isinstance(layer, ops.Conv2d):
+        return kernels.pack_conv2d(weight, layer.groups)
+    raise TypeError(f"{type(op).__name__} has no kernel for a weight of shape {weight.shape}")
 
 
 # ---- one function an op: (op, output, inputs..., packed weights...) fills the output ----
 
 
-def fused(op: ops.Fused, out: Array, x: Array, *others: Array) -> None:
+def fused(op: ops.Fused, out: Array, x: Array, *others: Any) -> None:
     residual, weights = (others[0], others[1:]) if op.residual else (None, others)
     layer = op.op
     weight, bias = weights if layer.bias else (*weights, None)
@@ -127,11 +130,10 @@ def fused(op: ops.Fused, out: Array, x: Array, *others: Array) -> None:
     if layer.depthwise:
         kernels.depthwise_conv2d(x, weight, bias, **geometry, activation=op.activation, out=out)
     else:
-        geometry["groups"] = layer.groups
         kernels.conv2d(x, weight, bias, **geometry, activation=op.activation, residual=residual, out=out)
 
 
-def unfused(op: ops.Conv2d | ops.Linear, out: Array, x: Array, *weights: Array) -> None:
+def unfused(op: ops.Conv2d | ops.Linear, out: Array, x: Array, *weights: Any) -> None:
     fused(ops.Fused(op), out, x, *weights)
 
 

@@ -65,7 +65,12 @@ class Conv2d(Op):
     def output_shape(self, *inputs: Shape) -> Shape:
         batch, _, height, width = inputs[0]
         reach = self.dilation * (self.kernel_size - 1) - 2 * self.padding
-        return (batch, self.out_channels, (height - reach - 1) // self.stride + 1, (width - reach - 1) // self.stride + 1)
+        return (
+            batch,
+            self.out_channels,
+            (height - reach - 1) // self.stride + 1,
+            (width - reach - 1) // self.stride + 1,
+        )
 
     def weight_shapes(self) -> dict[str, Shape]:
         weight = (self.out_channels, self.in_channels // self.groups, self.kernel_size, self.kernel_size)

@@ -53,7 +53,7 @@ def segmentation_loss(logits: Array, labels: Array, config: MobileViTConfig) -> 
 
 
 def cross_entropy(logits: Array, labels: Array, ignore_index: int) -> np.float32:
-    """The mean of -log softmax(logits)[label] over the labels that are not ignored; logits (B, K, ...), labels (B, ...).
+    """The mean of -log softmax(logits)[label] over the labels (B, ...) that are not ignored; logits (B, K, ...).
 
     NaN if all labels are ignored, as in PyTorch.
     """
@@ -62,7 +62,9 @@ def cross_entropy(logits: Array, labels: Array, ignore_index: int) -> np.float32
     used = labels != ignore_index
     bad = used & ((labels < 0) | (labels >= logits.shape[1]))
     if bad.any():
-        raise ValueError(f"label {labels[bad][0]} is out of range; expected 0 to {logits.shape[1] - 1} or {ignore_index}")
+        raise ValueError(
+            f"label {labels[bad][0]} is out of range; expected 0 to {logits.shape[1] - 1} or {ignore_index}"
+        )
     if not used.any():
         return np.float32(np.nan)
     shifted = logits - logits.max(1, keepdims=True)

@@ -92,7 +92,7 @@ def backbone(g: Graph, prefix: str, x: Node, config: MobileViTConfig, expand_out
     # A smaller output_stride (DeepLab) keeps the last maps large: the stride of a stage becomes dilation of the next.
     dilation = 1
     for layers, width in zip(TRANSFORMER_LAYERS, config.hidden_sizes, strict=True):
-        if config.output_stride == 8 and stage == 3 or config.output_stride in (8, 16) and stage == 4:
+        if (config.output_stride == 8 and stage == 3) or (config.output_stride in (8, 16) and stage == 4):
             dilation *= 2
         name = f"{prefix}encoder.layer.{stage}"
         x = mobilevit_block(g, name, x, neck[stage + 1], width, layers, dilation, config)

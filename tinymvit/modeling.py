@@ -89,7 +89,7 @@ class MobileViTPreTrainedModel:
 
     def _set_weights(self, tensors: Mapping[str, Array]) -> None:
         self.weights = dict(tensors)
-        self._packed: dict[str, Array] = {}
+        self._packed: dict[str, Any] = {}
         self._engines: dict[tuple[Shape, tuple[str, ...]], Engine] = {}
         self._lock = threading.Lock()
 
@@ -136,7 +136,7 @@ class MobileViTModel(MobileViTPreTrainedModel):
 
     def __call__(
         self, pixel_values: Array, output_hidden_states: bool | None = None, return_dict: bool | None = None
-    ) -> BaseModelOutputWithPooling | tuple:
+    ) -> BaseModelOutputWithPooling:
         """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. Options left out are the configuration's.
 
         Raises TypeError or ValueError for pixels of another dtype, rank or number of channels, and for NaN.
@@ -162,7 +162,7 @@ class MobileViTForImageClassification(MobileViTPreTrainedModel):
         output_hidden_states: bool | None = None,
         labels: Array | None = None,
         return_dict: bool | None = None,
-    ) -> ImageClassifierOutput | tuple:
+    ) -> ImageClassifierOutput:
         """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. With labels the output has a loss (see
         `losses.classification_loss`). Options left out are the configuration's.
 
@@ -188,7 +188,7 @@ class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
         labels: Array | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-    ) -> SemanticSegmenterOutput | tuple:
+    ) -> SemanticSegmenterOutput:
         """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. With labels (B, H', W') the output has a loss
         (see `losses.segmentation_loss`). Options left out are the configuration's.
 

@@ -52,8 +52,8 @@ class ImageClassifierOutput(ModelOutput):
     hidden_states: the five stages' maps (B, C, H, W), if asked for.
     """
 
-    loss: np.float32 | None = None
-    logits: Array | None = None
+    loss: np.float32 | None
+    logits: Array
     hidden_states: tuple[Array, ...] | None = None
 
 
@@ -65,6 +65,6 @@ class SemanticSegmenterOutput(ModelOutput):
     hidden_states: the five stages' maps (B, C, H, W), if asked for.
     """
 
-    loss: np.float32 | None = None
-    logits: Array | None = None
+    loss: np.float32 | None
+    logits: Array
     hidden_states: tuple[Array, ...] | None = None

@@ -46,7 +46,9 @@ def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
     folded = dict(weights)
 
     def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
-        conv = single(node.inputs[0]) if isinstance(node.op, BatchNorm) else None
+        if not isinstance(node.op, BatchNorm):
+            return None
+        conv = single(node.inputs[0])
         if conv is None or not isinstance(conv.op, Conv2d) or conv.op.bias:
             return None
         weight, bias, mean, variance = (np.asarray(weights[name], np.float64) for name in node.weights)

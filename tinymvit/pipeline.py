@@ -96,9 +96,7 @@ class ImageSegmentationPipeline:
         return Segmentation(mask, labels, {int(i): float(n / mask.size) for i, n in zip(ids, counts, strict=True)})
 
 
-def classify(
-    image: ImageSource | list[ImageSource], model: str | Path = DEFAULT_CLASSIFIER, top_k: int = 5
-) -> Any:
+def classify(image: ImageSource | list[ImageSource], model: str | Path = DEFAULT_CLASSIFIER, top_k: int = 5) -> Any:
     """Load a checkpoint and name what an image shows: see `ImageClassificationPipeline`, which is for many images."""
     return ImageClassificationPipeline(model)(image, top_k)
 

@@ -32,7 +32,7 @@ def steps(
     uses = last_use(graph)
     for index, node in enumerate(graph):
         if isinstance(node.op, ops.Input):
-            value = np.asarray(pixel_values, dtype)
+            value: Array = np.asarray(pixel_values, dtype)
         else:
             inputs = [values[name] for name in node.inputs]
             value = compute(node.op, inputs, [np.asarray(weights[name], dtype) for name in node.weights])

@@ -60,7 +60,10 @@ def format_table(graph: Graph) -> str:
     lines.append((f"total of {len(graph)}", "", "", f"{sums['parameters']:,}", f"{sums['multiply_adds']:,}"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
-        "  ".join(cell.rjust(width) if i > 2 else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.rjust(width) if i > 2 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     ]
     rule = "-" * len(text[0])
