@@ -49,6 +49,7 @@ def _attention(arrays, sizes, first, last):
     keys = np.empty(depth * stride, np.float32)
     values = np.empty(tokens * padded_columns(depth), np.float32)
     scores = np.empty(QUERIES * stride, np.float32)
+    sums = np.empty(QUERIES, np.float32)
     zeros = (np.zeros(max(tokens, depth), np.float32), 0, 0)
     scale = np.float32(1) / np.sqrt(np.float32(depth))
     for unit in range(first, last):
@@ -60,7 +61,7 @@ def _attention(arrays, sizes, first, last):
             rows = min(QUERIES, tokens - start)
             row_at = at + start * width
             product((rows, depth, tokens), (query, row_at, width), (keys, 0), zeros, (scores, 0, stride))
-            sums = _exponentials(scores, rows, tokens, stride, scale)
+            _exponentials(scores, rows, tokens, stride, scale, sums)
             product((rows, tokens, depth), (scores, 0, stride), (values, 0), zeros, (out, row_at, width))
             _divide(out, row_at, width, rows, depth, sums)
 
@@ -80,12 +81,11 @@ def _pack(source, at, k_stride, column_stride, depth, columns, panels):
 
 
 @jit
-def _exponentials(scores, rows, tokens, stride, scale):
-    """Each score becomes e^(scale (score - the row's largest)); returns the rows' sums.
+def _exponentials(scores, rows, tokens, stride, scale, sums):
+    """Each score becomes e^(scale (score - the row's largest)), and the rows are summed.
 
     The largest is subtracted so that nothing overflows, and the largest term is 1, so no sum is 0.
     """
-    sums = np.empty(QUERIES, np.float32)
     for row in range(rows):
         largest = splat(-np.inf)
         for i in range(0, tokens, LANES):
@@ -98,7 +98,6 @@ def _exponentials(scores, rows, tokens, stride, scale):
             store(scores, row * stride + i, lanes, term)
             total = total + term
         sums[row] = sum_lanes(total)
-    return sums
 
 
 @jit

@@ -37,8 +37,10 @@ INPUTS = 4
 ARGUMENTS = (types.UniTuple(FLOATS, INPUTS + 1), INTEGERS, types.int64, types.int64)
 EMPTY = np.empty(0, np.float32)
 
-jit = register_jitable(**OPTIONS)
-inline = register_jitable(forceinline=True, **OPTIONS)  # so that a constant argument becomes a constant in the callee
+jit = register_jitable(_nrt=False, **OPTIONS)
+inline = register_jitable(
+    _nrt=False, forceinline=True, **OPTIONS
+)  # so that a constant argument becomes a constant in the callee
 
 
 class Kernel:
