@@ -3,11 +3,11 @@
 import pytest
 import torch
 import transformers
-from torch_models import CLASSES, PUBLISHED, TINY, build, tensors
 
 from tinymvit import engine, graph, model, reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.graph import Add, Conv2d, Graph, Linear, parameters
+from torch_models import CLASSES, PUBLISHED, TINY, build, tensors
 
 RECORD = {
     "MobileViTModel": model.mobilevit,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import assert_same
 from PIL import Image, ImageOps
 
+from oracle import assert_same
 from tinymvit.errors import ImageError
 from tinymvit.image import is_fraction, load_image, load_segmentation_map, rescale, to_pil
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import KERNEL_FLOAT32, assert_same
 from PIL import Image
 from transformers import AutoImageProcessor, MobileViTImageProcessorPil
 
+from oracle import KERNEL_FLOAT32, assert_same
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, ImageError, OutputError
 from tinymvit.image_processor import MAX_PIXELS, MobileViTFeatureExtractor, MobileViTImageProcessor, center_crop

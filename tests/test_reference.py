@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import KERNEL_FLOAT32, REFERENCE_FLOAT64, assert_same
 from torch.nn import functional as F  # noqa: N812
 from transformers.activations import ACT2FN
 from transformers.models.mobilevit.modeling_mobilevit import MobileViTLayer
 
+from oracle import KERNEL_FLOAT32, REFERENCE_FLOAT64, assert_same
 from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.config import ACTIVATIONS
