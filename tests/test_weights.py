@@ -428,6 +428,14 @@ def test_float16_is_saved_as_float16(tmp_path):
     assert_same(weights.load_tensors(tmp_path)["w"], np.array([np.float16(0.1)], np.float32))
 
 
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_the_dtype_of_another_checkpoint_does_not_round_the_weights(tmp_path, checkpoints, key):
+    tensors = weights.load_tensors(checkpoints["bare"])
+    config = MobileViTConfig.from_pretrained(checkpoints["bare"]).to_dict()
+    weights.save_checkpoint(tmp_path, tensors, config | {"dtype": "float16", key: "float16"})
+    assert CLASSES["bare"].from_pretrained(tmp_path).dtype == torch.float32
+
+
 def test_a_checkpoint_can_be_saved_over_the_one_it_is_mapped_from(tmp_path, checkpoints):
     weights.save_checkpoint(tmp_path, weights.load_tensors(checkpoints["bare"]), {})
     tensors = weights.load_tensors(tmp_path)
@@ -485,10 +493,11 @@ def test_folders_that_cannot_be_written(tmp_path):
         weights.save_checkpoint(tmp_path / "file", {}, {})
     with complaint(OutputError, f"{tmp_path / 'file' / 'folder'}: cannot be written: Not a directory"):
         weights.save_checkpoint(tmp_path / "file" / "folder", {}, {})
-    (tmp_path / "config.json").mkdir()
-    with complaint(OutputError, f"{tmp_path / 'config.json'}: cannot be written: Is a directory"):
-        weights.save_checkpoint(tmp_path, {}, {})
     assert (tmp_path / "file").read_text() == "precious"
+    (tmp_path / "config.json").mkdir()
+    with complaint(OutputError, f"{tmp_path / 'config.json'}: is a folder, expected a file or nothing"):
+        weights.save_checkpoint(tmp_path, {}, {})
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 @pytest.fixture

@@ -95,14 +95,17 @@ def match_tensors(
 def save_checkpoint(folder: str | Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
     """Write `model.safetensors` and `config.json` into `folder`, both or neither; transformers loads them strictly.
 
-    `tensors` are float32, float16 or float64 and are written as they are; `config` is a configuration's `to_dict()`.
-    Raises OutputError.
+    `tensors` are float32 or float16 and are written as they are; `config` is a configuration's `to_dict()`. Raises
+    OutputError.
     """
     batch_counts = {
         name.removesuffix(_RUNNING_VARIANCE) + _BATCH_COUNT: np.zeros((), np.int64)
         for name in tensors
         if name.endswith(_RUNNING_VARIANCE)
     }
+    # transformers converts the weights to the dtype that config.json names; one left from the checkpoint that these
+    # weights came from (under the new key or the old) would round them.
+    config = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": "float32"}
     write_files(folder, {WEIGHTS_FILE: tensor_writer({**tensors, **batch_counts}), CONFIG_FILE: json_writer(config)})
 
 

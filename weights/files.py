@@ -50,6 +50,8 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
             raise OutputError(f"{folder}: is a file, expected a folder to write {', '.join(writers)} into") from None
         for name, write in writers.items():
             target = folder / name
+            if target.is_dir():  # found out now, not when half of the files are renamed
+                raise OutputError(f"{target}: is a folder, expected a file or nothing")
             with temporary[name].open("xb") as file:
                 write(file)
                 file.flush()
