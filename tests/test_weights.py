@@ -140,11 +140,6 @@ def test_tensors_without_elements_take_no_room(tmp_path):
     assert_same(found["e"], np.zeros((0, 3), np.float32))
 
 
-def test_other_dtypes_cannot_be_written():
-    with complaint(TypeError, "tensor z: complex64 cannot be saved, expected one of float64, float32"):
-        tensor_writer({"z": np.zeros(1, np.complex64)})
-
-
 def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
     return {"w": {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}}
 

@@ -1,4 +1,4 @@
-"""The safetensors file format, read through a memory map and written, in plain NumPy.
+"""The safetensors file format: read through a memory map in plain NumPy, written by the safetensors library.
 
 A file is eight bytes that hold the header's length N (little endian), N bytes of JSON, and the tensors' bytes, one
 after the other without gaps. The header maps each tensor's name to its dtype, its shape and the range of its bytes,
@@ -60,30 +60,15 @@ def read_header(path: Path) -> dict[str, Entry]:
     return _open(path)[0]
 
 
-def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], None]:
+def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], object]:
     """A writer for `files.write_files`: `tensors` as a safetensors file.
 
-    Any dtype of `DTYPES` but bfloat16. The metadata says `"format": "pt"`, without which transformers refuses a file.
+    The metadata says `"format": "pt"`, without which transformers refuses a file.
     """
-    dtype_names = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # widest first: every tensor aligned
-    for name, tensor in tensors.items():
-        if tensor.dtype not in dtype_names:
-            expected = ", ".join(map(str, dtype_names))
-            raise TypeError(f"tensor {name}: {tensor.dtype} cannot be saved, expected one of {expected}")
-        begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": dtype_names[tensor.dtype], "shape": tensor.shape, "data_offsets": (begin, end)}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the data start aligned
+    from safetensors.numpy import save
 
-    def write(file: BinaryIO) -> None:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            file.write(np.ascontiguousarray(tensor).data)
-
-    return write
+    content = save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, {"format": "pt"})
+    return lambda file: file.write(content)
 
 
 def _open(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
