@@ -14,13 +14,13 @@ from .attention import attention
 from .concat import concat
 from .conv2d import PackedConv2d, conv2d, pack_conv2d
 from .depthwise_conv2d import PackedDepthwiseConv2d, depthwise_conv2d, pack_depthwise_conv2d
-from .jit import is_cached, warm_up
 from .layer_norm import layer_norm
 from .linear import PackedLinear, linear, pack_linear
 from .mean_pool import mean_pool
 from .resize_bilinear import resize_bilinear
 from .threads import get_num_threads, max_num_threads, set_num_threads
 from .unfold import fold, unfold
+from .warm_up import is_cached, warm_up
 
 __all__ = [
     "ACTIVATIONS",

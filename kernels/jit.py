@@ -1,4 +1,4 @@
-"""How the kernels are compiled: the options, the one signature, the cache. Threads are in `threads.py`.
+"""How the kernels are compiled: the options, the one signature, the cache. `threads.py` launches them.
 
 Three decorators. `jit` marks a helper that compiled code calls (Python may call it too, uncompiled), `inline` one that
 is always inlined. `kernel` marks what Python launches: a function
@@ -19,8 +19,9 @@ hash of every file of this folder.
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -38,9 +39,7 @@ ARGUMENTS = (types.UniTuple(FLOATS, INPUTS + 1), INTEGERS, types.int64, types.in
 EMPTY = np.empty(0, np.float32)
 
 jit = register_jitable(_nrt=False, **OPTIONS)
-inline = register_jitable(
-    _nrt=False, forceinline=True, **OPTIONS
-)  # so that a constant argument becomes a constant in the callee
+inline = register_jitable(_nrt=False, forceinline=True, **OPTIONS)  # a constant argument is a constant in the callee
 
 
 class Kernel:
@@ -53,10 +52,9 @@ class Kernel:
         with contextlib.suppress(RuntimeError):  # no folder to cache in can be written: compile in every process
             self._dispatcher.enable_caching()
             self._dispatcher._cache._cache_file._source_stamp = _source_stamp()
-        KERNELS.append(self)
 
     @functools.cached_property
-    def run(self) -> Callable:
+    def run(self) -> Any:
         """The compiled function."""
         try:
             self._dispatcher.compile(self._signature)
@@ -65,7 +63,6 @@ class Kernel:
                 self._dispatcher._cache.flush()
             self._dispatcher._cache.disable()
             self._dispatcher.compile(self._signature)
-        self._dispatcher.disable_compile()
         return self._dispatcher
 
     @functools.cached_property
@@ -89,19 +86,8 @@ KERNELS: list[Kernel] = []
 
 
 def kernel(function: Callable) -> Kernel:
-    return Kernel(function)
-
-
-def is_cached() -> bool:
-    """Whether every kernel is compiled already, here or in Numba's cache: if not, `warm_up` takes some seconds."""
-    return all(each.is_ready() for each in KERNELS)
-
-
-def warm_up() -> Iterator[tuple[int, int, str]]:
-    """Compile every kernel; yields (number, of how many, name) before each, for a line of progress."""
-    for number, each in enumerate(KERNELS, 1):
-        yield number, len(KERNELS), each.name
-        _ = each.address
+    KERNELS.append(Kernel(function))
+    return KERNELS[-1]
 
 
 @functools.cache

@@ -284,7 +284,7 @@ def _is_whole(builder, lanes, count):
 
 
 def _load(builder, cells, whole, fill):
-    """The vectors at `cells`, (pointer, lanes) each; masked, which not every CPU does fast, only if not all are whole."""
+    """The vectors at `cells`, (pointer, lanes) each. Masked only if not all are whole: not every CPU does that fast."""
     results = []
     with builder.if_else(whole) as (plain, masked):
         with plain:
