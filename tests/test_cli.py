@@ -164,7 +164,7 @@ BAD_USE = [
     (["classify", DIGIT, "--threads", "many"], "expected a whole number of at least 1"),
     (["classify", str(ROOT / "kernels")], "no pictures in this folder"),
     (["segment", SCENE], "--output"),
-    (["segment", SCENE, "--output", "out.xyz"], "no picture format has the suffix '.xyz'"),
+    (["segment", SCENE, "--output", "out.xyz"], "the suffix '.xyz' names no picture format"),
     (["segment", SCENE, "--output", "out.jpg", "--mask"], "class ids are written as PNG"),
     (["segment", SCENE, "--output", SCENE], "is one of the images"),
     (["segment", SCENE, str(IMAGES / "scene-2.png"), "--output", str(ROOT / "README.md")], "is a file"),

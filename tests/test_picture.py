@@ -46,7 +46,7 @@ def test_class_ids_are_the_pixel_values():
 
 
 def test_an_unknown_suffix_is_one_clear_line(tmp_path):
-    with pytest.raises(OutputError, match=r"out\.xyz: no picture format has the suffix '\.xyz'"):
+    with pytest.raises(OutputError, match=r"out\.xyz: the suffix '\.xyz' names no picture format; expected \.png"):
         save_picture(Image.new("RGB", (2, 2)), tmp_path / "out.xyz")
     assert list(tmp_path.iterdir()) == []
 

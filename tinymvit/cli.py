@@ -115,7 +115,7 @@ def summary(options: argparse.Namespace) -> int:
     if options.shape:
         config, segmenter = MobileViTConfig.preset(options.shape), options.shape.startswith("deeplabv3")
     else:
-        config = MobileViTConfig.from_pretrained(options.model)
+        config = MobileViTConfig.from_pretrained(options.model or "digits")
         segmenter = any("Segmentation" in str(name) for name in config.extra.get("architectures") or [])
     height, width = options.size or config.image_shape
     record = model.semantic_segmentation if segmenter else model.image_classification
@@ -182,10 +182,13 @@ def output_paths(images: list[Path], names: Iterable[Path], output: Path, suffix
 
     Raises OutputError if two results would share a file or a result would replace one of the images.
     """
+    from tinymvit.picture import check_suffix
+
     single = len(images) == 1 and not any(name.is_dir() for name in names)
     if single and output.suffix and not output.is_dir():
         if suffix and output.suffix.lower() != suffix:
             raise OutputError(f"{output}: class ids are written as PNG; expected a name that ends in {suffix}")
+        check_suffix(output)
         targets = {images[0]: output}
     else:
         if output.is_file():
@@ -209,12 +212,10 @@ def output_paths(images: list[Path], names: Iterable[Path], output: Path, suffix
 
 
 def _writable_name(path: Path) -> Path:
-    """The path itself if its suffix names a format for RGB pictures, else with .png."""
-    return (
-        path
-        if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-        else path.with_suffix(".png")
-    )
+    """The path itself if its suffix names a format that can be written, else with .png."""
+    from tinymvit.picture import SUFFIXES
+
+    return path if path.suffix.lower() in SUFFIXES else path.with_suffix(".png")
 
 
 def make_folder(folder: Path) -> None:
@@ -321,7 +322,7 @@ def build_parser() -> argparse.ArgumentParser:
         commands, summary, "print the table of a network's layers", "tinymvit summary --shape deeplabv3-small"
     )
     which = command.add_mutually_exclusive_group()
-    which.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=f"{MODEL_HELP} (default: digits)")
+    which.add_argument("model", nargs="?", metavar="MODEL", help=f"{MODEL_HELP} (default: digits)")
     which.add_argument(
         "--shape", metavar="SHAPE", help="a published shape: small, x-small, xx-small, or deeplabv3- and one of these"
     )

@@ -15,6 +15,7 @@ from tinymvit.labels import voc_palette
 Array = np.ndarray
 
 OPACITY = 0.6  # of the colours over the image
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the formats that hold RGB pictures
 BACKGROUND = 0  # the class that is not coloured, in PASCAL VOC and in the bundled checkpoint
 
 
@@ -61,15 +62,20 @@ def _with_legend(picture: Image.Image, labels: dict[int, str]) -> Image.Image:
     return result
 
 
+def check_suffix(path: Path) -> None:
+    """Raise OutputError unless the path's suffix names a format that a picture can be written in."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{path}: the suffix {path.suffix!r} names no picture format; expected {', '.join(SUFFIXES)}")
+
+
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write the picture in the format of the path's suffix, first under a temporary name: a file that is already there
     stays whole if this fails. Raises OutputError naming the path."""
+    check_suffix(path)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         picture.save(temporary)
         temporary.replace(path)
-    except ValueError:
-        raise OutputError(f"{path}: no picture format has the suffix {path.suffix!r}; use .png") from None
     except OSError as error:
         raise OutputError(f"{path}: cannot write: {error.strerror or error}") from None
     finally:
