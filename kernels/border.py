@@ -5,6 +5,7 @@ copied once (a slice, a transposed view, a read-only memory map); anything else 
 arguments in full, `"conv2d: x"`, so that the line says where it comes from.
 """
 
+import numbers
 import operator
 from collections.abc import Sequence
 
@@ -89,6 +90,15 @@ def whole_number(value: int, name: str, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {number}")
     return number
+
+
+def real_number(value: float, name: str, least: float) -> float:
+    """`value` as a float, at least `least`; else TypeError or ValueError."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return float(value)
 
 
 def steps(stride: int, padding: int, dilation: int, op: str) -> tuple[int, int, int]:

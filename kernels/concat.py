@@ -24,7 +24,8 @@ def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.nd
     leading = arrays[0].shape[:-1]
     for i, array in enumerate(arrays):
         if array.shape[:-1] != leading:
-            raise ValueError(f"concat: array {i} must be {(*leading, 'C')}, not of shape {array.shape}")
+            expected = ", ".join(map(str, (*leading, "C")))
+            raise ValueError(f"concat: array {i} must be ({expected}), not of shape {array.shape}")
     total = sum(array.shape[-1] for array in arrays)
     out = border.output(out, "concat: out", (*leading, total), arrays)
     offset = 0

@@ -22,8 +22,9 @@ def layer_norm(
     width = x.shape[-1]
     weight = border.channel_values(weight, "layer_norm: weight", width)
     bias = border.channel_values(bias, "layer_norm: bias", width)
+    epsilon = np.array([border.real_number(eps, "layer_norm: eps", 0)], np.float32)
     out = border.output(out, "layer_norm: out", x.shape, [x, weight, bias])
-    launch(_layer_norm, x.size // width, [x, weight, bias, np.array([eps], np.float32)], out, [width])
+    launch(_layer_norm, x.size // width, [x, weight, bias, epsilon], out, [width])
     return out
 
 
