@@ -298,3 +298,9 @@ def test_a_model_takes_sliced_read_only_and_half_precision_pixels(classifier):
 def test_a_config_of_another_type_is_refused():
     with pytest.raises(TypeError, match="config is a dict; expected a MobileViTConfig"):
         tinymvit.MobileViTModel({"hidden_sizes": [1, 2, 3]})
+
+
+def test_without_labels_a_classifier_gives_the_pooled_features_and_a_segmenter_is_refused(tmp_path):
+    check_model("MobileViTForImageClassification", TINY | {"num_labels": 0}, tmp_path, (1, 3, 32, 32))
+    with pytest.raises(tinymvit.ConfigError, match="num_labels: 0, expected at least 1 for a segmentation head"):
+        tinymvit.MobileViTForSemanticSegmentation(tinymvit.MobileViTConfig(num_labels=0))

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 
 from tinymvit.config import ACTIVATIONS, MobileViTConfig
+from tinymvit.errors import ConfigError
 from tinymvit.graph import (
     Activation,
     Add,
@@ -59,6 +60,8 @@ def image_classification(config: MobileViTConfig, shape: Shape) -> Graph:
 
 def semantic_segmentation(config: MobileViTConfig, shape: Shape) -> Graph:
     """The network and the DeepLabV3 head: `logits` (B, num_labels, H / output_stride, W / output_stride)."""
+    if config.num_labels < 1:
+        raise ConfigError(f"num_labels: {config.num_labels}, expected at least 1 for a segmentation head")
     g = Graph()
     x = backbone(g, "mobilevit.", pixels(g, shape), config, expand_output=False)
     g.outputs["logits"] = deeplabv3(g, "segmentation_head", x, config).name
