@@ -18,14 +18,28 @@ from .simd import LANES, load, store
 from .threads import launch
 
 
-def resize_bilinear(x: np.ndarray, height: int, width: int, *, out: np.ndarray | None = None) -> np.ndarray:
-    """x (B, H, W, C) -> (B, height, width, C), as `torch.nn.functional.interpolate`, bilinear, to this size."""
+def resize_bilinear(
+    x: np.ndarray, height: int, width: int, *, rows: range | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
+    """x (B, H, W, C) -> (B, height, width, C), as `torch.nn.functional.interpolate`, bilinear, to this size.
+
+    rows: only these rows of the result, (B, len(rows), width, C): a large map can be made, and used, band by band.
+    """
     x = border.tensor(x, "resize_bilinear: x", "(B, H, W, C)")
     height = border.whole_number(height, "resize_bilinear: height", 1)
     width = border.whole_number(width, "resize_bilinear: width", 1)
     batch, old_height, old_width, channels = x.shape
-    out = border.output(out, "resize_bilinear: out", (batch, height, width, channels), [x])
-    launch(_resize_bilinear, batch * height, [x], out, [old_height, old_width, channels, height, width])
+    rows = range(height) if rows is None else rows
+    if rows.step != 1 or not 0 <= rows.start < rows.stop <= height:
+        raise ValueError(f"resize_bilinear: rows must be consecutive ones of {height}, not {rows}")
+    out = border.output(out, "resize_bilinear: out", (batch, len(rows), width, channels), [x])
+    launch(
+        _resize_bilinear,
+        batch * len(rows),
+        [x],
+        out,
+        [old_height, old_width, channels, height, width, rows.start, len(rows)],
+    )
     return out
 
 
@@ -34,9 +48,10 @@ def _resize_bilinear(arrays, sizes, first, last):
     """A unit of work is one output row."""
     x, _, _, _, out = arrays
     old_height, old_width, channels, height, width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    start, count = sizes[5], sizes[6]
     for row in range(first, last):
-        image, y = divmod(row, height)
-        y0, y1, down = _neighbours(y, old_height, height)
+        image, y = divmod(row, count)
+        y0, y1, down = _neighbours(start + y, old_height, height)
         above, below = (image * old_height + y0) * old_width, (image * old_height + y1) * old_width
         for column in range(width):
             x0, x1, right = _neighbours(column, old_width, width)

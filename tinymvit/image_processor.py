@@ -7,7 +7,7 @@ class become a map of class ids, at the size asked for. With the same settings t
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,7 @@ Array = np.ndarray
 
 SETTINGS_FILE = "preprocessor_config.json"
 MAX_PIXELS = 2**27  # of a resized or cropped image: a strip of 1 x 100,000 must not ask for gigabytes
+BAND = 64  # rows of logits that are resized at a time
 TYPE_NAMES = ("MobileViTImageProcessor", "MobileViTImageProcessorFast", "MobileViTFeatureExtractor")
 
 
@@ -187,7 +188,10 @@ class MobileViTImageProcessor:
                 raise ConfigError(
                     f"target_sizes: {len(target_sizes)} sizes, expected one for each of {len(scores)} images"
                 )
-            scores = [_resize_scores(image, size) for image, size in zip(scores, target_sizes, strict=True)]
+            bands = [_resized_bands(image, size) for image, size in zip(scores, target_sizes, strict=True)]
+            if not return_segmentation_scores:
+                return [np.concatenate([band.argmax(axis=0) for band in image]) for image in bands]
+            scores = [np.concatenate(list(image), axis=1) for image in bands]
         maps = [image.argmax(axis=0) for image in scores]
         if return_segmentation_scores:
             return [SemanticSegmentation(*pair) for pair in zip(maps, scores, strict=True)]
@@ -260,12 +264,16 @@ def center_crop(pixels: Array, height: int, width: int) -> Array:
     return cropped
 
 
-def _resize_scores(scores: Array, size: Any) -> Array:
-    """Logits (K, H, W) at another size, (height, width)."""
+def _resized_bands(scores: Array, size: Any) -> Iterator[Array]:
+    """Logits (K, H, W) at another size, (height, width), in bands (K, BAND, width) from the top: all the classes of a
+    photograph at its own size would take a gigabyte."""
     if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not all(map(_is_side, size)):
         raise ConfigError(f"target_sizes: {size!r}, expected (height, width), two positive integers")
     channels_last = np.ascontiguousarray(np.moveaxis(scores, 0, -1))[None]  # (1, H, W, K)
-    return np.moveaxis(kernels.resize_bilinear(channels_last, int(size[0]), int(size[1]))[0], -1, 0)
+    height, width = int(size[0]), int(size[1])
+    for top in range(0, height, BAND):
+        rows = range(top, min(top + BAND, height))
+        yield np.moveaxis(kernels.resize_bilinear(channels_last, height, width, rows=rows)[0], -1, 0)
 
 
 def _by_name(sources: Any, what: str, dimensions: int) -> dict[str, Any]:
