@@ -11,6 +11,7 @@ Arithmetic is in a fixed order: products accumulate by fused multiply-add in ord
 from .activate import ACTIVATIONS, activate
 from .add import add
 from .attention import attention
+from .border import empty
 from .concat import concat
 from .conv2d import PackedConv2d, conv2d, pack_conv2d
 from .depthwise_conv2d import PackedDepthwiseConv2d, depthwise_conv2d, pack_depthwise_conv2d
@@ -33,6 +34,7 @@ __all__ = [
     "concat",
     "conv2d",
     "depthwise_conv2d",
+    "empty",
     "fold",
     "get_num_threads",
     "is_cached",

@@ -5,6 +5,7 @@ copied once (a slice, a transposed view, a read-only memory map); anything else 
 arguments in full, `"conv2d: x"`, so that the line says where it comes from.
 """
 
+import math
 import numbers
 import operator
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .jit import EMPTY
+
+LINE = 16  # float32 values in a cache line of 64 bytes
 
 
 def tensor(array: np.ndarray, name: str, legend: str) -> np.ndarray:
@@ -67,7 +70,7 @@ def output(
     one of its inputs itself.
     """
     if out is None:
-        return np.empty(shape, np.float32)
+        return empty(shape)
     if not isinstance(out, np.ndarray) or out.dtype != np.float32:
         found = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
         raise TypeError(f"{name} must be a float32 array, not {found}")
@@ -79,6 +82,17 @@ def output(
         if np.may_share_memory(out, array) and not (in_place and out.ctypes.data == array.ctypes.data):
             raise ValueError(f"{name} must not overlap an input")
     return out
+
+
+def empty(shape: tuple[int, ...]) -> np.ndarray:
+    """An uninitialised float32 array that begins at a cache line, so that no vector straddles two of them.
+
+    NumPy's large arrays begin 16 bytes after one, which costs a depthwise convolution a fifth of its time.
+    """
+    size = math.prod(shape)
+    memory = np.empty(size + LINE, np.float32)
+    start = -memory.ctypes.data // memory.itemsize % LINE
+    return memory[start : start + size].reshape(shape)
 
 
 def whole_number(value: int, name: str, least: int) -> int:

@@ -134,18 +134,17 @@ def with_sign(builder, a, b):
 
 
 @instruction(vector, vector)
-def times_power_of_two(builder, a, n):
-    """a * 2^n for whole n in [-252, 252], rounded once where the result is subnormal, inf where it overflows.
+def times_power_of_two(builder, a, shifted):
+    """a * 2^n for whole n in [-252, 252]: rounded once if the result is subnormal, inf if it is too large.
 
-    Adding 1.5 * 2^23 leaves n in the low bits of the sum, which unlike a conversion is defined for NaN too. Two
-    factors of about 2^(n/2), made by writing their exponent bits, reach where one factor would leave float32.
+    `shifted` is n + 1.5 * 2^23, which has n in its low bits; unlike a conversion that is defined for NaN too. Two
+    factors of about 2^(n/2), made by writing their exponents (n/2 + 127), reach where one would leave float32.
     """
-    shifted = builder.bitcast(builder.fadd(n, _constant(_VECTOR, 12582912.0)), _INT_VECTOR)
-    whole = builder.sub(shifted, _constant(_INT_VECTOR, 0x4B400000))
-    half = builder.ashr(whole, _constant(_INT_VECTOR, 1))
-    for power in (half, builder.sub(whole, half)):
-        bits = builder.shl(builder.add(power, _constant(_INT_VECTOR, 127)), _constant(_INT_VECTOR, 23))
-        a = builder.fmul(a, builder.bitcast(bits, _VECTOR))
+    bits = builder.bitcast(shifted, _INT_VECTOR)
+    both = builder.sub(bits, _constant(_INT_VECTOR, 0x4B400000 - 2 * 127))
+    half = builder.ashr(both, _constant(_INT_VECTOR, 1))
+    for exponent in (half, builder.sub(both, half)):
+        a = builder.fmul(a, builder.bitcast(builder.shl(exponent, _constant(_INT_VECTOR, 23)), _VECTOR))
     return a
 
 

@@ -370,6 +370,8 @@ def test_activation_at_the_ends(name):
     x = np.float32([np.nan, np.inf, -np.inf, 3e38, -3e38, 200, -200, 0])
     function = {"gelu": F.gelu, "gelu_tanh": lambda v: F.gelu(v, approximate="tanh")}.get(name, TORCH_ACTIVATIONS[name])
     assert_same(kernels.activate(x, name), function(double(x)).numpy(), KERNEL_FLOAT32, name)
+    nans = np.array([0x7FC00000, 0xFFC00001, 0x7FC00123, 0x7FFFFFFF, 0x7F800001], np.uint32).view(np.float32)
+    assert np.isnan(kernels.activate(nans, name)).all()
 
 
 def test_exp_and_normal_tail_over_their_whole_range():
@@ -428,6 +430,14 @@ def test_nan_reaches_what_it_should_and_nothing_else():
     assert np.isnan(kernels.resize_bilinear(x, 18, 18)).sum() == 16
     assert np.isnan(kernels.unfold(x, 3, 3)).sum() == 1
     assert np.isnan(kernels.add(x, x)).sum() == 1
+
+
+def test_results_begin_at_a_cache_line():
+    for size in (1, 1000, 1_000_000):
+        for array in (kernels.empty((size,)), kernels.add(normal(0, size), normal(1, size))):
+            assert array.shape == (size,)
+            assert array.dtype == np.float32
+            assert array.ctypes.data % 64 == 0
 
 
 # ---- the same bits ----
