@@ -136,17 +136,22 @@ def _gather(x, patches, start, stop, top, rows, group, sizes):
     inputs = channels // groups
     run = kernel_width if dilation == 1 and groups == 1 else 1  # so many neighbours lie side by side in memory
     at = 0
-    for pixel in range(start, stop):
-        image, place = divmod(pixel, out_height * out_width)
-        y, left = place // out_width * stride - padding, place % out_width * stride - padding
+    image, place = divmod(start, out_height * out_width)
+    out_y, out_x = divmod(place, out_width)  # then counted: a division a pixel took longer than the gathering
+    for _ in range(start, stop):
         for kernel_y in range(top, top + rows):
-            row = y + kernel_y * dilation
+            row = out_y * stride - padding + kernel_y * dilation
             for kernel_x in range(0, kernel_width, run):
-                column = left + kernel_x * dilation
-                before = min(run, max(0, -column)) if 0 <= row < height else run  # taps in the padding
-                there = max(0, min(run, width - column) - before)
-                fill(patches, at, before * inputs, 0.0)
+                column = out_x * stride - padding + kernel_x * dilation
+                before = max(0, -column)  # taps in the padding on the left
+                there = max(0, min(run, width - column) - before) if 0 <= row < height else 0
+                if there < run:
+                    fill(patches, at, run * inputs, 0.0)
                 source = ((image * height + row) * width + column + before) * channels + group * inputs
                 copy(x, source, patches, at + before * inputs, there * inputs)
-                fill(patches, at + (before + there) * inputs, (run - before - there) * inputs, 0.0)
                 at += run * inputs
+        out_x += 1
+        if out_x == out_width:
+            out_x, out_y = 0, out_y + 1
+            if out_y == out_height:
+                out_y, image = 0, image + 1

@@ -84,9 +84,9 @@ def _depthwise_conv2d(arrays, sizes, first, last):
         pixel = 0
         while pixel < out_width:
             left = pixel * stride - padding
-            first_x, last_x = _taps_inside(left, dilation, kernel_width, width)
             right = left + (NEIGHBOURS - 1) * stride + (kernel_width - 1) * dilation
-            together = pixel + NEIGHBOURS <= out_width and left >= 0 and right < width
+            together = pixel + NEIGHBOURS <= out_width and left >= 0 and right < width  # all their taps are inside
+            first_x, last_x = (0, kernel_width) if together else _taps_inside(left, dilation, kernel_width, width)
             x_at = ((image * height + top) * width + left) * channels
             out_at = (row * out_width + pixel) * channels
             taps = (first_y, last_y, first_x, last_x, kernel_width)

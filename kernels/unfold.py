@@ -14,7 +14,7 @@ Cost: no arithmetic; 4 B H W C bytes read and as many written.
 import numpy as np
 
 from . import border
-from .jit import jit, kernel
+from .jit import inline, kernel
 from .simd import copy
 from .threads import launch
 
@@ -71,28 +71,32 @@ def _count_patches(height: int, width: int, patch_height: int, patch_width: int,
 def _unfold(arrays, sizes, first, last):
     """A unit of work is one row of the map."""
     x, _, _, _, out = arrays
-    width, channels = sizes[1], sizes[2]
     for row in range(first, last):
-        for column in range(width):
-            copy(x, (row * width + column) * channels, out, _token(row, column, sizes) * channels, channels)
+        _move_row(x, out, row, sizes, True)
 
 
 @kernel
 def _fold(arrays, sizes, first, last):
     """A unit of work is one row of the map."""
     tokens, _, _, _, out = arrays
-    width, channels = sizes[1], sizes[2]
     for row in range(first, last):
-        for column in range(width):
-            copy(tokens, _token(row, column, sizes) * channels, out, (row * width + column) * channels, channels)
+        _move_row(tokens, out, row, sizes, False)
 
 
-@jit
-def _token(row, column, sizes):
-    """Which token, counted through all sequences, is the pixel in this row (counted through the batch) and column."""
-    height, width, patch_height, patch_width = sizes[0], sizes[1], sizes[3], sizes[4]
+@inline
+def _move_row(source, target, row, sizes, unfolding):
+    """Copy one row of the map, counted through the batch, to its tokens or back."""
+    height, width, channels, patch_height, patch_width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     image, y = divmod(row, height)
-    pixel = y % patch_height * patch_width + column % patch_width
-    patches_across = width // patch_width
-    patch = y // patch_height * patches_across + column // patch_width
-    return (image * patch_height * patch_width + pixel) * (height // patch_height * patches_across) + patch
+    patch_row, inside_y = divmod(y, patch_height)
+    across = width // patch_width
+    patches = height // patch_height * across
+    for inside_x in range(patch_width):
+        sequence = (image * patch_height + inside_y) * patch_width + inside_x
+        for patch_column in range(across):
+            pixel = (row * width + patch_column * patch_width + inside_x) * channels
+            token = (sequence * patches + patch_row * across + patch_column) * channels
+            if unfolding:
+                copy(source, pixel, target, token, channels)
+            else:
+                copy(source, token, target, pixel, channels)
