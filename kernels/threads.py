@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .jit import ARGUMENTS, EMPTY, INPUTS, Kernel
+from .jit import EMPTY, INPUTS, SIGNATURE, Kernel
 
 _region = threading.Lock()
 _forked = False
@@ -69,30 +70,34 @@ def launch(
             callers = numba.get_num_threads()  # Numba's own setting belongs to the caller's other code
             numba.set_num_threads(threads)
             try:
-                split_work.run(kernel.address, arrays, numbers, count, threads)
+                failures = split_work.run(kernel.address, arrays, numbers, count, threads)
             finally:
                 numba.set_num_threads(callers)
+        if failures:
+            raise MemoryError(f"{kernel.name}: not enough memory for working arrays")
 
 
 @intrinsic
 def _call(typingctx, address, arrays, sizes, first, last):
-    """Call the kernel whose machine code is at `address`."""
+    """Call the kernel whose machine code is at `address`; returns 1 if it failed, else 0."""
 
     def codegen(context, builder, signature, args):
-        function_type = context.call_conv.get_function_type(types.none, ARGUMENTS)
+        function_type = context.call_conv.get_function_type(types.none, SIGNATURE.args)
         function = builder.inttoptr(args[0], function_type.as_pointer())
-        context.call_conv.call_function(builder, function, types.none, ARGUMENTS, args[1:])
-        return context.get_dummy_value()
+        status, _ = context.call_conv.call_function(builder, function, types.none, SIGNATURE.args, args[1:])
+        return builder.zext(status.is_error, ir.IntType(64))
 
-    return types.void(types.int64, *ARGUMENTS), codegen
+    return types.int64(types.int64, *SIGNATURE.args), codegen
 
 
 def _split_work(address, arrays, sizes, count, threads):
+    failures = 0  # all that can fail is an allocation; an exception would be lost in a parallel region
     for part in numba.prange(threads):
-        _call(address, arrays, sizes, count * part // threads, count * (part + 1) // threads)
+        failures += _call(address, arrays, sizes, count * part // threads, count * (part + 1) // threads)
+    return failures
 
 
-split_work = Kernel(_split_work, (types.int64, *ARGUMENTS), parallel=True)
+split_work = Kernel(_split_work, types.int64(types.int64, *SIGNATURE.args), parallel=True)
 
 
 def _physical_cores() -> int:

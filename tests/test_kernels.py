@@ -21,6 +21,7 @@ from transformers.models.mobilevit.modeling_mobilevit import MobileViTLayer
 from oracle import KERNEL_FLOAT32, assert_same
 from tinymvit import kernels
 from tinymvit.kernels import jit
+from tinymvit.kernels.threads import launch
 
 TORCH_ACTIVATIONS = {
     "identity": lambda x: x,
@@ -326,8 +327,8 @@ def test_concat(seed, leading, widths, layout):
 
 # ---- activations ----
 
-# Largest relative error where |x| <= 8, in units of 2^-24; measured over every 257th float32, and none is near the
-# next whole number by luck. Of gelu and gelu_tanh the error is that of e^(-x^2 / 2), whose exponent is itself rounded.
+# Largest relative error where |x| <= 8, in units of 2^-24. That of gelu_tanh grows as x falls below 0, with the
+# rounding of its exponent.
 UNITS = {
     "identity": 0,
     "silu": 5,
@@ -346,8 +347,6 @@ UNITS = {
 def test_activation_is_accurate_for_each_value_by_itself(name):
     x = np.concatenate([np.linspace(-8, 8, 50_001), np.geomspace(1e-30, 1, 1001), -np.geomspace(1e-30, 1, 1001)])
     x = x[x != 0].astype(np.float32)
-    if name == "hardswish":
-        x = x[x > -2.5]  # x + 3 cancels near -3
     actual = kernels.activate(x, name).astype(np.float64)
     expected = TORCH_ACTIVATIONS[name](double(x)).numpy()
     zero = expected == 0
@@ -599,6 +598,19 @@ print("child", os.waitpid(child, 0)[1], "parent", all((again[name] == expected[n
     assert run_python(program) == "child 0 parent True\n"
 
 
+def _allocate_too_much(arrays, sizes, first, last):
+    arrays[4][0] = np.empty(1 << 50, np.float32)[0]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_kernel_without_memory_is_an_error(count):
+    if count > kernels.max_num_threads():
+        pytest.skip("one processor")
+    x = np.zeros(2, np.float32)
+    with threads(count), pytest.raises(MemoryError):
+        launch(jit.Kernel(_allocate_too_much, jit.SIGNATURE), 2, [x], x)
+
+
 def _copy_first(arrays, sizes, first, last):
     arrays[4][0] = arrays[0][0]
 
@@ -614,7 +626,7 @@ def test_kernels_work_where_no_cache_can_be_written(monkeypatch):
         raise RuntimeError("cannot cache function: no locator available for file")
 
     monkeypatch.setattr(Dispatcher, "enable_caching", no_folder)
-    kernel = jit.Kernel(_copy_first)
+    kernel = jit.Kernel(_copy_first, jit.SIGNATURE)
     assert not kernel.is_ready()
     run_copy_first(kernel)
     assert kernel.is_ready()
@@ -622,28 +634,28 @@ def test_kernels_work_where_no_cache_can_be_written(monkeypatch):
 
 def test_a_damaged_cache_is_replaced(monkeypatch, tmp_path):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    run_copy_first(jit.Kernel(_copy_first))
+    run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
     (data,) = tmp_path.rglob("*.nbc")
     data.write_bytes(data.read_bytes()[:100])
-    run_copy_first(jit.Kernel(_copy_first))
+    run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
     (index,) = tmp_path.rglob("*.nbi")
     index.write_bytes(b"")
-    kernel = jit.Kernel(_copy_first)
+    kernel = jit.Kernel(_copy_first, jit.SIGNATURE)
     assert not kernel.is_ready()
     run_copy_first(kernel)
 
 
 def test_the_cache_is_keyed_by_the_sources(monkeypatch, tmp_path):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    run_copy_first(jit.Kernel(_copy_first))
-    assert jit.Kernel(_copy_first).is_ready()
+    run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
+    assert jit.Kernel(_copy_first, jit.SIGNATURE).is_ready()
     monkeypatch.setattr(jit, "_source_stamp", lambda: "sources of another version")
-    assert not jit.Kernel(_copy_first).is_ready()
+    assert not jit.Kernel(_copy_first, jit.SIGNATURE).is_ready()
 
 
 def test_a_full_disk_costs_only_the_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    kernel = jit.Kernel(_copy_first)
+    kernel = jit.Kernel(_copy_first, jit.SIGNATURE)
 
     def full(*_):
         raise OSError(28, "No space left on device")
