@@ -31,7 +31,9 @@ def tensor(array: np.ndarray, name: str, legend: str) -> np.ndarray:
         raise ValueError(f"{name} must be {legend}, not of shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} must not be empty, but its shape is {array.shape}")
-    return array if array.flags.carray else np.require(array, np.float32, ["C", "A", "W"])
+    if type(array) is np.ndarray and array.flags.carray:
+        return array
+    return np.require(array, np.float32, ["C", "A", "W", "E"])
 
 
 def channel_values(values: np.ndarray, name: str, count: int) -> np.ndarray:

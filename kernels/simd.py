@@ -3,7 +3,7 @@
 Numba leaves vectorisation to LLVM, which rarely keeps the accumulators of a matrix product in registers, and whose
 choices differ between machines. Here a *vector*, 16 float32 lanes, is a Numba value whose LLVM type is <16 x float>:
 
-    y = fma(load(x, at), load(weight, k), y)
+    y = fma(load(x, at, LANES, 0.0), load(weight, k, LANES, 0.0), y)
 
 The vector is 16 lanes wide whatever the machine: one AVX-512 register, two of AVX2, four of NEON. LLVM does the
 splitting. Each lane sees the same operations in the same order everywhere, so results agree bit for bit.
@@ -13,7 +13,7 @@ instructions: it takes the IR builder first, then LLVM values. In a kernel it is
 builder, typed as the decorator says. Where a vector is wanted a number will do; it fills all lanes. The operators
 + - * / and unary - work on vectors too. Offsets count float32 elements of a flat array; nothing checks them.
 
-NaN: every operation here hands on a NaN in its vector operands; `maximum` and `minimum` do so for the second operand.
+NaN: arithmetic hands it on. What compares does so as its description says; `max_lanes` may lose it.
 """
 
 import itertools
@@ -153,11 +153,13 @@ def times_power_of_two(builder, a, shifted):
 
 @instruction(vector, returns=types.float32)
 def sum_lanes(builder, a):
+    """The sum of all lanes."""
     return _tree(builder, a, builder.fadd)
 
 
 @instruction(vector, returns=types.float32)
 def max_lanes(builder, a):
+    """The largest lane."""
     return _tree(builder, a, lambda low, high: builder.select(builder.fcmp_ordered(">", low, high), low, high))
 
 

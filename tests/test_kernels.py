@@ -35,7 +35,7 @@ TORCH_ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
 }
-LAYOUTS = ["plain", "read-only", "sliced", "reversed", "column-major"]
+LAYOUTS = ["plain", "read-only", "sliced", "reversed", "column-major", "misaligned"]
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 9)
@@ -57,6 +57,8 @@ def laid_out(array, layout):
         array = np.ascontiguousarray(array[::-1])[::-1]
     elif layout == "column-major":
         array = np.asfortranarray(array)
+    elif layout == "misaligned":
+        array = np.frombuffer(b"?" + array.tobytes(), np.float32, offset=1).reshape(array.shape)
     elif layout == "read-only":
         array.flags.writeable = False
     return array
@@ -325,6 +327,18 @@ def test_concat(seed, leading, widths, layout):
     assert_same(kernels.concat([laid_out(a, layout) for a in arrays]), np.concatenate(arrays, -1))
 
 
+@pytest.mark.parametrize("mode", ["r", "c", "r+"])
+def test_memory_mapped_files(tmp_path, mode):
+    a, b = normal(0, 3, 5), normal(1, 3, 5)
+    a.tofile(tmp_path / "a")
+    mapped = np.memmap(tmp_path / "a", np.float32, mode, shape=(3, 5))
+    assert_same(kernels.add(mapped, b), a + b)
+    if mode == "r+":
+        kernels.add(b, b, out=mapped)
+        mapped.flush()
+        assert_same(np.fromfile(tmp_path / "a", np.float32), (b + b).ravel())
+
+
 # ---- activations ----
 
 # Largest relative error where |x| <= 8, in units of 2^-24. That of gelu_tanh grows as x falls below 0, with the
@@ -572,6 +586,21 @@ def test_several_python_threads_may_call_at_once(count):
     for one, other in zip(actual, expected, strict=True):
         for name, result in one.items():
             assert_same(result, other[name], name=name)
+
+
+@pytest.mark.skipif(kernels.max_num_threads() == 1, reason="one processor")
+def test_several_python_threads_may_call_where_numba_has_only_its_workqueue():
+    program = """
+from concurrent.futures import ThreadPoolExecutor
+import numba
+x = normal(7, 1, 11, 13, 37)
+expected = every_op(x)
+with ThreadPoolExecutor(4) as pool:
+    for results in pool.map(every_op, [x] * 16):
+        assert all((results[name] == expected[name]).all() for name in expected)
+print(numba.threading_layer())
+"""
+    assert run_python(program, NUMBA_THREADING_LAYER="workqueue") == "workqueue\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
