@@ -88,6 +88,16 @@ def test_resize(seed, batch, channels, height, width, new_height, new_width):
     check(ops.Resize(new_height, new_width), expected, x)
 
 
+@pytest.mark.parametrize(("size", "new_size"), [(999, 1000), (1000, 999), (7, 4001)])
+def test_resize_of_long_maps(size, new_size):
+    x = normal(0, 1, 2, size, 3)
+    expected = F.interpolate(torch.tensor(x), size=(new_size, 3), mode="bilinear", align_corners=False)
+    assert_same(reference.compute(ops.Resize(new_size, 3), [x], []), expected, REFERENCE_FLOAT64)
+    x = x.astype(np.float32)
+    expected = F.interpolate(torch.tensor(x), size=(new_size, 3), mode="bilinear", align_corners=False)
+    assert_same(reference.compute(ops.Resize(new_size, 3), [x], []), expected, KERNEL_FLOAT32)
+
+
 def test_unfold_by_hand():
     x = np.array([[0, 1, 2, 3], [4, 5, 6, 7]]).reshape(1, 1, 2, 4)
     # One sequence for each position inside a 2 x 2 patch, one token for each of the two patches.

@@ -58,7 +58,7 @@ class Engine:
 
     def _allocate(self) -> dict[str, Array]:
         """One block of memory, and in it an array for each node."""
-        block = np.empty(self.working_set // 4, np.float32)
+        block = kernels.empty((self.working_set // 4,))
         return {
             node.name: block[self._offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
             for node in self.graph

@@ -108,9 +108,9 @@ def _neighbours(size: int, new_size: int, dtype: np.dtype) -> tuple[Array, Array
 
     Pixels are squares, not points (align_corners=False): the centre of output i lies at (i + 1/2) size / new_size.
     """
-    scale = dtype.type(size) / dtype.type(new_size)
-    at = np.maximum((np.arange(new_size, dtype=dtype) + dtype.type(0.5)) * scale - dtype.type(0.5), 0)
-    before = at.astype(int)
+    scale = float(dtype.type(size) / dtype.type(new_size))
+    at = np.maximum((np.arange(new_size) + 0.5) * scale - 0.5, 0).astype(dtype)  # rounded once, as PyTorch does
+    before = np.minimum(at.astype(int), size - 1)
     return before, np.minimum(before + 1, size - 1), at - before.astype(dtype)
 
 
