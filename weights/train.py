@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tinymvit.errors import TinyMViTError
-from tinymvit.weights import bundled
+from tinymvit.weights import backbone_tensors, load_tensors, save_checkpoint
 from tinymvit.weights.digit_scenes import (
     Bytes,
     Digits,
@@ -37,7 +37,6 @@ from tinymvit.weights.digit_scenes import (
 )
 from tinymvit.weights.files import json_writer, write_files
 from tinymvit.weights.model_card import evaluate
-from tinymvit.weights.tensor_file import tensor_writer
 
 try:
     import torch
@@ -148,9 +147,9 @@ TASKS = {
         settings={"image_size": 160, "output_stride": 8},
         processor={"size": {"height": 160, "width": 160}, "do_center_crop": False},
         draw=draw_square_scene,
-        sizes=(96, 160),
-        batch=16,
-        steps=40,
+        sizes=(96, 96, 160, 160, 160),
+        batch=8,
+        steps=50,
         epochs=30,
         learning_rate=1e-3,
         backbone="digits",
@@ -217,7 +216,6 @@ def build(task: Task) -> Any:
         id2label=dict(enumerate(task.labels)),
         label2id={label: index for index, label in enumerate(task.labels)},
         architectures=[task.model],
-        dtype="float32",  # to compute in; without it transformers takes the float16 of the file
     )
     model = getattr(transformers, task.model)(config)
     # transformers draws BatchNorm's scales from a normal distribution of deviation 0.02, which all but silences every
@@ -226,9 +224,9 @@ def build(task: Task) -> Any:
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
     if task.backbone is not None:
-        source = transformers.MobileViTForImageClassification.from_pretrained(bundled()[task.backbone])
-        tensors = source.mobilevit.state_dict()
-        model.mobilevit.load_state_dict({name: tensors[name] for name in model.mobilevit.state_dict()})
+        tensors = backbone_tensors(load_tensors(task.backbone))
+        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("conv_1x1_exp.")}
+        model.mobilevit.load_state_dict({name: torch.tensor(tensor) for name, tensor in kept.items()})
     return model
 
 
@@ -247,16 +245,10 @@ def save(model: Any, task: Task, folder: Path) -> None:
     tensors = {
         name: tensor.numpy().astype(np.float16)
         for name, tensor in model.state_dict().items()
-        if not name.endswith("num_batches_tracked")
+        if tensor.is_floating_point()  # the others count BatchNorm's batches
     }
-    write_files(
-        folder,
-        {
-            "model.safetensors": tensor_writer(tensors),
-            "config.json": json_writer(model.config.to_diff_dict()),
-            "preprocessor_config.json": json_writer(PROCESSOR | task.processor),
-        },
-    )
+    save_checkpoint(folder, tensors, model.config.to_diff_dict())
+    write_files(folder, {"preprocessor_config.json": json_writer(PROCESSOR | task.processor)})
 
 
 def png_writer(picture: Bytes) -> Callable[[Any], object]:
