@@ -1,6 +1,7 @@
 """The one way tests compare arrays: shape, then dtype, then values, then the first and the worst mismatch by index."""
 
 import numpy as np
+from PIL import Image
 
 # Largest error relative to the largest expected magnitude, one a tier. Measured headroom is noted beside each.
 KERNEL_FLOAT32 = 2e-6  # one op in float32 against float64; sums of up to 2,000 products
@@ -37,3 +38,10 @@ def assert_same(actual, expected, tolerance=0.0, name="array", dtype=None):
             f"first at {first}: {actual[first]!r}, expected {expected[first]!r}; "
             f"worst at {worst}: {actual[worst]!r}, expected {expected[worst]!r}, relative error {relative:.2e}"
         )
+
+
+def opened(path):
+    """The picture in a file, read whole, the file closed again."""
+    with Image.open(path) as picture:
+        picture.load()
+    return picture

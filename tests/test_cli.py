@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from oracle import opened
 from tinymvit.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +83,7 @@ def test_segment_writes_the_overlay_and_says_what_it_found(capsys, tmp_path):
     code, out, err = run(capsys, "segment", SCENE, "--output", target)
     assert (code, err) == (0, "")
     assert out.startswith(f"{SCENE} -> {target}: background ")
-    source, picture = Image.open(SCENE), Image.open(target)
+    source, picture = opened(SCENE), opened(target)
     assert picture.width == source.width
     assert picture.height > source.height
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
@@ -93,8 +93,8 @@ def test_segment_writes_raw_class_ids(capsys, tmp_path):
     target = tmp_path / "new" / "ids.png"
     code, out, _ = run(capsys, "segment", SCENE, "--output", target, "--mask", "--json")
     assert code == 0
-    mask = np.asarray(Image.open(target))
-    assert mask.shape == Image.open(SCENE).size[::-1]
+    mask = np.asarray(opened(target))
+    assert mask.shape == opened(SCENE).size[::-1]
     found = json.loads(out)
     assert {c["id"] for c in found["classes"]} == set(np.unique(mask).tolist())
     assert found["classes"][0]["label"] == "background"

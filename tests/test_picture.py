@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from oracle import opened
 from tinymvit.errors import OutputError
 from tinymvit.labels import voc_palette
 from tinymvit.picture import OPACITY, class_ids, overlay, save_picture
@@ -63,4 +64,4 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
     with pytest.raises(OutputError, match=r"out\.png: cannot write: No space left on device"):
         save_picture(Image.new("RGB", (2, 2), "blue"), path)
     assert list(tmp_path.iterdir()) == [path]
-    assert Image.open(path).getpixel((0, 0)) == (255, 0, 0)
+    assert opened(path).getpixel((0, 0)) == (255, 0, 0)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from PIL import Image
 
 import tinymvit
-from oracle import MODEL_FLOAT32, assert_same
+from oracle import MODEL_FLOAT32, assert_same, opened
 from tinymvit.weights import bundled
 from torch_models import TINY, build
 
@@ -32,7 +31,7 @@ def test_scores_are_those_of_transformers():
     processor = transformers.MobileViTImageProcessorPil.from_pretrained(folder)
     oracle = transformers.MobileViTForImageClassification.from_pretrained(folder, dtype=torch.float64).eval()
     with torch.no_grad():
-        pixels = torch.tensor(np.asarray(processor(Image.open(path).convert("RGB"))["pixel_values"]))
+        pixels = torch.tensor(np.asarray(processor(opened(path))["pixel_values"]))
         expected = oracle(pixels.double()).logits.softmax(-1)[0]
     for p in predictions:
         assert p["score"] == pytest.approx(expected[oracle.config.label2id[p["label"]]].item(), abs=1e-5)
@@ -41,7 +40,7 @@ def test_scores_are_those_of_transformers():
 @pytest.mark.parametrize("path", sorted(IMAGES.glob("scene-*.png")), ids=lambda path: path.stem)
 def test_the_bundled_segmenter_agrees_with_transformers(path):
     result = tinymvit.segment(path)
-    width, height = Image.open(path).size
+    width, height = opened(path).size
     assert result.mask.shape == (height, width)
     assert set(np.unique(result.mask)) == set(result.labels) == set(result.shares)
     assert sum(result.shares.values()) == pytest.approx(1)
@@ -51,7 +50,7 @@ def test_the_bundled_segmenter_agrees_with_transformers(path):
     processor = transformers.MobileViTImageProcessorPil.from_pretrained(folder)
     oracle = transformers.MobileViTForSemanticSegmentation.from_pretrained(folder, dtype=torch.float64).eval()
     with torch.no_grad():
-        pixels = torch.tensor(np.asarray(processor(Image.open(path).convert("RGB"))["pixel_values"]))
+        pixels = torch.tensor(np.asarray(processor(opened(path))["pixel_values"]))
         outputs = oracle(pixels.double())
     (expected,) = processor.post_process_semantic_segmentation(outputs, target_sizes=[(height, width)])
     assert np.mean(result.mask == expected.numpy()) > 0.9999  # pixels where two classes tie may fall either way
@@ -80,9 +79,9 @@ def test_a_loaded_pipeline_takes_one_image_or_a_list():
     assert all(len(predictions) == 3 for predictions in together)
     segmenter = tinymvit.ImageSegmentationPipeline()
     scene = IMAGES / "scene-1.png"
-    both = segmenter([scene, Image.open(scene)])
+    both = segmenter([scene, opened(scene)])
     assert_same(both[0].mask, both[1].mask)
-    assert_same(both[0].mask, segmenter(np.asarray(Image.open(scene).convert("RGB"))).mask)
+    assert_same(both[0].mask, segmenter(np.asarray(opened(scene))).mask)
 
 
 def test_top_k_beyond_the_labels_gives_them_all_and_below_one_is_an_error():
