@@ -147,7 +147,7 @@ an hour on two CPU cores.
 
 ## Accuracy
 
-Measured through tinymvit on 500 scenes of 320x240 pixels, each with two to five held-out digits of any colour on any
+Measured through tinymvit on 500 scenes of 320x240 pixels, each with up to five held-out digits of any colour on any
 paper (`draw_scene`), by `python -m tinymvit.weights.train evaluate weights/digits-seg`. The mask is compared at the
 scene's own size; intersection over union is taken over the pixels of all scenes:
 
