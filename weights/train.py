@@ -42,7 +42,8 @@ try:
     import torch
     import transformers
 except ModuleNotFoundError as missing:
-    sys.exit(f"tinymvit.weights.train: {missing.name} is not installed: pip install 'tinymvit[train]'")
+    print(f"tinymvit.weights.train: {missing.name} is not installed: pip install 'tinymvit[train]'", file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> int:
