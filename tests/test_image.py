@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -88,6 +89,7 @@ class TestPictures:
     def test_premultiplied_alpha_is_undone(self):
         image = Image.new("RGBA", (1, 1), (200, 100, 0, 128)).convert("RGBa")
         assert np.abs(load_image(image).ravel() - np.array([200.0, 100.0, 0.0])).max() <= 1
+        assert np.abs(load_image(image, convert_rgb=True).ravel() - np.array([227.0, 177.0, 127.0])).max() <= 1
 
     @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
     def test_sixteen_bits_become_eight(self, mode):
@@ -221,11 +223,18 @@ class TestFiles:
         advice = "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS"
         fails(path, f"{path}: more than {limit} pixels, perhaps a decompression bomb; {advice}")
 
-    def test_threads_leave_the_warning_filters_alone(self, tmp_path):
-        path, before = saved(tmp_path / "picture.png"), list(warnings.filters)
-        threads = [threading.Thread(target=lambda: [load_image(path) for _ in range(50)]) for _ in range(4)]
+    def test_threads_leave_the_warning_filters_alone(self, tmp_path, monkeypatch):
+        path, before, open_image = saved(tmp_path / "picture.png"), list(warnings.filters), Image.open
+
+        def slow_open(file):
+            time.sleep(0.05)
+            return open_image(file)
+
+        monkeypatch.setattr(Image, "open", slow_open)
+        threads = [threading.Thread(target=load_image, args=(path,)) for _ in range(2)]
         for thread in threads:
             thread.start()
+            time.sleep(0.02)  # the second comes while the first is inside, and would leave after it
         for thread in threads:
             thread.join()
         assert warnings.filters == before

@@ -450,7 +450,7 @@ class TestPostProcessing:
         )
         assert_same(classes, np.array([[1, 0, 0, 0]]))  # class 0: 0, 1 (a draw goes to the first), 3, 4
 
-    @given(sides, sides)
+    @given(st.integers(1, 150), sides)
     def test_against_transformers(self, height, width):
         processor, reference = MobileViTImageProcessor(), MobileViTImageProcessorPil()
         tensors = SimpleNamespace(logits=torch.from_numpy(LOGITS).double())
