@@ -6,7 +6,7 @@ Later runs load them from Numba's cache. Nothing here is needed: a kernel that i
 from collections.abc import Iterator
 
 from .jit import KERNELS, Kernel
-from .threads import get_num_threads, split_work
+from .threads import get_num_threads, split_work, start_threads
 
 
 def is_cached() -> bool:
@@ -17,6 +17,8 @@ def is_cached() -> bool:
 def warm_up() -> Iterator[tuple[int, int, str]]:
     """Compile or load every kernel; yields (number, of how many, name) before each, for a line of progress."""
     kernels = _needed()
+    if split_work in kernels:
+        start_threads()
     for number, kernel in enumerate(kernels, 1):
         yield number, len(kernels), kernel.name
         _ = kernel.address

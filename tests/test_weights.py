@@ -630,7 +630,7 @@ REPOSITORIES = {
         "refs/pr/2",
         ["config.json", "preprocessor_config.json", "model.safetensors", "README.md"],
     ),
-    "someone/digits": ("main", ["config.json", "model.safetensors"]),
+    "someone/numbers": ("main", ["config.json", "model.safetensors"]),
     "someone/pickled": ("main", ["config.json", "pytorch_model.bin"]),
 }
 COMMIT = "c0ffee" * 6 + "c0de"
@@ -716,7 +716,7 @@ def resolve_in_a_new_process(names, home, **environment):
 
 
 def test_hub(tmp_path, hub_server):
-    names = ["apple/mobilevit-small", "someone/digits@main"]
+    names = ["apple/mobilevit-small", "someone/numbers@main"]
     small, digits = resolve_in_a_new_process(names, tmp_path, HF_ENDPOINT=hub_server)
     assert Path(small).name == COMMIT
     assert sorted(path.name for path in Path(small).iterdir()) == sorted(REPOSITORIES[names[0]][1][:3])
@@ -726,12 +726,12 @@ def test_hub(tmp_path, hub_server):
     assert resolve_in_a_new_process(names, tmp_path, HF_ENDPOINT=hub_server) == [small, digits]
     assert len(Hub.asked) == asked_before, "a cached checkpoint needs no network"
 
-    bad = ["apple/mobilevit-smal", "someone/gated", "someone/digits@v9", "someone/pickled"]
+    bad = ["apple/mobilevit-smal", "someone/gated", "someone/numbers@v9", "someone/pickled"]
     misspelt, gated, no_revision, pickled = resolve_in_a_new_process(bad, tmp_path, HF_ENDPOINT=hub_server)
     assert misspelt.startswith("apple/mobilevit-smal: no such folder here, no such repository on the Hugging Face hub")
     assert misspelt.endswith('did you mean "apple/mobilevit-small"?')
     assert gated == "someone/gated: ask for access at https://huggingface.co/someone/gated, then: hf auth login"
-    assert no_revision == "someone/digits: the repository on the Hugging Face hub has no revision v9"
+    assert no_revision == "someone/numbers: the repository on the Hugging Face hub has no revision v9"
     assert pickled.startswith("someone/pickled: revision main has no config.json with .safetensors weights")
 
 
@@ -740,13 +740,13 @@ def test_hub(tmp_path, hub_server):
 )
 def test_hub_out_of_reach(tmp_path, environment):
     """A copy that transformers, or anything else, left in the cache is used; else one line says what is wrong."""
-    cached = tmp_path / "hub" / "models--someone--digits"
+    cached = tmp_path / "hub" / "models--someone--numbers"
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text(COMMIT)
     (cached / "snapshots" / COMMIT).mkdir(parents=True)
     for file in ("config.json", "model.safetensors"):
         (cached / "snapshots" / COMMIT / file).touch()
-    found, missing = resolve_in_a_new_process(["someone/digits", "apple/mobilevit-small"], tmp_path, **environment)
+    found, missing = resolve_in_a_new_process(["someone/numbers", "apple/mobilevit-small"], tmp_path, **environment)
     assert found == str(cached / "snapshots" / COMMIT)
     assert missing.startswith(
         "apple/mobilevit-small: no such folder here, not in the Hugging Face cache, and the hub is"
