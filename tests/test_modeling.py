@@ -1,5 +1,8 @@
 """Whole models against transformers: every hidden state in order, so that the first wrong stage is named."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -304,3 +307,11 @@ def test_without_labels_a_classifier_gives_the_pooled_features_and_a_segmenter_i
     check_model("MobileViTForImageClassification", TINY | {"num_labels": 0}, tmp_path, (1, 3, 32, 32))
     with pytest.raises(tinymvit.ConfigError, match="num_labels: 0, expected at least 1 for a segmentation head"):
         tinymvit.MobileViTForSemanticSegmentation(tinymvit.MobileViTConfig(num_labels=0))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_can_be_copied_and_sent_to_another_process(classifier, copied):
+    ours = tinymvit.MobileViTModel.from_pretrained(classifier[1])
+    x = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    expected = ours(x).pooler_output
+    assert_same(copied(ours)(x).pooler_output, expected)

@@ -75,6 +75,14 @@ class MobileViTPreTrainedModel:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_parameters():,} parameters)"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or another process needs: not the engines, which it compiles for itself."""
+        return {name: value for name, value in vars(self).items() if name not in ("_packed", "_engines", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._set_weights(self.weights)
+
     def _record(self, shape: Shape) -> Graph:
         raise NotImplementedError
 
