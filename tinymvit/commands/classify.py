@@ -1,0 +1,64 @@
+"""`tinymvit classify`: name what images show."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from tinymvit.commands import shared
+
+BAR_WIDTH = 24
+
+
+def add(commands: Any) -> None:
+    command = shared.command(
+        commands, "classify", run, "name what an image shows", "tinymvit classify cat.jpg --top-k 3"
+    )
+    shared.images_option(command)
+    shared.model_option(command, "digits")
+    shared.threads_option(command)
+    command.add_argument(
+        "--top-k", type=shared.positive, default=5, metavar="K", help="how many labels to print (default: 5)"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object a line for each image")
+
+
+def run(options: argparse.Namespace) -> int:
+    images = shared.find_images(options.images)
+    from tinymvit.pipeline import ImageClassificationPipeline
+
+    shared.set_threads(options)
+    pipeline = ImageClassificationPipeline(options.model)
+    shared.warm_up()
+    failures = 0
+    for path, predictions in shared.each(images, lambda path: pipeline(path, top_k=options.top_k)):
+        if isinstance(predictions, Exception):
+            failures += 1
+            if options.json:
+                print(json.dumps({"file": str(path), "error": str(predictions)}))
+        elif options.json:
+            print(json.dumps({"file": str(path), "predictions": predictions}))
+        else:
+            if len(images) > 1:
+                print(f"{path}:")
+            print_bars(predictions)
+    return 2 if failures else 0
+
+
+def print_bars(predictions: list[dict[str, Any]]) -> None:
+    """One line a label: name, probability, bar."""
+    full, empty = ("█", "·") if _can_print("█·") else ("#", ".")
+    width = max(len(p["label"]) for p in predictions)
+    for p in predictions:
+        filled = round(p["score"] * BAR_WIDTH)
+        print(f"{p['label']:<{width}}  {p['score']:7.2%}  {full * filled}{empty * (BAR_WIDTH - filled)}")
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""`tinymvit models`: the checkpoints that have a name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tinymvit.commands import shared
+
+
+def add(commands: Any) -> None:
+    command = shared.command(
+        commands, "models", run, "list the bundled and the published checkpoints", "tinymvit models"
+    )
+    command.add_argument("--json", action="store_true", help="print a JSON list")
+
+
+def run(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from tinymvit.weights import catalog
+
+    entries = catalog()
+    if options.json:
+        print(json.dumps([asdict(entry) for entry in entries]))
+        return 0
+    lines = [("name", "task", "labels", "input", "parameters", "file", "licence")]
+    lines += [
+        (
+            entry.name,
+            entry.task,
+            str(entry.num_labels),
+            f"{entry.image_size} x {entry.image_size}",
+            f"{entry.num_parameters / 1e6:.2f} M",
+            f"{entry.num_bytes / 1e6:.1f} MB",
+            entry.licence,
+        )
+        for entry in entries
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0

@@ -1,0 +1,139 @@
+"""What the commands say alike: common options, finding images, progress, errors on the way."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tinymvit.errors import ImageError, OutputError
+
+Result = TypeVar("Result")
+MODEL_HELP = "a bundled name, a folder, a .safetensors file or a hub id such as apple/mobilevit-small"
+
+
+# ---- options ----
+
+
+def command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], does: str, example: str) -> Any:
+    """Declare a command: `does` says what, in a line; `example` ends its help."""
+    parser = commands.add_parser(
+        name, help=does, description=does[0].upper() + does[1:] + ".", epilog=f"example: {example}"
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def images_option(command: Any) -> None:
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+
+
+def model_option(command: Any, default: str) -> None:
+    command.add_argument("--model", default=default, metavar="M", help=f"{MODEL_HELP} (default: {default})")
+
+
+def model_or_shape_option(command: Any) -> None:
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("model", nargs="?", metavar="MODEL", help=f"{MODEL_HELP} (default: digits)")
+    which.add_argument(
+        "--shape", metavar="SHAPE", help="a published shape: small, x-small, xx-small, or deeplabv3- and one of these"
+    )
+
+
+def size_option(command: Any) -> None:
+    command.add_argument("--size", type=size, metavar="N|HxW", help="input size (default: the configuration's)")
+
+
+def threads_option(command: Any) -> None:
+    command.add_argument(
+        "--threads", type=positive, metavar="N", help="threads to compute with (default: the physical cores)"
+    )
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number of at least 1")
+    return int(text)
+
+
+def size(text: str) -> tuple[int, int]:
+    sides = [positive(side) for side in text.lower().split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected N or HxW")
+    return sides[0], sides[-1]
+
+
+# ---- work ----
+
+
+def find_images(names: Iterable[Path]) -> list[Path]:
+    """Each file, and for each folder the pictures anywhere below it, by their suffix, in order. A file that does not
+    exist stays in the list: reading it reports it. Raises ImageError for a folder without pictures."""
+    from PIL import Image
+
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found: dict[Path, None] = {}  # in order, each once
+    for name in names:
+        if name.is_dir():
+            pictures = sorted(path for path in name.rglob("*") if path.suffix.lower() in known and path.is_file())
+            if not pictures:
+                raise ImageError(f"{name}: no pictures in this folder")
+            found.update(dict.fromkeys(pictures))
+        else:
+            found[name] = None
+    return list(found)
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from None
+
+
+def each(paths: list[Path], work: Callable[[Path], Result]) -> Iterator[tuple[Path, Result | Exception]]:
+    """Each path with work(path), or with the error if it cannot be used, which is also reported on stderr. Many paths
+    show a progress bar if stderr is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(paths, unit="image", disable=None if len(paths) > 2 else True, leave=False) as bar:
+        for path in bar:
+            result: Result | Exception
+            try:
+                result = work(path)
+            except (ValueError, TypeError) as error:
+                result = error
+                bar.clear()
+                report(error)
+            else:
+                bar.clear()
+            yield path, result
+
+
+def report(error: object) -> None:
+    """The one line on stderr that says what is wrong."""
+    print(f"tinymvit: {error}", file=sys.stderr)
+
+
+def set_threads(options: argparse.Namespace) -> None:
+    if options.threads is not None:
+        from tinymvit.kernels import set_num_threads
+
+        set_num_threads(options.threads)
+
+
+def warm_up() -> None:
+    """Compile the kernels if this is the first run, and say so: a line, and a bar if stderr is a terminal."""
+    from tqdm import tqdm
+
+    from tinymvit import kernels
+
+    if kernels.is_cached():
+        return
+    print("tinymvit: first run here: compiling the kernels, once", file=sys.stderr)
+    with tqdm(unit="kernel", disable=None, leave=False) as bar:
+        for number, count, name in kernels.warm_up():
+            bar.total, bar.n = count, number - 1
+            bar.set_description(name)
