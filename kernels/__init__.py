@@ -18,6 +18,7 @@ from .depthwise_conv2d import PackedDepthwiseConv2d, depthwise_conv2d, pack_dept
 from .layer_norm import layer_norm
 from .linear import PackedLinear, linear, pack_linear
 from .mean_pool import mean_pool
+from .program import Program, call, recording
 from .resize_bilinear import resize_bilinear
 from .threads import get_num_threads, max_num_threads, set_num_threads
 from .unfold import fold, unfold
@@ -28,9 +29,11 @@ __all__ = [
     "PackedConv2d",
     "PackedDepthwiseConv2d",
     "PackedLinear",
+    "Program",
     "activate",
     "add",
     "attention",
+    "call",
     "concat",
     "conv2d",
     "depthwise_conv2d",
@@ -45,6 +48,7 @@ __all__ = [
     "pack_conv2d",
     "pack_depthwise_conv2d",
     "pack_linear",
+    "recording",
     "resize_bilinear",
     "set_num_threads",
     "unfold",

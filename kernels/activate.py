@@ -11,8 +11,8 @@ import numpy as np
 from . import border
 from .elementary import exp, normal_tail, tanh
 from .jit import inline, jit, kernel
+from .program import launch
 from .simd import LANES, copy, load, magnitude, maximum, minimum, store, where_less
-from .threads import launch
 
 ACTIVATIONS = (
     "identity",
@@ -26,7 +26,7 @@ ACTIVATIONS = (
     "sigmoid",
     "tanh",
 )
-_IDENTITY, _SILU, _RELU, _RELU6, _GELU, _GELU_TANH, _HARDSWISH, _LEAKY_RELU, _SIGMOID, _TANH = range(len(ACTIVATIONS))
+IDENTITY, _SILU, _RELU, _RELU6, _GELU, _GELU_TANH, _HARDSWISH, _LEAKY_RELU, _SIGMOID, _TANH = range(len(ACTIVATIONS))
 
 
 def activate(x: np.ndarray, name: str, out: np.ndarray | None = None) -> np.ndarray:
@@ -51,56 +51,63 @@ def activation_code(name: str, op: str) -> int:
 @kernel
 def _activate(arrays, sizes, first, last):
     """A unit of work is one vector."""
-    x, _, _, _, out = arrays
+    x, _, _, _, out, _ = arrays
     size, code = sizes[0], sizes[1]
     start, end = first * LANES, min(last * LANES, size)
-    if code == _IDENTITY:
+    if code == IDENTITY:
         copy(x, start, out, start, end - start)
-    _apply(x, out, start, end - start, code)
+    _apply(x, (out, start, 0), 1, end - start, code)
 
 
 @jit
-def finish(out, at, count, residual, code):
-    """The end of a convolution or linear layer, in place while its rows are in cache: activation(out) + residual."""
-    _apply(out, out, at, count, code)
+def finish(out, rows, columns, residual, code):
+    """The end of a convolution or linear layer, in place while its values are in cache: activation(out) + residual.
+
+    `out` is (flat array, offset, elements from row to row), and `residual` a flat array of the same layout.
+    """
+    array, at, stride = out
+    _apply(array, out, rows, columns, code)
     if residual.size:
-        for i in range(at, at + count, LANES):
-            lanes = at + count - i
-            store(out, i, lanes, load(out, i, lanes, 0.0) + load(residual, i, lanes, 0.0))
+        for row in range(rows):
+            for i in range(0, columns, LANES):
+                lanes, place = columns - i, at + row * stride + i
+                store(array, place, lanes, load(array, place, lanes, 0.0) + load(residual, place, lanes, 0.0))
 
 
 @jit
-def _apply(x, out, at, count, code):
-    """out = the activation of x on a run of values, unless it is the identity.
+def _apply(x, out, rows, columns, code):
+    """out = the activation of x, unless it is the identity.
 
     A loop for each keeps its constants in registers; one loop with the choice inside took three times as long.
     """
     if code == _SILU:
-        _apply_silu(x, out, at, count)
+        _apply_silu(x, out, rows, columns)
     elif code == _RELU:
-        _apply_relu(x, out, at, count)
+        _apply_relu(x, out, rows, columns)
     elif code == _RELU6:
-        _apply_relu6(x, out, at, count)
+        _apply_relu6(x, out, rows, columns)
     elif code == _GELU:
-        _apply_gelu(x, out, at, count)
+        _apply_gelu(x, out, rows, columns)
     elif code == _GELU_TANH:
-        _apply_gelu_tanh(x, out, at, count)
+        _apply_gelu_tanh(x, out, rows, columns)
     elif code == _HARDSWISH:
-        _apply_hardswish(x, out, at, count)
+        _apply_hardswish(x, out, rows, columns)
     elif code == _LEAKY_RELU:
-        _apply_leaky_relu(x, out, at, count)
+        _apply_leaky_relu(x, out, rows, columns)
     elif code == _SIGMOID:
-        _apply_sigmoid(x, out, at, count)
+        _apply_sigmoid(x, out, rows, columns)
     elif code == _TANH:
-        _apply_tanh(x, out, at, count)
+        _apply_tanh(x, out, rows, columns)
 
 
 def _make_apply(function):
     @jit
-    def apply(x, out, at, count):
-        for i in range(at, at + count, LANES):
-            lanes = at + count - i
-            store(out, i, lanes, function(load(x, i, lanes, 0.0)))
+    def apply(x, out, rows, columns):
+        array, at, stride = out
+        for row in range(rows):
+            for i in range(0, columns, LANES):
+                lanes, place = columns - i, at + row * stride + i
+                store(array, place, lanes, function(load(x, place, lanes, 0.0)))
 
     return apply
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from . import border
 from .jit import kernel
+from .program import launch
 from .simd import LANES, load, store
-from .threads import launch
 
 
 def add(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -26,7 +26,7 @@ def add(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarr
 @kernel
 def _add(arrays, sizes, first, last):
     """A unit of work is one vector."""
-    a, b, _, _, out = arrays
+    a, b, _, _, out, _ = arrays
     size = sizes[0]
     for at in range(first * LANES, min(last * LANES, size), LANES):
         lanes = size - at

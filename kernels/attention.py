@@ -10,11 +10,12 @@ division by the softmax's sum is left to the end, where there are d values a row
 import numpy as np
 
 from . import border
+from .activate import IDENTITY
 from .elementary import exp
 from .jit import jit, kernel
-from .product import PANEL, padded_columns, product
-from .simd import LANES, load, max_lanes, maximum, splat, store, sum_lanes
-from .threads import launch
+from .product import padded_columns, panel_width, product
+from .program import launch
+from .simd import LANES, fill, load, max_lanes, maximum, splat, store, sum_lanes
 
 QUERIES = 32
 
@@ -35,75 +36,88 @@ def attention(
     if width % heads:
         raise ValueError(f"attention: heads must divide the {width} channels, but is {heads}")
     out = border.output(out, "attention: out", query.shape, [query, key, value])
-    launch(_attention, sequences * heads, [query, key, value], out, [tokens, width, heads])
+    *_, scratch = _places(tokens, width // heads)
+    launch(_attention, sequences * heads, [query, key, value], out, [tokens, width, heads], scratch)
     return out
 
 
 @kernel
 def _attention(arrays, sizes, first, last):
     """A unit of work is one head of one sequence."""
-    query, key, value, _, out = arrays
+    query, key, value, _, out, scratch = arrays
     tokens, width, heads = sizes[0], sizes[1], sizes[2]
     depth = width // heads
+    values_at, scores_at, sums_at, zeros_at, end = _places(tokens, depth)
     stride = padded_columns(tokens)
-    keys = np.empty(depth * stride, np.float32)
-    values = np.empty(tokens * padded_columns(depth), np.float32)
-    scores = np.empty(QUERIES * stride, np.float32)
-    sums = np.empty(QUERIES, np.float32)
-    zeros = (np.zeros(max(tokens, depth), np.float32), 0, 0)
+    zeros = (scratch, zeros_at, 0)
+    fill(scratch, zeros_at, end - zeros_at, 0.0)
+    no_finish = (scratch[:0], IDENTITY)
     scale = np.float32(1) / np.sqrt(np.float32(depth))
     for unit in range(first, last):
         sequence, head = divmod(unit, heads)
         at = sequence * tokens * width + head * depth
-        _pack(key, at, 1, width, depth, tokens, keys)
-        _pack(value, at, width, 1, tokens, depth, values)
+        _pack(key, at, 1, width, depth, tokens, scratch, 0)
+        _pack(value, at, width, 1, tokens, depth, scratch, values_at)
         for start in range(0, tokens, QUERIES):
             rows = min(QUERIES, tokens - start)
             row_at = at + start * width
-            product((rows, depth, tokens), (query, row_at, width), (keys, 0), zeros, (scores, 0, stride))
-            _exponentials(scores, rows, tokens, stride, scale, sums)
-            product((rows, tokens, depth), (scores, 0, stride), (values, 0), zeros, (out, row_at, width))
-            _divide(out, row_at, width, rows, depth, sums)
+            scores = (scratch, scores_at, stride)
+            product((rows, depth, tokens), (query, row_at, width), (scratch, 0), zeros, scores, no_finish)
+            _exponentials(scratch, scores_at, rows, tokens, stride, scale, sums_at)
+            product((rows, tokens, depth), scores, (scratch, values_at), zeros, (out, row_at, width), no_finish)
+            _divide(out, row_at, width, rows, depth, scratch, sums_at)
 
 
 @jit
-def _pack(source, at, k_stride, column_stride, depth, columns, panels):
+def _places(tokens, depth):
+    """Where in the working memory are, after the keys in panels: the values in panels, a block of scores, the sums of
+    its rows, zeros for a product to start with; and the end."""
+    values = depth * padded_columns(tokens)
+    scores = values + tokens * padded_columns(depth)
+    sums = scores + QUERIES * padded_columns(tokens)
+    zeros = sums + padded_columns(QUERIES)
+    return values, scores, sums, zeros, zeros + padded_columns(max(tokens, depth))
+
+
+@jit
+def _pack(source, at, k_stride, column_stride, depth, columns, panels, position):
     """The panels that `product` reads of B[k, n] = source[at + k * k_stride + n * column_stride]."""
-    position = 0
-    for first in range(0, columns, PANEL):
-        width = min(PANEL, padded_columns(columns) - first)
+    first = 0
+    while first < columns:
+        width = panel_width(columns - first)
         for k in range(depth):
             for n in range(width):
                 inside = first + n < columns
                 place = at + k * k_stride + (first + n) * column_stride
                 panels[position + n] = source[place] if inside else np.float32(0)
             position += width
+        first += width
 
 
 @jit
-def _exponentials(scores, rows, tokens, stride, scale, sums):
+def _exponentials(scratch, scores_at, rows, tokens, stride, scale, sums_at):
     """Each score becomes e^(scale (score - the row's largest)), and the rows are summed.
 
     The largest is subtracted so that nothing overflows, and the largest term is 1, so no sum is 0.
     """
     for row in range(rows):
+        at = scores_at + row * stride
         largest = splat(-np.inf)
         for i in range(0, tokens, LANES):
-            largest = maximum(largest, load(scores, row * stride + i, tokens - i, -np.inf))
+            largest = maximum(largest, load(scratch, at + i, tokens - i, -np.inf))
         shift = max_lanes(largest)
         total = splat(0.0)
         for i in range(0, tokens, LANES):
-            lanes = tokens - i
-            term = exp((load(scores, row * stride + i, lanes, -np.inf) - shift) * scale)
-            store(scores, row * stride + i, lanes, term)
+            term = exp((load(scratch, at + i, tokens - i, -np.inf) - shift) * scale)
+            store(scratch, at + i, tokens - i, term)
             total = total + term
-        sums[row] = sum_lanes(total)
+        scratch[sums_at + row] = sum_lanes(total)
 
 
 @jit
-def _divide(out, at, stride, rows, columns, divisors):
+def _divide(out, at, stride, rows, columns, divisors, first):
     for row in range(rows):
         for i in range(0, columns, LANES):
             lanes = columns - i
             value = load(out, at + row * stride + i, lanes, 0.0)
-            store(out, at + row * stride + i, lanes, value / divisors[row])
+            store(out, at + row * stride + i, lanes, value / divisors[first + row])

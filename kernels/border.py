@@ -97,6 +97,13 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].reshape(shape)
 
 
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy of a float32 array that begins at a cache line."""
+    copy = empty(array.shape)
+    copy[...] = array
+    return copy
+
+
 def whole_number(value: int, name: str, least: int) -> int:
     """`value` as an int, at least `least`; else TypeError or ValueError."""
     try:

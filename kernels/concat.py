@@ -12,8 +12,8 @@ import numpy as np
 
 from . import border
 from .jit import kernel
+from .program import launch
 from .simd import copy
-from .threads import launch
 
 
 def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
@@ -39,7 +39,7 @@ def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.nd
 @kernel
 def _place(arrays, sizes, first, last):
     """A unit of work is one row."""
-    source, _, _, _, out = arrays
+    source, _, _, _, out, _ = arrays
     width, total, offset = sizes[0], sizes[1], sizes[2]
     for row in range(first, last):
         copy(source, row * width, out, row * total + offset, width)

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import border
-from .activate import activation_code, finish
+from .activate import IDENTITY, activation_code
 from .jit import jit, kernel
 from .linear import BLOCK, multiply_rows
 from .product import ROWS, pack_panels, padded_columns, product
+from .program import launch
 from .simd import copy, fill
-from .threads import launch
 
 DEPTH = 256  # a chunk is as many kernel rows as have this many values, and at least one
 
@@ -51,7 +51,7 @@ def pack_conv2d(weight: np.ndarray, groups: int = 1) -> PackedConv2d:
         for group in np.split(weight, groups)
         for at in range(0, height, rows)
     ]
-    return PackedConv2d(np.concatenate(parts), inputs, outputs, height, width, groups)
+    return PackedConv2d(border.aligned(np.concatenate(parts)), inputs, outputs, height, width, groups)
 
 
 def conv2d(
@@ -91,20 +91,22 @@ def conv2d(
         launch(multiply_rows, -(-pixels // ROWS), arrays, out, [pixels, channels, weight.outputs, code])
     else:
         sizes = [height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width]
-        launch(_conv2d, -(-pixels // ROWS), arrays, out, [*sizes, pixels, weight.outputs, code])
+        row_depth = kernel_size[1] * weight.inputs
+        scratch = BLOCK * _chunk_rows(kernel_size[0], row_depth) * row_depth
+        launch(_conv2d, -(-pixels // ROWS), arrays, out, [*sizes, pixels, weight.outputs, code], scratch)
     return out
 
 
 @kernel
 def _conv2d(arrays, sizes, first, last):
     """A unit of work is ROWS output pixels."""
-    x, weight, bias, residual, out = arrays
+    x, weight, bias, residual, out, patches = arrays
     kernel_height, kernel_width, groups = sizes[3], sizes[4], sizes[8]
     pixels, outputs, code = sizes[11], sizes[12], sizes[13]
     group_inputs, group_outputs = sizes[2] // groups, outputs // groups
     row_depth = kernel_width * group_inputs
     chunk = _chunk_rows(kernel_height, row_depth)
-    patches = np.empty(BLOCK * chunk * row_depth, np.float32)
+    no_residual = residual[:0]
     end = min(last * ROWS, pixels)
     for start in range(first * ROWS, end, BLOCK):
         stop = min(start + BLOCK, end)
@@ -116,10 +118,11 @@ def _conv2d(arrays, sizes, first, last):
                 rows = min(chunk, kernel_height - top)
                 depth = rows * row_depth
                 _gather(x, patches, start, stop, top, rows, group, sizes)
-                product((stop - start, depth, group_outputs), (patches, 0, depth), (weight, weight_at), so_far, sums)
+                shape, rows_of_k = (stop - start, depth, group_outputs), (patches, 0, depth)
+                finish_with = (residual, code) if top + rows == kernel_height else (no_residual, IDENTITY)
+                product(shape, rows_of_k, (weight, weight_at), so_far, sums, finish_with)
                 weight_at += depth * padded_columns(group_outputs)
                 so_far = sums
-        finish(out, start * outputs, (stop - start) * outputs, residual, code)
 
 
 @jit

@@ -13,8 +13,8 @@ import numpy as np
 from . import border
 from .activate import activation_code, finish
 from .jit import inline, jit, kernel
+from .program import launch
 from .simd import LANES, fma, load, store
-from .threads import launch
 
 NEIGHBOURS = 4  # output pixels computed together
 
@@ -72,7 +72,7 @@ def depthwise_conv2d(
 @kernel
 def _depthwise_conv2d(arrays, sizes, first, last):
     """A unit of work is one output row."""
-    x, weight, bias, no_residual, out = arrays
+    x, weight, bias, no_residual, out, _ = arrays
     height, width, channels, kernel_height, kernel_width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     stride, padding, dilation = sizes[5], sizes[6], sizes[7]
     out_height, out_width, code = sizes[8], sizes[9], sizes[10]
@@ -95,7 +95,7 @@ def _depthwise_conv2d(arrays, sizes, first, last):
             if tail:
                 _sum_taps(x, weight, bias, out, starts, channels - tail, tail, taps, strides, together)
             pixel += NEIGHBOURS if together else 1
-        finish(out, row * out_width * channels, out_width * channels, no_residual, code)
+        finish((out, row * out_width * channels, 0), 1, out_width * channels, no_residual, code)
 
 
 @jit

@@ -1,15 +1,18 @@
-"""How the kernels are compiled: the options, the one signature, the cache. `threads.py` launches them.
+"""How the kernels are compiled: the options, the one signature, the cache. `program.py` runs them.
 
 Three decorators. `jit` marks a helper that compiled code calls (Python may call it too, uncompiled), `inline` one that
-is always inlined. `kernel` marks what Python launches: a function
+is always inlined. `kernel` marks what a program runs: a function
 
     def kernel(arrays, sizes, first, last)
 
-where `arrays` are four inputs and the output, flat float32 (an input that a kernel does not have is `EMPTY`), `sizes`
-are its whole numbers, and [first, last) is its share of the work, counted in units that the kernel chooses. One
-signature for all has three uses: each kernel is compiled exactly once; one parallel function, itself compiled once,
-splits the work of them all (a `parallel=True` twin of every kernel would double the compile time of the first run); and
-a planner can run a whole list of them without returning to Python.
+where `arrays` are four inputs, the output and working memory, flat float32 (an input that a kernel does not have is
+`EMPTY`), `sizes` are its whole numbers, and [first, last) is its share of the work, counted in units that the kernel
+chooses. One signature for all has three uses: each kernel is compiled exactly once; one parallel function, itself
+compiled once, splits the work of them all (a `parallel=True` twin of every kernel would double the compile time of the
+first run); and a whole list of them runs without returning to Python.
+
+A kernel allocates nothing and raises nothing: what it needs to work in is handed to it, and `border.py` checks before.
+Helpers count no references to arrays, which is faster; so a helper must not return an array, nor a part of one.
 
 Nothing is compiled on import. A kernel is compiled, or loaded from Numba's cache, when it is first used. Numba's
 cache watches only the file a function stands in, so a change in a helper elsewhere would go unseen: here the key is a
@@ -36,7 +39,7 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 FLOATS = types.Array(types.float32, 1, "C")
 INTEGERS = types.Array(types.int64, 1, "C")
 INPUTS = 4
-SIGNATURE = types.void(types.UniTuple(FLOATS, INPUTS + 1), INTEGERS, types.int64, types.int64)
+SIGNATURE = types.void(types.UniTuple(FLOATS, INPUTS + 2), INTEGERS, types.int64, types.int64)
 EMPTY = np.empty(0, np.float32)
 
 jit = register_jitable(_nrt=False, **OPTIONS)

@@ -10,8 +10,8 @@ import numpy as np
 
 from . import border
 from .jit import jit, kernel
+from .program import launch
 from .simd import LANES, fma, load, splat, store, sum_lanes
-from .threads import launch
 
 
 def layer_norm(
@@ -31,7 +31,7 @@ def layer_norm(
 @kernel
 def _layer_norm(arrays, sizes, first, last):
     """A unit of work is one token."""
-    x, weight, bias, eps, out = arrays
+    x, weight, bias, eps, out, _ = arrays
     width = sizes[0]
     for row in range(first, last):
         at = row * width

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import border
-from .activate import activation_code, finish
+from .activate import activation_code
 from .jit import kernel
 from .product import ROWS, pack_panels, product
-from .threads import launch
+from .program import launch
 
-BLOCK = 16 * ROWS  # rows that stay in cache while every panel of weights passes
+BLOCK = 8 * ROWS  # rows that stay in cache while every panel of weights passes
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def linear(
 @kernel
 def multiply_rows(arrays, sizes, first, last):
     """A unit of work is ROWS rows."""
-    x, weight, bias, residual, out = arrays
+    x, weight, bias, residual, out, _ = arrays
     inputs, outputs, code = sizes[1], sizes[2], sizes[3]
     end = min(last * ROWS, sizes[0])
     for start in range(first * ROWS, end, BLOCK):
         stop = min(start + BLOCK, end)
-        rows = (x, start * inputs, inputs)
-        product((stop - start, inputs, outputs), rows, (weight, 0), (bias, 0, 0), (out, start * outputs, outputs))
-        finish(out, start * outputs, (stop - start) * outputs, residual, code)
+        shape = (stop - start, inputs, outputs)
+        rows, target = (x, start * inputs, inputs), (out, start * outputs, outputs)
+        product(shape, rows, (weight, 0), (bias, 0, 0), target, (residual, code))

@@ -10,8 +10,8 @@ import numpy as np
 
 from . import border
 from .jit import jit, kernel
+from .program import launch
 from .simd import LANES, load, splat, store
-from .threads import launch
 
 BLOCK = 16
 
@@ -28,7 +28,7 @@ def mean_pool(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 @kernel
 def _mean_pool(arrays, sizes, first, last):
     """A unit of work is one vector of channels of one map."""
-    x, _, _, _, out = arrays
+    x, _, _, _, out, _ = arrays
     pixels, channels = sizes[0], sizes[1]
     vectors = (channels + LANES - 1) // LANES
     for unit in range(first, last):

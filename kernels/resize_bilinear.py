@@ -14,8 +14,8 @@ import numpy as np
 
 from . import border
 from .jit import jit, kernel
+from .program import launch
 from .simd import LANES, load, store
-from .threads import launch
 
 
 def resize_bilinear(
@@ -46,7 +46,7 @@ def resize_bilinear(
 @kernel
 def _resize_bilinear(arrays, sizes, first, last):
     """A unit of work is one output row."""
-    x, _, _, _, out = arrays
+    x, _, _, _, out, _ = arrays
     old_height, old_width, channels, height, width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     start, count = sizes[5], sizes[6]
     for row in range(first, last):

@@ -1,27 +1,20 @@
-"""How many threads work, and how the work of a kernel is split among them.
-
-A launch is `count` units of work, cut into one run of units for each thread. No kernel's arithmetic depends on where
-a run begins, so the bits of a result do not depend on the number of threads.
+"""How many threads work, and what they need from the threading library. `program.py` gives them their work.
 
 Three facts shape this file. Numba's fallback threading layer, workqueue, aborts the process when two Python threads
 enter it at once; and OpenMP would give each of them a full set of threads. So one parallel region runs at a time. GNU
 OpenMP does not survive `fork`: a forked child works on one thread. With one thread nothing parallel is even loaded,
-so such a process may fork, or call kernels from as many Python threads as it likes.
+so such a process may fork, or run kernels from as many Python threads as it likes.
 """
 
+import contextlib
 import functools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
-from .jit import EMPTY, INPUTS, SIGNATURE, Kernel
 
 _region = threading.Lock()
 _forked = False
@@ -56,27 +49,17 @@ def max_num_threads() -> int:
     return 1 if _forked else int(numba.config.NUMBA_NUM_THREADS)
 
 
-def launch(
-    kernel: Kernel, count: int, inputs: Sequence[np.ndarray], out: np.ndarray, sizes: Sequence[int] = ()
-) -> None:
-    """Run units 0 to `count` of a kernel. Arrays are float32, C-contiguous and writable (see `border.py`)."""
-    flat = [array.reshape(-1) for array in inputs]
-    arrays = (*flat, *[EMPTY] * (INPUTS - len(flat)), out.reshape(-1))
-    numbers = np.array(sizes, np.int64)
-    threads = min(get_num_threads(), count)
-    if threads == 1:
-        kernel.run(arrays, numbers, 0, count)
-    else:
-        start_threads()
-        with _region:
-            callers = numba.get_num_threads()  # Numba's own setting belongs to the caller's other code
-            numba.set_num_threads(threads)
-            try:
-                failures = split_work.run(kernel.address, arrays, numbers, count, threads)
-            finally:
-                numba.set_num_threads(callers)
-        if failures:
-            raise MemoryError(f"{kernel.name}: not enough memory for working arrays")
+@contextlib.contextmanager
+def parallel_region(threads: int) -> Iterator[None]:
+    """Within it, parallel code may run on `threads` threads, and no other Python thread is in one."""
+    start_threads()
+    with _region:
+        callers = numba.get_num_threads()  # Numba's own setting belongs to the caller's other code
+        numba.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            numba.set_num_threads(callers)
 
 
 @functools.cache
@@ -94,29 +77,6 @@ def start_threads() -> None:
     numba.get_num_threads()
     if not given:
         del os.environ["GOMP_SPINCOUNT"]
-
-
-@intrinsic
-def _call(typingctx, address, arrays, sizes, first, last):
-    """Call the kernel whose machine code is at `address`; returns 1 if it failed, else 0."""
-
-    def codegen(context, builder, signature, args):
-        function_type = context.call_conv.get_function_type(types.none, SIGNATURE.args)
-        function = builder.inttoptr(args[0], function_type.as_pointer())
-        status, _ = context.call_conv.call_function(builder, function, types.none, SIGNATURE.args, args[1:])
-        return builder.zext(status.is_error, ir.IntType(64))
-
-    return types.int64(types.int64, *SIGNATURE.args), codegen
-
-
-def _split_work(address, arrays, sizes, count, threads):
-    failures = 0  # all that can fail is an allocation; an exception would be lost in a parallel region
-    for part in numba.prange(threads):
-        failures += _call(address, arrays, sizes, count * part // threads, count * (part + 1) // threads)
-    return failures
-
-
-split_work = Kernel(_split_work, types.int64(types.int64, *SIGNATURE.args), parallel=True)
 
 
 def _physical_cores() -> int:

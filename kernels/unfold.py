@@ -15,8 +15,8 @@ import numpy as np
 
 from . import border
 from .jit import inline, kernel
+from .program import launch
 from .simd import copy
-from .threads import launch
 
 
 def unfold(x: np.ndarray, patch_height: int, patch_width: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -70,7 +70,7 @@ def _count_patches(height: int, width: int, patch_height: int, patch_width: int,
 @kernel
 def _unfold(arrays, sizes, first, last):
     """A unit of work is one row of the map."""
-    x, _, _, _, out = arrays
+    x, _, _, _, out, _ = arrays
     for row in range(first, last):
         _move_row(x, out, row, sizes, True)
 
@@ -78,7 +78,7 @@ def _unfold(arrays, sizes, first, last):
 @kernel
 def _fold(arrays, sizes, first, last):
     """A unit of work is one row of the map."""
-    tokens, _, _, _, out = arrays
+    tokens, _, _, _, out, _ = arrays
     for row in range(first, last):
         _move_row(tokens, out, row, sizes, False)
 

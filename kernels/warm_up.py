@@ -6,7 +6,8 @@ Later runs load them from Numba's cache. Nothing here is needed: a kernel that i
 from collections.abc import Iterator
 
 from .jit import KERNELS, Kernel
-from .threads import get_num_threads, split_work, start_threads
+from .program import run_steps, run_steps_in_parallel
+from .threads import get_num_threads, start_threads
 
 
 def is_cached() -> bool:
@@ -17,7 +18,7 @@ def is_cached() -> bool:
 def warm_up() -> Iterator[tuple[int, int, str]]:
     """Compile or load every kernel; yields (number, of how many, name) before each, for a line of progress."""
     kernels = _needed()
-    if split_work in kernels:
+    if run_steps_in_parallel in kernels:
         start_threads()
     for number, kernel in enumerate(kernels, 1):
         yield number, len(kernels), kernel.name
@@ -26,4 +27,4 @@ def warm_up() -> Iterator[tuple[int, int, str]]:
 
 def _needed() -> list[Kernel]:
     """One thread never splits work, and must not load what starts OpenMP."""
-    return KERNELS if get_num_threads() == 1 else [split_work, *KERNELS]
+    return [run_steps if get_num_threads() == 1 else run_steps_in_parallel, *KERNELS]

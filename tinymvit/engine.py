@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,14 @@ from tinymvit.reference import call_activation
 Array = np.ndarray
 
 
+@dataclass
+class Workspace:
+    """A block of memory with a place for each node's value, and the program that computes them there."""
+
+    values: dict[str, Array]
+    program: kernels.Program
+
+
 class Engine:
     """A graph ready to run on inputs of its one shape; may be called by several Python threads at once."""
 
@@ -29,26 +39,23 @@ class Engine:
         """`packed` keeps packed weights by tensor name, to be shared by the engines of one model."""
         self.graph, folded = optimize(graph, weights)
         self._packed = {} if packed is None else packed
-        self._nodes = [
-            (node, [self._pack(node.op, name, folded[name]) for name in node.weights])
-            for node in self.graph
-            if not isinstance(node.op, ops.Input)
-        ]
+        self._weights = {
+            node.name: [self._pack(node.op, name, folded[name]) for name in node.weights] for node in self.graph
+        }
         self._offsets, self.working_set = plan_memory(self.graph)
-        self._idle: list[dict[str, Array]] = []
+        self._idle: list[Workspace] = []
 
     def run(self, pixel_values: Array) -> dict[str, Array]:
         """The graph's outputs by their public names: new float32 arrays, channels first."""
         try:
-            values = self._idle.pop()
+            workspace = self._idle.pop()
         except IndexError:
-            values = self._allocate()
+            workspace = self._prepare()
+        values = workspace.values
         np.copyto(values["pixel_values"], _channels_last(pixel_values))
-        for node, weights in self._nodes:
-            inputs = [values[name] for name in node.inputs]
-            KERNELS[type(node.op)](node.op, values[node.name], *inputs, *weights)
+        workspace.program.run()
         results = {public: _channels_first(values[name]) for public, name in self.graph.outputs.items()}
-        self._idle.append(values)
+        self._idle.append(workspace)
         return results
 
     def _pack(self, op: ops.Op, name: str, weight: Array) -> Any:
@@ -56,13 +63,17 @@ class Engine:
             self._packed[name] = pack(op, weight)
         return self._packed[name]
 
-    def _allocate(self) -> dict[str, Array]:
-        """One block of memory, and in it an array for each node."""
+    def _prepare(self) -> Workspace:
         block = kernels.empty((self.working_set // 4,))
-        return {
+        values = {
             node.name: block[self._offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
             for node in self.graph
         }
+        with kernels.recording() as program:
+            for node in self.graph:
+                inputs = [values[name] for name in node.inputs]
+                KERNELS[type(node.op)](node.op, values[node.name], *inputs, *self._weights[node.name])
+        return Workspace(values, program)
 
 
 def engine_shape(shape: Shape) -> Shape:
@@ -140,10 +151,20 @@ def unfused(op: ops.Conv2d | ops.Linear, out: Array, x: Array, *weights: Any) ->
 def activation(op: ops.Activation, out: Array, x: Array) -> None:
     if isinstance(op.function, str):
         kernels.activate(x, op.function, out=out)
-    elif x.ndim == 4:  # a user's function sees the public layout
-        out[...] = call_activation(op.function, _channels_first(x)).transpose(0, 2, 3, 1)
     else:
-        out[...] = call_activation(op.function, x)
+        kernels.call(partial(call_users_activation, op.function, out, x))
+
+
+def call_users_activation(function: Callable, out: Array, x: Array) -> None:
+    """It sees the public layout."""
+    if x.ndim == 4:
+        out[...] = call_activation(function, _channels_first(x)).transpose(0, 2, 3, 1)
+    else:
+        out[...] = call_activation(function, x)
+
+
+def keep_input(op: ops.Input, out: Array) -> None:
+    """The pixels are already there."""
 
 
 def add(op: ops.Add, out: Array, a: Array, b: Array) -> None:
@@ -179,6 +200,7 @@ def mean_pool(op: ops.MeanPool, out: Array, x: Array) -> None:
 
 
 KERNELS: dict[type[ops.Op], Callable[..., None]] = {
+    ops.Input: keep_input,
     ops.Fused: fused,
     ops.Conv2d: unfused,
     ops.Linear: unfused,

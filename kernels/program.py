@@ -1,0 +1,179 @@
+"""A program: kernels with their arrays, one after the other, run as one compiled call. The engine records one a graph.
+
+A step is `count` units of work of one kernel, cut into one run of units for each thread. No kernel's arithmetic depends
+on where a run begins, so the bits of a result do not depend on the number of threads.
+
+Every op ends in `launch`. Between `with recording() as program:` and its end, `launch` appends to the program what
+otherwise it would run at once; so the checks of an op, and whatever else its Python does, are paid for once. From one
+step to the next nothing returns to Python: for the 130 steps of a small network that cost more than a millisecond.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from .border import empty
+from .jit import EMPTY, FLOATS, INPUTS, SIGNATURE, Kernel, jit
+from .threads import get_num_threads, parallel_region
+
+_recorder = threading.local()
+
+# The columns of a step: the kernel's machine code, units of work, address and length of each array, the sizes.
+_ADDRESS, _COUNT, _ARRAYS = 0, 1, 2
+_SIZES = _ARRAYS + 2 * (INPUTS + 1)
+_COLUMNS = _SIZES + 24
+
+
+class Program:
+    """Steps and Python functions in the order in which they were recorded. Not to be run by two threads at once."""
+
+    def __init__(self) -> None:
+        self._parts: list[list[np.ndarray] | Callable[[], None]] = []
+        self._runs: list[np.ndarray | Callable[[], None]] | None = None
+        self._arrays: list[np.ndarray] = []  # kept alive: the steps hold only addresses
+        self._scratch = np.empty((0, 0), np.float32)
+        self._scratch_size = 0
+
+    def launch(
+        self,
+        kernel: Kernel,
+        count: int,
+        inputs: Sequence[np.ndarray],
+        out: np.ndarray,
+        sizes: Sequence[int],
+        scratch: int,
+    ) -> None:
+        """Append a step; see the function `launch`."""
+        arrays = [*inputs, *[EMPTY] * (INPUTS - len(inputs)), out]
+        self._arrays += arrays
+        self._scratch_size = max(self._scratch_size, scratch)
+        step = np.zeros(_COLUMNS, np.int64)
+        step[_ADDRESS], step[_COUNT] = kernel.address, count
+        step[_ARRAYS:_SIZES] = [number for array in arrays for number in (array.ctypes.data, array.size)]
+        step[_SIZES : _SIZES + len(sizes)] = sizes
+        if not self._parts or callable(self._parts[-1]):
+            self._parts.append([])
+        self._parts[-1].append(step)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Append a Python function."""
+        self._parts.append(function)
+
+    def run(self) -> None:
+        """Run all of it, on as many threads as `get_num_threads` says now."""
+        if self._runs is None:
+            self._runs = [part if callable(part) else np.array(part) for part in self._parts]
+        threads = get_num_threads()
+        if len(self._scratch) < threads:
+            self._scratch = empty((threads, -(-self._scratch_size // 16) * 16))
+        for part in self._runs:
+            if callable(part):
+                part()
+            elif threads == 1:
+                run_steps.run(part, self._scratch)
+            else:
+                with parallel_region(threads):
+                    run_steps_in_parallel.run(part, self._scratch, threads)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[Program]:
+    """Until it ends, what this Python thread launches is recorded, not run."""
+    _recorder.program = program = Program()
+    try:
+        yield program
+    finally:
+        del _recorder.program
+
+
+def launch(
+    kernel: Kernel,
+    count: int,
+    inputs: Sequence[np.ndarray],
+    out: np.ndarray,
+    sizes: Sequence[int] = (),
+    scratch: int = 0,
+) -> None:
+    """Run units 0 to `count` of a kernel, or record that. Arrays are float32, C-contiguous and writable (see
+    `border.py`); each thread has `scratch` float32 to work in."""
+    program = getattr(_recorder, "program", None)
+    if program is not None:
+        program.launch(kernel, count, inputs, out, sizes, scratch)
+    else:
+        alone = Program()
+        alone.launch(kernel, count, inputs, out, sizes, scratch)
+        alone.run()
+
+
+def call(function: Callable[[], None]) -> None:
+    """Call a Python function between kernels, or record that."""
+    program = getattr(_recorder, "program", None)
+    if program is not None:
+        program.call(function)
+    else:
+        function()
+
+
+# ---- compiled ----
+
+
+@intrinsic
+def _call(typingctx, address, arrays, sizes, first, last):
+    """Call the kernel whose machine code is at `address`."""
+
+    def codegen(context, builder, signature, args):
+        function_type = context.call_conv.get_function_type(types.none, SIGNATURE.args)
+        function = builder.inttoptr(args[0], function_type.as_pointer())
+        context.call_conv.call_function(builder, function, types.none, SIGNATURE.args, args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *SIGNATURE.args), codegen
+
+
+@intrinsic
+def _array(typingctx, address, size):
+    """The flat float32 array that lies there."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(FLOATS)(context, builder)
+        data = builder.inttoptr(args[0], ir.FloatType().as_pointer())
+        stride = context.get_constant(types.intp, FLOATS.dtype.bitwidth // 8)
+        populate_array(array, data=data, shape=[args[1]], strides=[stride], itemsize=stride, meminfo=None)
+        return array._getvalue()
+
+    return FLOATS(types.int64, types.int64), codegen
+
+
+@jit
+def _run_part(steps, index, scratch, part, parts):
+    """One thread's share of a step."""
+    step = steps[index]
+    count = step[_COUNT]
+    a, b = _array(step[_ARRAYS], step[_ARRAYS + 1]), _array(step[_ARRAYS + 2], step[_ARRAYS + 3])
+    c, d = _array(step[_ARRAYS + 4], step[_ARRAYS + 5]), _array(step[_ARRAYS + 6], step[_ARRAYS + 7])
+    arrays = (a, b, c, d, _array(step[_ARRAYS + 8], step[_ARRAYS + 9]), scratch[part])
+    _call(step[_ADDRESS], arrays, step[_SIZES:], count * part // parts, count * (part + 1) // parts)
+
+
+def _run_steps(steps, scratch):
+    for index in range(len(steps)):
+        _run_part(steps, index, scratch, 0, 1)
+
+
+def _run_steps_in_parallel(steps, scratch, threads):
+    for index in range(len(steps)):
+        parts = min(threads, steps[index, _COUNT])
+        for part in numba.prange(parts):
+            _run_part(steps, index, scratch, part, parts)
+
+
+_STEPS, _SCRATCH = types.Array(types.int64, 2, "C"), types.Array(types.float32, 2, "C")
+run_steps = Kernel(_run_steps, types.void(_STEPS, _SCRATCH))  #
+run_steps_in_parallel = Kernel(_run_steps_in_parallel, types.void(_STEPS, _SCRATCH, types.int64), parallel=True)
