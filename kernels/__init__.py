@@ -15,6 +15,7 @@ from .border import empty
 from .concat import concat
 from .conv2d import PackedConv2d, conv2d, pack_conv2d
 from .depthwise_conv2d import PackedDepthwiseConv2d, depthwise_conv2d, pack_depthwise_conv2d
+from .inverted_residual import PackedInvertedResidual, inverted_residual, pack_inverted_residual
 from .layer_norm import layer_norm
 from .linear import PackedLinear, linear, pack_linear
 from .mean_pool import mean_pool
@@ -28,6 +29,7 @@ __all__ = [
     "ACTIVATIONS",
     "PackedConv2d",
     "PackedDepthwiseConv2d",
+    "PackedInvertedResidual",
     "PackedLinear",
     "Program",
     "activate",
@@ -40,6 +42,7 @@ __all__ = [
     "empty",
     "fold",
     "get_num_threads",
+    "inverted_residual",
     "is_cached",
     "layer_norm",
     "linear",
@@ -47,6 +50,7 @@ __all__ = [
     "mean_pool",
     "pack_conv2d",
     "pack_depthwise_conv2d",
+    "pack_inverted_residual",
     "pack_linear",
     "recording",
     "resize_bilinear",

@@ -9,7 +9,7 @@ are -inf * 0, are NaN. (In float32 PyTorch's gelu(inf) is NaN too, in float64 in
 import numpy as np
 
 from . import border
-from .elementary import exp, normal_tail, tanh
+from .elementary import exp, exp_of_negative, normal_tail, tanh
 from .jit import inline, jit, kernel
 from .program import launch
 from .simd import LANES, copy, load, magnitude, maximum, minimum, store, where_less
@@ -114,8 +114,8 @@ def _make_apply(function):
 
 @inline
 def _silu(x):
-    """Largest error 2.3 ULP; 0 below -88.7, where the exact result is below 1e-36."""
-    return x / (exp(-x) + 1.0)
+    """Largest error 2.4 ULP; 0 below -88.37, where the exact result is below 4e-37."""
+    return x / (exp_of_negative(x) + 1.0)
 
 
 @inline
@@ -158,8 +158,8 @@ def _leaky_relu(x):
 
 @inline
 def _sigmoid(x):
-    """Largest error 2.4 ULP; 0 below -88.7."""
-    return 1.0 / (exp(-x) + 1.0)
+    """Largest error 2.5 ULP; 0 below -88.37, where the exact result is subnormal."""
+    return 1.0 / (exp_of_negative(x) + 1.0)
 
 
 _apply_silu, _apply_relu, _apply_relu6 = _make_apply(_silu), _make_apply(_relu), _make_apply(_relu6)

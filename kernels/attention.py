@@ -17,7 +17,7 @@ from .product import padded_columns, panel_width, product
 from .program import launch
 from .simd import LANES, fill, load, max_lanes, maximum, splat, store, sum_lanes
 
-QUERIES = 32
+QUERIES = 16
 
 
 def attention(
@@ -56,8 +56,8 @@ def _attention(arrays, sizes, first, last):
     for unit in range(first, last):
         sequence, head = divmod(unit, heads)
         at = sequence * tokens * width + head * depth
-        _pack(key, at, 1, width, depth, tokens, scratch, 0)
-        _pack(value, at, width, 1, tokens, depth, scratch, values_at)
+        _pack_keys(key, at, width, depth, tokens, scratch)
+        _pack_values(value, at, width, depth, tokens, scratch, values_at)
         for start in range(0, tokens, QUERIES):
             rows = min(QUERIES, tokens - start)
             row_at = at + start * width
@@ -80,38 +80,66 @@ def _places(tokens, depth):
 
 
 @jit
-def _pack(source, at, k_stride, column_stride, depth, columns, panels, position):
-    """The panels that `product` reads of B[k, n] = source[at + k * k_stride + n * column_stride]."""
-    first = 0
-    while first < columns:
-        width = panel_width(columns - first)
-        for k in range(depth):
-            for n in range(width):
-                inside = first + n < columns
-                place = at + k * k_stride + (first + n) * column_stride
-                panels[position + n] = source[place] if inside else np.float32(0)
-            position += width
+def _pack_keys(key, at, stride, depth, tokens, panels):
+    """The panels that `product` reads of the transposed keys: depth rows, a column for each token."""
+    position = first = 0
+    while first < tokens:
+        width = panel_width(tokens - first)
+        for n in range(min(width, tokens - first)):
+            for k in range(depth):
+                panels[position + k * width + n] = key[at + (first + n) * stride + k]
+        position += depth * width
         first += width
 
 
 @jit
-def _exponentials(scratch, scores_at, rows, tokens, stride, scale, sums_at):
+def _pack_values(value, at, stride, depth, tokens, panels, position):
+    """The panels of the values: a row for each token, depth columns."""
+    first = 0
+    while first < depth:
+        width = panel_width(depth - first)
+        for k in range(tokens):
+            for i in range(0, width, LANES):
+                taken = load(value, at + k * stride + first + i, depth - first - i, 0.0)
+                store(panels, position + k * width + i, LANES, taken)
+        position += tokens * width
+        first += width
+
+
+@jit
+def _exponentials(scores, at, rows, tokens, stride, scale, sums_at):
     """Each score becomes e^(scale (score - the row's largest)), and the rows are summed.
 
-    The largest is subtracted so that nothing overflows, and the largest term is 1, so no sum is 0.
+    The largest is subtracted so that nothing overflows, and the largest term is 1, so no sum is 0. Four rows are
+    taken together, because one alone spends half its time waiting for its own sums; the last may be the same row.
     """
-    for row in range(rows):
-        at = scores_at + row * stride
-        largest = splat(-np.inf)
+    for row in range(0, rows, 4):
+        row1, row2, row3 = min(row + 1, rows - 1), min(row + 2, rows - 1), min(row + 3, rows - 1)
+        at0, at1, at2, at3 = at + row * stride, at + row1 * stride, at + row2 * stride, at + row3 * stride
+        a = b = c = d = splat(-np.inf)
         for i in range(0, tokens, LANES):
-            largest = maximum(largest, load(scratch, at + i, tokens - i, -np.inf))
-        shift = max_lanes(largest)
-        total = splat(0.0)
+            lanes = tokens - i
+            a = maximum(a, load(scores, at0 + i, lanes, -np.inf))
+            b = maximum(b, load(scores, at1 + i, lanes, -np.inf))
+            c = maximum(c, load(scores, at2 + i, lanes, -np.inf))
+            d = maximum(d, load(scores, at3 + i, lanes, -np.inf))
+        shift0, shift1, shift2, shift3 = max_lanes(a), max_lanes(b), max_lanes(c), max_lanes(d)
+        a = b = c = d = splat(0.0)
         for i in range(0, tokens, LANES):
-            term = exp((load(scratch, at + i, tokens - i, -np.inf) - shift) * scale)
-            store(scratch, at + i, tokens - i, term)
-            total = total + term
-        scratch[sums_at + row] = sum_lanes(total)
+            lanes = tokens - i
+            term0 = exp((load(scores, at0 + i, lanes, -np.inf) - shift0) * scale)
+            term1 = exp((load(scores, at1 + i, lanes, -np.inf) - shift1) * scale)
+            term2 = exp((load(scores, at2 + i, lanes, -np.inf) - shift2) * scale)
+            term3 = exp((load(scores, at3 + i, lanes, -np.inf) - shift3) * scale)
+            store(scores, at0 + i, lanes, term0)
+            store(scores, at1 + i, lanes, term1)
+            store(scores, at2 + i, lanes, term2)
+            store(scores, at3 + i, lanes, term3)
+            a, b, c, d = a + term0, b + term1, c + term2, d + term3
+        scores[sums_at + row] = sum_lanes(a)
+        scores[sums_at + row1] = sum_lanes(b)
+        scores[sums_at + row2] = sum_lanes(c)
+        scores[sums_at + row3] = sum_lanes(d)
 
 
 @jit

@@ -15,9 +15,9 @@ import numba
 import numpy as np
 from llvmlite import binding
 
-from .activate import finish
+from .activate import IDENTITY, finish
 from .border import empty
-from .jit import jit
+from .jit import inline, jit
 from .simd import LANES, tile_instructions
 
 
@@ -75,6 +75,7 @@ def product(shape, a, b, start, out, finish_with):
     """
     rows, depth, columns = shape
     panels, at = b
+    residual, code = finish_with
     column = 0
     while column < columns:
         width = panel_width(columns - column)
@@ -84,7 +85,8 @@ def product(shape, a, b, start, out, finish_with):
             part = (min(height, rows - row), depth, min(width, columns - column))
             ends = (_part(a, row, 0), (panels, at), _part(start, row, column), _part(out, row, column))
             _tile(vectors, part, *ends)
-            finish(ends[3], part[0], part[2], *finish_with)
+            if code != IDENTITY or residual.size:
+                finish(ends[3], part[0], part[2], residual, code)
         at += depth * width
         column += width
 
@@ -99,7 +101,7 @@ def _make_tile(rows, vectors):
     load, step, store = tile_instructions(rows, vectors)
     width = vectors * LANES
 
-    @jit
+    @inline
     def tile(shape, a, b, start, out):
         rows, depth, columns = shape
         a_array, a_at, a_stride = a
@@ -118,14 +120,14 @@ def _make_tile_choice():
     if len(tiles) == 1:
         (tile1,) = tiles
 
-        @jit
+        @inline
         def choose(vectors, shape, a, b, start, out):
             tile1(shape, a, b, start, out)
 
     else:
         tile1, tile2, tile3 = tiles
 
-        @jit
+        @inline
         def choose(vectors, shape, a, b, start, out):
             if vectors == 3:
                 tile3(shape, a, b, start, out)

@@ -133,19 +133,14 @@ def with_sign(builder, a, b):
     return _intrinsic(builder, "llvm.copysign.v16f32", _VECTOR, a, b)
 
 
-@instruction(vector, vector)
-def times_power_of_two(builder, a, shifted):
-    """a * 2^n for whole n in [-252, 252]: rounded once if the result is subnormal, inf if it is too large.
+POWER_OF_ONE = 1.5 * 2.0**23 + 127  # added to a small float32, rounds it to a whole number and biases that by 127
 
-    `shifted` is n + 1.5 * 2^23, which has n in its low bits; unlike a conversion that is defined for NaN too. Two
-    factors of about 2^(n/2), made by writing their exponents (n/2 + 127), reach where one would leave float32.
-    """
+
+@instruction(vector)
+def power_of_two(builder, shifted):
+    """2^n for `shifted` = n + POWER_OF_ONE, n in [-127, 128]: the low bits are an exponent. 2^-127 is 0, 2^128 inf."""
     bits = builder.bitcast(shifted, _INT_VECTOR)
-    both = builder.sub(bits, _constant(_INT_VECTOR, 0x4B400000 - 2 * 127))
-    half = builder.ashr(both, _constant(_INT_VECTOR, 1))
-    for exponent in (half, builder.sub(both, half)):
-        a = builder.fmul(a, builder.bitcast(builder.shl(exponent, _constant(_INT_VECTOR, 23)), _VECTOR))
-    return a
+    return builder.bitcast(builder.shl(bits, _constant(_INT_VECTOR, 23)), _VECTOR)
 
 
 # ---- Across the lanes: a fixed tree, lane i with lane i + 8, then 4, 2, 1 ----
@@ -178,6 +173,15 @@ def store(builder, array, at, lanes, value):
     """array[at : at + lanes] = value"""
     cells = [(_vector_pointer(builder, array, at), lanes)]
     _store(builder, cells, _is_whole(builder, lanes, LANES), [value])
+
+
+@instruction(types.int64, returns=types.int64)
+def opaque(builder, n):
+    """n, without LLVM knowing that. From an offset that it knows to grow by so much a step it makes a counter for
+    each load that uses it, and where those outnumber the registers, they live in memory: the filter of an inverted
+    residual then took 26 cycles a vector, with opaque offsets 11."""
+    function_type = ir.FunctionType(n.type, [n.type])
+    return builder.call(ir.InlineAsm(function_type, "", "=r,0"), [n])
 
 
 @inline

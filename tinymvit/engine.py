@@ -8,7 +8,7 @@ value a place in one block of memory, shared by values that are never needed at 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,13 +35,15 @@ class Workspace:
 class Engine:
     """A graph ready to run on inputs of its one shape; may be called by several Python threads at once."""
 
-    def __init__(self, graph: Graph, weights: Mapping[str, Array], packed: dict[str, Any] | None = None) -> None:
-        """`packed` keeps packed weights by tensor name, to be shared by the engines of one model."""
+    def __init__(
+        self, graph: Graph, weights: Mapping[str, Array], packed: dict[tuple[str, ...], list[Any]] | None = None
+    ) -> None:
+        """`packed` keeps packed weights by the names of a node's tensors, shared by the engines of one model."""
         self.graph, folded = optimize(graph, weights)
         self._packed = {} if packed is None else packed
-        self._weights = {
-            node.name: [self._pack(node.op, name, folded[name]) for name in node.weights] for node in self.graph
-        }
+        for node in self.graph:
+            if node.weights not in self._packed:
+                self._packed[node.weights] = pack(node.op, [folded[name] for name in node.weights])
         self._offsets, self.working_set = plan_memory(self.graph)
         self._idle: list[Workspace] = []
 
@@ -58,11 +60,6 @@ class Engine:
         self._idle.append(workspace)
         return results
 
-    def _pack(self, op: ops.Op, name: str, weight: Array) -> Any:
-        if name not in self._packed:
-            self._packed[name] = pack(op, weight)
-        return self._packed[name]
-
     def _prepare(self) -> Workspace:
         block = kernels.empty((self.working_set // 4,))
         values = {
@@ -72,7 +69,7 @@ class Engine:
         with kernels.recording() as program:
             for node in self.graph:
                 inputs = [values[name] for name in node.inputs]
-                KERNELS[type(node.op)](node.op, values[node.name], *inputs, *self._weights[node.name])
+                KERNELS[type(node.op)](node.op, values[node.name], *inputs, *self._packed[node.weights])
         return Workspace(values, program)
 
 
@@ -113,18 +110,24 @@ def plan_memory(graph: Graph) -> tuple[dict[str, int], int]:
     return offsets, 4 * total
 
 
-def pack(op: ops.Op, weight: Array) -> Any:
-    """A weight tensor in the layout that the op's kernel reads; vectors (biases, scales) stay as they are."""
+def pack(op: ops.Op, weights: Sequence[Array]) -> list[Any]:
+    """A node's weight tensors in the layout that the op's kernel reads; vectors (biases, scales) stay as they are."""
+    if isinstance(op, ops.InvertedResidual):
+        layers = (op.expand, op.depthwise, op.reduce)
+        tensors = [each for layer, i in zip(layers, (0, 2, 4), strict=True) for each in pack(layer, weights[i : i + 2])]
+        return [kernels.pack_inverted_residual(*tensors)]
     layer = op.op if isinstance(op, ops.Fused) else op
-    if weight.ndim == 1:
-        return np.array(weight, np.float32)
+    return [np.array(weight, np.float32) if weight.ndim == 1 else pack_matrix(layer, weight) for weight in weights]
+
+
+def pack_matrix(layer: ops.Op, weight: Array) -> Any:
     if isinstance(layer, ops.Linear):
         return kernels.pack_linear(weight)
     if isinstance(layer, ops.Conv2d) and layer.depthwise:
         return kernels.pack_depthwise_conv2d(weight)
     if isinstance(layer, ops.Conv2d):
         return kernels.pack_conv2d(weight, layer.groups)
-    raise TypeError(f"{type(op).__name__} has no kernel for a weight of shape {weight.shape}")
+    raise TypeError(f"{type(layer).__name__} has no kernel for a weight of shape {weight.shape}")
 
 
 # ---- one function an op: (op, output, inputs..., packed weights...) fills the output ----
@@ -146,6 +149,11 @@ def fused(op: ops.Fused, out: Array, x: Array, *others: Any) -> None:
 
 def unfused(op: ops.Conv2d | ops.Linear, out: Array, x: Array, *weights: Any) -> None:
     fused(ops.Fused(op), out, x, *weights)
+
+
+def inverted_residual(op: ops.InvertedResidual, out: Array, x: Array, weights: Any) -> None:
+    geometry = {"stride": op.depthwise.stride, "dilation": op.depthwise.dilation}
+    kernels.inverted_residual(x, weights, **geometry, activation=op.activation, residual=op.residual, out=out)
 
 
 def activation(op: ops.Activation, out: Array, x: Array) -> None:
@@ -202,6 +210,7 @@ def mean_pool(op: ops.MeanPool, out: Array, x: Array) -> None:
 KERNELS: dict[type[ops.Op], Callable[..., None]] = {
     ops.Input: keep_input,
     ops.Fused: fused,
+    ops.InvertedResidual: inverted_residual,
     ops.Conv2d: unfused,
     ops.Linear: unfused,
     ops.Activation: activation,

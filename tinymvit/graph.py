@@ -253,6 +253,36 @@ class Fused(Op):
         return self.op.multiply_adds(output, *inputs)
 
 
+@dataclass(frozen=True)
+class InvertedResidual(Op):
+    """A 1x1 convolution and an activation, a depthwise one and the activation again, a 1x1 convolution; then the sum
+    with the input if `residual`. The convolutions have biases."""
+
+    expand: Conv2d
+    depthwise: Conv2d
+    reduce: Conv2d
+    activation: str
+    residual: bool = False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return self.reduce.output_shape(self.depthwise.output_shape(self.expand.output_shape(inputs[0])))
+
+    def weight_shapes(self) -> dict[str, Shape]:
+        layers = {"expand": self.expand, "depthwise": self.depthwise, "reduce": self.reduce}
+        return {
+            f"{name}.{role}": shape for name, layer in layers.items() for role, shape in layer.weight_shapes().items()
+        }
+
+    def multiply_adds(self, output: Shape, *inputs: Shape) -> int:
+        wide = self.expand.output_shape(inputs[0])
+        filtered = self.depthwise.output_shape(wide)
+        return (
+            self.expand.multiply_adds(wide, inputs[0])
+            + self.depthwise.multiply_adds(filtered, wide)
+            + self.reduce.multiply_adds(output, filtered)
+        )
+
+
 # ---- the graph ----
 
 

@@ -97,7 +97,7 @@ class MobileViTPreTrainedModel:
 
     def _set_weights(self, tensors: Mapping[str, Array]) -> None:
         self.weights = dict(tensors)
-        self._packed: dict[str, Any] = {}
+        self._packed: dict[tuple[str, ...], list[Any]] = {}
         self._engines: dict[tuple[Shape, tuple[str, ...]], Engine] = {}
         self._lock = threading.Lock()
 

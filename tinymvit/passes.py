@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeGuard
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from tinymvit.graph import (
     Conv2d,
     Fused,
     Graph,
+    InvertedResidual,
     Linear,
     Node,
     Scores,
@@ -33,7 +35,7 @@ Weights = Mapping[str, np.ndarray]
 
 def optimize(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
     """All the passes, in the order in which they help each other."""
-    for apply in (fold_batch_norm, fuse_attention, fuse_activation, fuse_residual):
+    for apply in (fold_batch_norm, fuse_attention, fuse_activation, fuse_residual, fuse_inverted_residual):
         graph, weights = apply(graph, weights)
     return graph, weights
 
@@ -105,6 +107,43 @@ def fuse_residual(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
         return None
 
     return _rewrite(graph, merge), weights
+
+
+def fuse_inverted_residual(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+    """Expansion, depthwise convolution and reduction become one, so that the wide maps between need not exist."""
+
+    def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
+        reduce = _fused(node)
+        filtered = single(node.inputs[0]) if reduce is not None and reduce.activation == "identity" else None
+        depthwise = _fused(filtered)
+        wide = single(filtered.inputs[0]) if filtered is not None and depthwise is not None else None
+        expand = _fused(wide)
+        if reduce is None or filtered is None or depthwise is None or wide is None or expand is None:
+            return None
+        if not _pointwise(reduce.op) or not _pointwise(expand.op) or not _filters_3x3(depthwise.op):
+            return None
+        if expand.activation != depthwise.activation or (reduce.residual and node.inputs[1] != wide.inputs[0]):
+            return None
+        op = InvertedResidual(expand.op, depthwise.op, reduce.op, expand.activation, reduce.residual)
+        tensors = wide.weights + filtered.weights + node.weights
+        return Node(node.name, op, wide.inputs, tensors, node.shape), [filtered, wide]
+
+    return _rewrite(graph, merge), weights
+
+
+def _fused(node: Node | None) -> Fused | None:
+    """A convolution as one that may have an activation or a residual."""
+    if node is None:
+        return None
+    return Fused(node.op) if isinstance(node.op, Conv2d) else node.op if isinstance(node.op, Fused) else None
+
+
+def _pointwise(op: Conv2d | Linear) -> TypeGuard[Conv2d]:
+    return isinstance(op, Conv2d) and op.bias and op == Conv2d(op.in_channels, op.out_channels, 1, bias=True)
+
+
+def _filters_3x3(op: Conv2d | Linear) -> TypeGuard[Conv2d]:
+    return isinstance(op, Conv2d) and op.depthwise and op.bias and op.kernel_size == 3 and op.padding == op.dilation
 
 
 def _depthwise(node: Node) -> bool:

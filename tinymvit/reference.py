@@ -174,6 +174,12 @@ def fused(op: ops.Fused, x: Array, *others: Array) -> Array:
     return ACTIVATION_FUNCTIONS[op.activation](compute(op.op, [x], list(weights))) + residual
 
 
+def inverted_residual(op: ops.InvertedResidual, x: Array, *weights: Array) -> Array:
+    wide = fused(ops.Fused(op.expand, op.activation), x, *weights[:2])
+    filtered = fused(ops.Fused(op.depthwise, op.activation), wide, *weights[2:4])
+    return compute(op.reduce, [filtered], list(weights[4:])) + (x if op.residual else 0)
+
+
 FUNCTIONS: dict[type[ops.Op], Callable[..., Array]] = {
     ops.Conv2d: conv2d,
     ops.BatchNorm: batch_norm,
@@ -191,6 +197,7 @@ FUNCTIONS: dict[type[ops.Op], Callable[..., Array]] = {
     ops.MeanPool: mean_pool,
     ops.Attention: attention,
     ops.Fused: fused,
+    ops.InvertedResidual: inverted_residual,
 }
 
 

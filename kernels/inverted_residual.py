@@ -1,0 +1,186 @@
+"""The inverted residual of MobileNetV2 in one pass: a 1x1 convolution to more channels, depthwise 3x3, 1x1 to few.
+
+    wide = activation(x expand + bias)              E channels, 2 to 4 times as many as x has
+    out = activation(depthwise(wide) + bias) reduce + bias (+ x)
+
+Cost for P input and P' output pixels: 2 P I E + 18 P' E + 2 P' E O operations; 4 P I bytes read and 4 P' O written.
+Taken op by op, `wide` and its filtered copy (4 P E bytes each, the largest tensors of the network) would be written to
+memory and read again, which takes longer than the arithmetic. Here they live in L2: a thread goes down its rows of the
+output, keeps the last rows of `wide` that the filter reaches in a ring, each with zeros at both ends, and takes PIXELS
+filtered pixels at a time straight on to the last product.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import border
+from .activate import IDENTITY, activation_code, finish
+from .conv2d import PackedConv2d
+from .depthwise_conv2d import PackedDepthwiseConv2d
+from .jit import jit, kernel
+from .product import ROWS, padded_columns, product
+from .program import launch
+from .simd import LANES, fill, fma, load, opaque, store
+
+PIXELS = -(-16 // ROWS) * ROWS
+
+
+@dataclass(frozen=True)
+class PackedInvertedResidual:
+    """The three convolutions' weights and biases, one after the other as `inverted_residual` reads them."""
+
+    data: np.ndarray
+    inputs: int
+    expanded: int
+    outputs: int
+
+
+def pack_inverted_residual(
+    expand: PackedConv2d,
+    expand_bias: np.ndarray,
+    depthwise: PackedDepthwiseConv2d,
+    depthwise_bias: np.ndarray,
+    reduce: PackedConv2d,
+    reduce_bias: np.ndarray,
+) -> PackedInvertedResidual:
+    """Join three packed convolutions, 1x1, depthwise 3x3 and 1x1, with their biases (C)."""
+    for name, packed in (("expand", expand), ("reduce", reduce)):
+        if (packed.kernel_height, packed.kernel_width, packed.groups) != (1, 1, 1):
+            raise ValueError(f"pack_inverted_residual: {name} must be a 1x1 convolution in one group")
+    if depthwise.data.shape != (3, 3, expand.outputs) or reduce.inputs != expand.outputs:
+        raise ValueError(
+            f"pack_inverted_residual: depthwise must be 3x3 on {expand.outputs} channels and reduce take as many, "
+            f"not {depthwise.data.shape} and {reduce.inputs}"
+        )
+    filters = np.zeros((9, padded_columns(expand.outputs)), np.float32)
+    filters[:, : expand.outputs] = depthwise.data.reshape(9, -1)
+    biases = [
+        np.pad(border.channel_values(bias, f"pack_inverted_residual: {name}_bias", count), (0, -count % LANES))
+        for name, bias, count in (
+            ("expand", expand_bias, expand.outputs),
+            ("depthwise", depthwise_bias, expand.outputs),
+            ("reduce", reduce_bias, reduce.outputs),
+        )
+    ]
+    parts = [expand.data, biases[0], filters.ravel(), biases[1], reduce.data, biases[2]]
+    return PackedInvertedResidual(border.aligned(np.concatenate(parts)), expand.inputs, expand.outputs, reduce.outputs)
+
+
+def inverted_residual(
+    x: np.ndarray,
+    weights: PackedInvertedResidual,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    activation: str = "silu",
+    residual: bool = False,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """x (B, H, W, I) -> (B, H', W', O), float32; the depthwise padding is `dilation`. `residual` adds x.
+
+    Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
+    """
+    x = border.tensor(x, "inverted_residual: x", "(B, H, W, C)")
+    if not isinstance(weights, PackedInvertedResidual):
+        raise TypeError(
+            f"inverted_residual: weights must come from pack_inverted_residual, not be {type(weights).__name__}"
+        )
+    batch, height, width, channels = x.shape
+    if channels != weights.inputs:
+        raise ValueError(f"inverted_residual: x must have {weights.inputs} channels, not {channels}")
+    stride, dilation, _ = border.steps(stride, dilation, 1, "inverted_residual")
+    out_height, out_width = (height - 1) // stride + 1, (width - 1) // stride + 1
+    shape = (batch, out_height, out_width, weights.outputs)
+    if residual and shape != x.shape:
+        raise ValueError(f"inverted_residual: residual needs an output like x, {x.shape}, but it is {shape}")
+    code = activation_code(activation, "inverted_residual")
+    out = border.output(out, "inverted_residual: out", shape, [x])
+    geometry = [height, width, out_height, out_width, stride, dilation]
+    sizes = [*geometry, channels, weights.expanded, weights.outputs, code, int(residual)]
+    pixel = _pixel_size(weights.expanded)
+    scratch = (2 * dilation + 2) * (width + 2 * dilation) * pixel + PIXELS * pixel
+    launch(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch)
+    return out
+
+
+@kernel
+def _inverted_residual(arrays, sizes, first, last):
+    """A unit of work is one output row.
+
+    The working memory: the ring of 2 * dilation + 1 wide rows, a row of zeros for those outside the map, PIXELS
+    filtered pixels.
+    """
+    x, data, _, _, out, scratch = arrays
+    height, width, out_height, out_width, stride, dilation = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    inputs, expanded, outputs, code, residual = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
+    wide = padded_columns(expanded)
+    expand_bias = inputs * wide
+    filters = expand_bias + wide
+    reduce = filters + 10 * wide
+    reduce_bias = reduce + expanded * padded_columns(outputs)
+
+    pixel = _pixel_size(expanded)
+    ring, row_size = 2 * dilation + 1, (width + 2 * dilation) * pixel
+    outside = ring * row_size
+    filtered = outside + row_size
+    fill(scratch, 0, filtered, 0.0)
+    none, added = x[:0], (x if residual else x[:0])
+
+    image = next_row = -1
+    for unit in range(first, last):
+        if unit // out_height != image:
+            image, next_row = unit // out_height, 0
+        middle = unit % out_height * stride
+        for row in range(max(next_row, middle - dilation), min(middle + dilation + 1, height)):
+            source = (x, (image * height + row) * width * inputs, inputs)
+            target = (scratch, row % ring * row_size + dilation * pixel, pixel)
+            product((width, inputs, wide), source, (data, 0), (data, expand_bias, 0), target, (none, code))
+        next_row = middle + dilation + 1
+
+        above, below = middle - dilation, middle + dilation
+        above_at = above % ring * row_size if above >= 0 else outside
+        below_at = below % ring * row_size if below < height else outside
+        rows = (above_at, middle % ring * row_size, below_at)
+        for start in range(0, out_width, PIXELS):
+            count = min(PIXELS, out_width - start)
+            steps = (start * stride * pixel, stride * pixel, dilation * pixel, pixel)
+            _filter(scratch, rows, steps, data, filters, wide, filtered, count)
+            if code != IDENTITY:
+                finish((scratch, filtered, pixel), count, wide, none, code)
+            source, target = (scratch, filtered, pixel), (out, (unit * out_width + start) * outputs, outputs)
+            bias = (data, reduce_bias, 0)
+            product((count, expanded, outputs), source, (data, reduce), bias, target, (added, IDENTITY))
+
+
+@jit
+def _pixel_size(channels):
+    """Room for a pixel's channels: whole vectors, and an odd number of them. The filter goes from pixel to pixel, and
+    steps of a power of two would all fall on the same few sets of the L1 cache: that takes up to a fifth longer."""
+    return padded_columns(channels) | LANES
+
+
+@jit
+def _filter(scratch, rows, steps, data, filters, wide, out_at, count):
+    """The depthwise convolution for `count` output pixels: from the wide rows at `rows`, to `out_at`."""
+    start, step, right, pixel = steps
+    for channel in range(0, wide, LANES):
+        at = filters + channel
+        w0, w1, w2 = _three(data, at, wide)
+        w3, w4, w5 = _three(data, at + 3 * wide, wide)
+        w6, w7, w8 = _three(data, at + 6 * wide, wide)
+        bias = load(data, at + 9 * wide, LANES, 0.0)
+        above, middle, below = rows[0] + start + channel, rows[1] + start + channel, rows[2] + start + channel
+        for i in range(count):
+            a, b, c = _three(scratch, opaque(above + i * step), right)
+            value = fma(c, w2, fma(b, w1, fma(a, w0, bias)))
+            a, b, c = _three(scratch, opaque(middle + i * step), right)
+            value = fma(c, w5, fma(b, w4, fma(a, w3, value)))
+            a, b, c = _three(scratch, opaque(below + i * step), right)
+            value = fma(c, w8, fma(b, w7, fma(a, w6, value)))
+            store(scratch, opaque(out_at + i * pixel + channel), LANES, value)
+
+
+@jit
+def _three(array, at, step):
+    return load(array, at, LANES, 0.0), load(array, at + step, LANES, 0.0), load(array, at + 2 * step, LANES, 0.0)
