@@ -10,9 +10,11 @@ from .simd import POWER_OF_ONE, fma, magnitude, maximum, minimum, power_of_two, 
 
 
 def _make_exp(sign):
+    low, high = (-88.0, 88.5) if sign > 0 else (-88.5, 88.0)  # n from -127 to 128
+
     @inline
     def power(x):
-        x = minimum(88.5, maximum(-88.5, x))
+        x = minimum(high, maximum(low, x))
         shifted = fma(x, sign * 1.4426950408889634, POWER_OF_ONE)  # rounds to a whole number n, in the low bits
         n = shifted - POWER_OF_ONE
         r = fma(n, sign * -0.693147182464599609375, x)  # ln 2 rounded to float32,

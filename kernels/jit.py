@@ -42,8 +42,26 @@ INPUTS = 4
 SIGNATURE = types.void(types.UniTuple(FLOATS, INPUTS + 2), INTEGERS, types.int64, types.int64)
 EMPTY = np.empty(0, np.float32)
 
-jit = register_jitable(_nrt=False, **OPTIONS)
-inline = register_jitable(_nrt=False, forceinline=True, **OPTIONS)  # a constant argument is a constant in the callee
+HELPERS: list[Callable] = []
+
+
+def jit(function: Callable) -> Callable:
+    return _helper(function)
+
+
+def inline(function: Callable) -> Callable:
+    return _helper(function, forceinline=True)  # a constant argument is a constant in the callee
+
+
+def _helper(function: Callable, **options: bool) -> Callable:
+    """Numba names machine code after the function and a number that counts functions, and what is loaded from the cache
+    keeps its name; so two functions of one name, such as a factory makes, could in another process get each other's.
+    Names that tell them apart make that impossible."""
+    made_of = [cell.cell_contents for cell in function.__closure__ or ()]
+    if made_of:
+        function.__qualname__ += f"[{', '.join(getattr(each, '__qualname__', repr(each)) for each in made_of)}]"
+    HELPERS.append(function)
+    return register_jitable(_nrt=False, **OPTIONS, **options)(function)
 
 
 class Kernel:

@@ -627,6 +627,12 @@ print("child", os.waitpid(child, 0)[1], "parent", all((again[name] == expected[n
     assert run_python(program) == "child 0 parent True\n"
 
 
+def test_helpers_have_names_of_their_own():
+    """Else a kernel from the cache could call another's helper: machine code is found by name."""
+    names = [(helper.__module__, helper.__qualname__) for helper in jit.HELPERS]
+    assert len(set(names)) == len(names)
+
+
 def _copy_first(arrays, sizes, first, last):
     arrays[4][0] = arrays[0][0]
 

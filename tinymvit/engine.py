@@ -17,7 +17,7 @@ import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit import kernels
-from tinymvit.graph import Graph, Shape, last_use
+from tinymvit.graph import Graph, Node, Shape, last_use
 from tinymvit.passes import optimize
 from tinymvit.reference import call_activation
 
@@ -68,9 +68,13 @@ class Engine:
         }
         with kernels.recording() as program:
             for node in self.graph:
-                inputs = [values[name] for name in node.inputs]
-                KERNELS[type(node.op)](node.op, values[node.name], *inputs, *self._packed[node.weights])
+                self._launch(node, values)
         return Workspace(values, program)
+
+    def _launch(self, node: Node, values: dict[str, Array]) -> None:
+        if not isinstance(node.op, ops.Input):
+            inputs = [values[name] for name in node.inputs]
+            KERNELS[type(node.op)](node.op, values[node.name], *inputs, *self._packed[node.weights])
 
 
 def engine_shape(shape: Shape) -> Shape:
@@ -171,10 +175,6 @@ def call_users_activation(function: Callable, out: Array, x: Array) -> None:
         out[...] = call_activation(function, x)
 
 
-def keep_input(op: ops.Input, out: Array) -> None:
-    """The pixels are already there."""
-
-
 def add(op: ops.Add, out: Array, a: Array, b: Array) -> None:
     kernels.add(a, b, out=out)
 
@@ -208,7 +208,6 @@ def mean_pool(op: ops.MeanPool, out: Array, x: Array) -> None:
 
 
 KERNELS: dict[type[ops.Op], Callable[..., None]] = {
-    ops.Input: keep_input,
     ops.Fused: fused,
     ops.InvertedResidual: inverted_residual,
     ops.Conv2d: unfused,
