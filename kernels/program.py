@@ -36,7 +36,7 @@ class Program:
 
     def __init__(self) -> None:
         self._parts: list[list[np.ndarray] | Callable[[], None]] = []
-        self._runs: list[np.ndarray | Callable[[], None]] | None = None
+        self._runs: list[np.ndarray | Callable[[], None]] = []
         self._arrays: list[np.ndarray] = []  # kept alive: the steps hold only addresses
         self._scratch = np.empty((0, 0), np.float32)
         self._scratch_size = 0
@@ -66,10 +66,12 @@ class Program:
         """Append a Python function."""
         self._parts.append(function)
 
+    def finish(self) -> None:
+        """End the recording."""
+        self._runs = [part if callable(part) else np.array(part) for part in self._parts]
+
     def run(self) -> None:
         """Run all of it, on as many threads as `get_num_threads` says now."""
-        if self._runs is None:
-            self._runs = [part if callable(part) else np.array(part) for part in self._parts]
         threads = get_num_threads()
         if len(self._scratch) < threads:
             self._scratch = empty((threads, -(-self._scratch_size // 16) * 16))
@@ -91,6 +93,7 @@ def recording() -> Iterator[Program]:
         yield program
     finally:
         del _recorder.program
+    program.finish()
 
 
 def launch(
@@ -109,6 +112,7 @@ def launch(
     else:
         alone = Program()
         alone.launch(kernel, count, inputs, out, sizes, scratch)
+        alone.finish()
         alone.run()
 
 

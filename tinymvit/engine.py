@@ -8,7 +8,8 @@ value a place in one block of memory, shared by values that are never needed at 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,6 +60,27 @@ class Engine:
         results = {public: _channels_first(values[name]) for public, name in self.graph.outputs.items()}
         self._idle.append(workspace)
         return results
+
+    def trace(self, pixel_values: Array) -> Iterator[tuple[Node, Array]]:
+        """Each node of the compiled graph with its value: a new float32 array, channels first."""
+        values = self._prepare().values
+        np.copyto(values["pixel_values"], _channels_last(pixel_values))
+        for node in self.graph:
+            self._launch(node, values)
+            yield node, _channels_first(values[node.name])
+
+    def profile(self, pixel_values: Array) -> Iterator[tuple[Node, float]]:
+        """Run once, node by node: each node with the seconds it took, the input's being its copy."""
+        values = self._prepare().values
+        for node in self.graph:
+            with kernels.recording() as program:
+                self._launch(node, values)
+            start = time.perf_counter()
+            if isinstance(node.op, ops.Input):
+                np.copyto(values[node.name], _channels_last(pixel_values))
+            else:
+                program.run()
+            yield node, time.perf_counter() - start
 
     def _prepare(self) -> Workspace:
         block = kernels.empty((self.working_set // 4,))
