@@ -8,14 +8,15 @@ value a place in one block of memory, shared by values that are never needed at 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit import kernels
-from tinymvit.graph import Graph, Shape, last_use
+from tinymvit.graph import Graph, Node, Shape, last_use
 from tinymvit.passes import optimize
 from tinymvit.reference import call_activation
 
@@ -63,6 +64,20 @@ class Engine:
             node.name: block[self._offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
             for node in self.graph
         }
+
+    def profile(self, pixel_values: Array) -> Iterator[tuple[Node, float]]:
+        """Run once, node by node: each node with the seconds it took, the input's being its copy."""
+        values = self._idle.pop() if self._idle else self._allocate()
+        copying: tuple[Node, list[Any]] = (self.graph["pixel_values"], [])
+        for node, weights in [copying, *self._nodes]:
+            inputs = [values[name] for name in node.inputs]
+            start = time.perf_counter()
+            if isinstance(node.op, ops.Input):
+                np.copyto(values[node.name], _channels_last(pixel_values))
+            else:
+                KERNELS[type(node.op)](node.op, values[node.name], *inputs, *weights)
+            yield node, time.perf_counter() - start
+        self._idle.append(values)
 
 
 def engine_shape(shape: Shape) -> Shape:
