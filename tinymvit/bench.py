@@ -249,7 +249,7 @@ def draw_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
     for node in graph:
         for name, (role, shape) in zip(node.weights, node.op.weight_shapes().items(), strict=True):
             if role == "running_var":
-                weights[name] = rng.uniform(0.5, 1, shape).astype(np.float32)
+                weights[name] = rng.uniform(0.75, 1.25, shape).astype(np.float32)
             elif role == "weight" and isinstance(node.op, ops.BatchNorm | ops.LayerNorm):
                 weights[name] = normal(1, 0.1, shape)
             elif role == "weight":
