@@ -37,6 +37,7 @@ Array = np.ndarray
 PROGRAM = (sys.executable, "-P", "-m", "tinymvit.contestant")  # -P: the installed package, wherever we stand
 TOLERANCE = 1e-4  # relative rms from our answer; float32 in another order makes 1e-6, bfloat16 arithmetic 1e-2
 WARM = 2  # runs at the start of each round that are not counted: caches and clock settle
+STEADY = 0.2  # a spread beyond this says that the machine was busy with something else
 PAUSE = 0.1  # seconds before each round, in which the threads of the one before stop spinning
 
 
@@ -100,6 +101,11 @@ class Race:
         """A contestant's median over our median, and its minimum over our minimum."""
         theirs, ours = result.statistics, self.results[0].statistics
         return theirs.median / ours.median, theirs.minimum / ours.minimum
+
+    def best(self) -> tuple[tuple[float, str], tuple[float, str]]:
+        """The least ratio of a peer, with its name: of medians, and of minima."""
+        ratios = [(*self.ratios(peer), peer.name) for peer in self.results[1:]]
+        return min((median, name) for median, _, name in ratios), min((minimum, name) for _, minimum, name in ratios)
 
 
 # ---- the race ----
@@ -311,8 +317,11 @@ def format_race(result: Race) -> str:
         )
     lines = align(rows)
     lines.insert(2, "-" * max(map(len, lines)))
+    lines.append("")
     if len(result.results) > 1:
-        best = min(result.results[1:], key=lambda each: each.statistics.median)
-        median, minimum = result.ratios(best)
-        lines += ["", f"best peer / ours: {median:.2f} by medians, {minimum:.2f} by minima ({best.name})"]
-    return "\n".join([*lines, *result.absent.values()])
+        (median, by_median), (minimum, by_minimum) = result.best()
+        lines.append(f"best peer / ours: {median:.2f} by medians ({by_median}), {minimum:.2f} by minima ({by_minimum})")
+    unsteady = [each.name for each in result.results if each.statistics.spread > STEADY]
+    if unsteady:
+        lines.append(f"spread above {100 * STEADY:.0f} % for {', '.join(unsteady)}: other work ran beside; repeat this")
+    return "\n".join([*lines, *result.absent.values()]).rstrip()
