@@ -18,6 +18,23 @@ ALLOWED = {  # what a part may import of the project
     "tinymvit/passes.py": {"tinymvit.graph"},
     "tinymvit/engine.py": {"tinymvit.graph", "tinymvit.kernels", "tinymvit.passes", "tinymvit.reference"},
     "tinymvit/summary.py": {"tinymvit.graph"},
+    "tinymvit/table.py": set(),
+    "tinymvit/peers.py": {"tinymvit.kernels", "tinymvit.modeling"},
+    "tinymvit/contestant.py": {"tinymvit.peers"},
+    "tinymvit/bench.py": {
+        "tinymvit.contestant",
+        "tinymvit.errors",
+        "tinymvit.graph",
+        "tinymvit.peers",
+        "tinymvit.table",
+    },
+    "tinymvit/layer_times.py": {
+        "tinymvit.engine",
+        "tinymvit.graph",
+        "tinymvit.kernels",
+        "tinymvit.summary",
+        "tinymvit.table",
+    },
 }
 TRAINING = ("weights/train.py", "weights/digit_scenes.py", "weights/model_card.py")  # scripts, not part of the library
 

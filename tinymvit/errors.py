@@ -23,3 +23,7 @@ class ImageError(TinyMViTError):
 
 class OutputError(TinyMViTError):
     """A result cannot be written where it was asked for."""
+
+
+class ContestantError(TinyMViTError):
+    """A contestant of a benchmark cannot be loaded, fails, or gives another answer than the rest."""

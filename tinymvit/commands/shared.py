@@ -34,9 +34,9 @@ def model_option(command: Any, default: str) -> None:
     command.add_argument("--model", default=default, metavar="M", help=f"{MODEL_HELP} (default: {default})")
 
 
-def model_or_shape_option(command: Any) -> None:
+def model_or_shape_option(command: Any, default: str = "digits") -> None:
     which = command.add_mutually_exclusive_group()
-    which.add_argument("model", nargs="?", metavar="MODEL", help=f"{MODEL_HELP} (default: digits)")
+    which.add_argument("model", nargs="?", metavar="MODEL", help=f"{MODEL_HELP} (default: {default})")
     which.add_argument(
         "--shape", metavar="SHAPE", help="a published shape: small, x-small, xx-small, or deeplabv3- and one of these"
     )

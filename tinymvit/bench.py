@@ -1,0 +1,327 @@
+"""A race between this library and its peers: the same weights, the same input, turn by turn, then statistics.
+
+Runtimes disturb one another: in one process they share allocators and threads, and after a run some keep their
+threads spinning for a while, which takes the core from whoever comes next. So each contestant has a process of its own
+(`contestant`), and all but one are blocked at any time. They take turns in short rounds, so that whatever changes on
+the machine meanwhile changes for all of them. A peer whose answer differs from ours is not timed.
+
+How a peer is loaded and run is in `peers`; where our own time goes is in `layer_times`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from tinymvit import graph as ops
+from tinymvit.contestant import PIXELS, answer_file
+from tinymvit.errors import ContestantError
+from tinymvit.graph import Graph
+from tinymvit.peers import OURS, PEERS, missing
+from tinymvit.table import align
+
+Array = np.ndarray
+
+PROGRAM = (sys.executable, "-P", "-m", "tinymvit.contestant")  # -P: the installed package, wherever we stand
+TOLERANCE = 1e-4  # relative rms from our answer; float32 in another order makes 1e-6, bfloat16 arithmetic 1e-2
+WARM = 2  # runs at the start of each round that are not counted: caches and clock settle
+STEADY = 0.2  # a spread beyond this says that the machine was busy with something else
+PAUSE = 0.1  # seconds before each round, in which the threads of the one before stop spinning
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the seconds of all runs. spread: what separates the quartiles, relative to the median."""
+
+    minimum: float
+    median: float
+    p90: float
+    spread: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        quarter, median, three_quarters, p90 = np.quantile(seconds, (0.25, 0.5, 0.75, 0.9)).tolist()
+        return cls(min(seconds), median, p90, (three_quarters - quarter) / median)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a peer's logits are from ours: root mean square over ours', largest difference over our largest."""
+
+    relative_rms: float
+    largest: float
+
+    @classmethod
+    def between(cls, theirs: Array, ours: Array) -> Self:
+        ours, difference = ours.astype(np.float64), theirs.astype(np.float64) - ours
+        rms = np.sqrt(np.mean(difference**2) / np.mean(ours**2))
+        return cls(float(rms), float(np.abs(difference).max() / np.abs(ours).max()))
+
+
+@dataclass
+class Result:
+    """What a contestant did, in seconds. started: from the start of its process to its first answer, of which
+    importing, loading and the first call are parts. rounds: the timed runs, round by round."""
+
+    name: str
+    version: str
+    started: float
+    imported: float
+    loaded: float
+    first: float
+    agreement: Agreement
+    rounds: list[list[float]] = field(default_factory=list)
+    peak_bytes: int | None = None
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics.of([seconds for each in self.rounds for seconds in each])
+
+
+@dataclass(frozen=True)
+class Race:
+    """results: ours first, then the peers in the order asked for. absent: why, for each peer that was not timed."""
+
+    results: list[Result]
+    absent: dict[str, str]
+
+    def ratios(self, result: Result) -> tuple[float, float]:
+        """A contestant's median over our median, and its minimum over our minimum."""
+        theirs, ours = result.statistics, self.results[0].statistics
+        return theirs.median / ours.median, theirs.minimum / ours.minimum
+
+    def best(self) -> tuple[tuple[float, str], tuple[float, str]]:
+        """The least ratio of a peer, with its name: of medians, and of minima."""
+        ratios = [(*self.ratios(peer), peer.name) for peer in self.results[1:]]
+        return min((median, name) for median, _, name in ratios), min((minimum, name) for _, minimum, name in ratios)
+
+
+# ---- the race ----
+
+
+def race(folder: Path, pixel_values: Array, peers: Iterable[str], threads: int, rounds: int, runs: int) -> Race:
+    """Time this library and `peers` (names in PEERS) on the checkpoint in `folder`, which gets their files too.
+
+    pixel_values (B, C, H, W) float32. Each contestant does `rounds` rounds of `runs` timed runs on `threads` threads.
+    Shows a progress bar if stderr is a terminal. Raises ContestantError if this library itself fails.
+    """
+    from tqdm import tqdm
+
+    names = [OURS, *peers]
+    np.save(folder / PIXELS, pixel_values)
+    absent: dict[str, str] = {}
+    with ExitStack() as stack, tqdm(total=len(names) * (1 + rounds), disable=None, leave=False) as bar:
+        contestants: dict[str, Contestant] = {}
+
+        def attempt(name: str, does: str, work: Callable[[str], None]) -> None:
+            """Let one contestant work; a peer that fails is out of the race, and the others go on."""
+            bar.set_description(f"{does} {name}")
+            try:
+                work(name)
+            except ContestantError as error:
+                if name == OURS:
+                    raise
+                contestants.pop(name, None)
+                absent[name] = str(error)
+            bar.update()
+
+        def enter(name: str) -> None:
+            prepare(name, folder)
+            contestants[name] = stack.enter_context(Contestant(name, folder, threads))
+            contestants[name].load()
+
+        for name in names:
+            attempt(name, "load", enter)
+        for turn in range(rounds):
+            order = list(contestants)
+            for name in order if turn % 2 == 0 else order[::-1]:  # so that nobody always follows the same one
+                attempt(name, "time", lambda name: contestants[name].round(runs))
+        return Race([contestant.result for contestant in contestants.values()], absent)
+
+
+def prepare(name: str, folder: Path) -> None:
+    """Make the file that a peer reads, unless another has made it. Raises ContestantError."""
+    peer = PEERS[name]
+    module = missing(peer)
+    if module is not None:
+        raise ContestantError(f"{name}: {module} is not installed: pip install 'tinymvit[{peer.extra}]'")
+    if peer.file is None or (folder / peer.file).exists():
+        return
+    command = [*PROGRAM, "export", peer.file, str(folder)]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if result.returncode:
+        raise ContestantError(f"{name}: making {peer.file} failed: {_end(result.returncode, result.stderr)}")
+
+
+class Contestant:
+    """A peer in a process of its own, which works only while a method here waits for it. A context manager.
+
+    The methods raise ContestantError if the process ends, `load` also if its first answer is not ours.
+    """
+
+    result: Result
+
+    def __init__(self, name: str, folder: Path, threads: int) -> None:
+        self.name = name
+        self._folder = folder
+        self._errors = folder / f"errors-{name}.txt"
+        self._start = time.perf_counter()
+        settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                [*PROGRAM, "race", name, str(folder), str(threads)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | settings,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def load(self) -> None:
+        """Wait until it has loaded the model and run it once, and compare its answer with ours."""
+        facts = self._answer()
+        started = time.perf_counter() - self._start
+        self.result = Result(self.name, started=started, agreement=self._agreement(), **facts)
+
+    def round(self, runs: int) -> None:
+        """A few runs to warm up, then `runs` that are timed."""
+        time.sleep(PAUSE)
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended: `_answer` says so
+            print(WARM, runs, file=self._process.stdin, flush=True)
+        facts = self._answer()
+        self.result.rounds.append(facts["seconds"])
+        self.result.peak_bytes = facts["peak_bytes"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self._process.wait()
+        errors = self._errors.read_text(errors="replace")
+        raise ContestantError(f"{self.name}: its process ended: {_end(code, errors)}")
+
+    def _agreement(self) -> Agreement:
+        theirs, ours = (np.load(answer_file(self._folder, name)) for name in (self.name, OURS))
+        if theirs.shape != ours.shape:
+            raise ContestantError(f"{self.name}: not timed: its logits have shape {theirs.shape}, ours {ours.shape}")
+        agreement = Agreement.between(theirs, ours)
+        if not agreement.relative_rms <= TOLERANCE:  # so that NaN does not pass
+            rms = f"relative rms {agreement.relative_rms:.1e}, at most {TOLERANCE:.0e} is taken for rounding"
+            raise ContestantError(f"{self.name}: not timed: its answer differs from ours ({rms})")
+        return agreement
+
+
+def _end(code: int, errors: str) -> str:
+    """Why a process ended: the last line it wrote, or its exit code or signal."""
+    lines = errors.strip().splitlines()
+    if code > 0 and lines:
+        return lines[-1]
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+# ---- what they race with ----
+
+
+def draw_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
+    """Random weights, float32 by name, under which activations neither die nor explode, as in a trained network:
+    products keep the variance of their input (He for convolutions, Glorot for linear layers), norms are near one."""
+    rng = np.random.default_rng(seed)
+
+    def normal(mean: float, deviation: float, shape: ops.Shape) -> Array:
+        return (mean + deviation * rng.standard_normal(shape)).astype(np.float32)
+
+    weights: dict[str, Array] = {}
+    for node in graph:
+        for name, (role, shape) in zip(node.weights, node.op.weight_shapes().items(), strict=True):
+            if role == "running_var":
+                weights[name] = rng.uniform(0.75, 1.25, shape).astype(np.float32)
+            elif role == "weight" and isinstance(node.op, ops.BatchNorm | ops.LayerNorm):
+                weights[name] = normal(1, 0.1, shape)
+            elif role == "weight":
+                fan_out, fan_in = shape[0], int(np.prod(shape[1:]))
+                variance = 2 / fan_in if isinstance(node.op, ops.Conv2d) else 2 / (fan_in + fan_out)
+                weights[name] = normal(0, variance**0.5, shape)
+            else:
+                weights[name] = normal(0, 0.1, shape)
+    return weights
+
+
+def machine() -> dict[str, Any]:
+    """What the times were taken on: the CPU's name, its features as LLVM names them, processors, system, Python."""
+    from llvmlite import binding
+
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        fields = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        name = next((value.strip() for key, _, value in fields if key.strip() == "model name"), name)
+    return {
+        "cpu": name,
+        "cpu_features": sorted(name for name, present in binding.get_host_cpu_features().items() if present),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+# ---- what is said about it ----
+
+
+def format_race(result: Race) -> str:
+    """The table of contestants, the best peer, and why any peer is absent."""
+    ours = result.results[0]
+    rows = [
+        ("", "start", "import", "load", "first", "min", "median", "p90", "spread", "median", "min", "peak", "differs"),
+        ("", "s", "s", "s", "ms", "ms", "ms", "ms", "%", "/ ours", "/ ours", "MB", "rel. rms"),
+    ]
+    for each in result.results:
+        s = each.statistics
+        median, minimum = result.ratios(each)
+        rows.append(
+            (
+                f"{each.name} {each.version}",
+                f"{each.started:.2f}",
+                f"{each.imported:.2f}",
+                f"{each.loaded:.2f}",
+                f"{1e3 * each.first:.0f}",
+                f"{1e3 * s.minimum:.2f}",
+                f"{1e3 * s.median:.2f}",
+                f"{1e3 * s.p90:.2f}",
+                f"{100 * s.spread:.0f}",
+                f"{median:.2f}",
+                f"{minimum:.2f}",
+                "-" if each.peak_bytes is None else f"{each.peak_bytes / 1e6:.0f}",
+                "-" if each is ours else f"{each.agreement.relative_rms:.1e}",
+            )
+        )
+    lines = align(rows)
+    lines.insert(2, "-" * max(map(len, lines)))
+    lines.append("")
+    if len(result.results) > 1:
+        (median, by_median), (minimum, by_minimum) = result.best()
+        lines.append(f"best peer / ours: {median:.2f} by medians ({by_median}), {minimum:.2f} by minima ({by_minimum})")
+    unsteady = [each.name for each in result.results if each.statistics.spread > STEADY]
+    if unsteady:
+        lines.append(f"spread above {100 * STEADY:.0f} % for {', '.join(unsteady)}: other work ran beside; repeat this")
+    return "\n".join([*lines, *result.absent.values()]).rstrip()

@@ -1,0 +1,138 @@
+"""`tinymvit bench`: time this library side by side with its peers."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tinymvit.commands import shared
+from tinymvit.errors import ConfigError, OutputError
+
+TASKS = {"classify": "MobileViTForImageClassification", "segment": "MobileViTForSemanticSegmentation"}
+
+
+def add(commands: Any) -> None:
+    command = shared.command(
+        commands,
+        "bench",
+        run,
+        "time this library side by side with its peers",
+        "tinymvit bench --shape xx-small --threads 2 --against onnxruntime,openvino",
+    )
+    shared.model_or_shape_option(command, default="--shape small, random weights")
+    command.add_argument("--task", choices=TASKS, help="what a --shape is built for (default: classify)")
+    shared.size_option(command)
+    command.add_argument("--batch", type=shared.positive, default=1, metavar="N", help="images a call (default: 1)")
+    shared.threads_option(command)
+    command.add_argument(
+        "--against",
+        type=peers,
+        default="torch,onnxruntime,openvino,litert",
+        metavar="NAMES",
+        help="peers, comma between, or none (default: %(default)s)",
+    )
+    command.add_argument(
+        "--rounds", type=shared.positive, default=10, metavar="N", help="turns of each contestant (default: 10)"
+    )
+    command.add_argument(
+        "--runs", type=shared.positive, default=5, metavar="N", help="timed runs in a turn (default: 5)"
+    )
+    command.add_argument(
+        "--per-layer", action="store_true", help="print the time of every layer against the machine's limits too"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="write everything measured, every run, to a file")
+
+
+def peers(text: str) -> list[str]:
+    from tinymvit.peers import OURS, PEERS
+
+    known = [name for name in PEERS if name != OURS]
+    names = [] if text == "none" else list(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"no peer is named {name!r}; expected some of {','.join(known)}, or none")
+    return names
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.json is not None and options.json.is_dir():
+        raise OutputError(f"{options.json}: is a folder; expected a file for --json")
+    if options.task and options.model:
+        raise ConfigError("--task goes with --shape; a MODEL's own configuration says its task")
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from tinymvit import bench
+    from tinymvit.kernels import get_num_threads
+    from tinymvit.weights.files import json_writer, write_files
+
+    shared.set_threads(options)
+    shared.warm_up()
+    with tempfile.TemporaryDirectory(prefix="tinymvit-bench-") as name:
+        folder = Path(name)
+        model = make_model(options, folder)
+        height, width = options.size or model.config.image_shape
+        shape = (options.batch, model.config.num_channels, height, width)
+        pixel_values = np.random.default_rng(0).random(shape, np.float32)
+        graph = model.graph(shape).select(["logits"])
+
+        facts = bench.machine() | {
+            "model": options.model or f"{options.shape or 'small'}, random weights",
+            "class": type(model).__name__,
+            "input": list(shape),
+            "multiply_adds": sum(graph.multiply_adds(node) for node in graph),
+            "threads": get_num_threads(),
+        }
+        print(
+            f"{facts['class']} ({facts['model']}), input {' x '.join(map(str, shape))}, "
+            f"{1e-9 * facts['multiply_adds']:.2f} billion multiply-adds, threads: {facts['threads']}\n"
+            f"{facts['cpu']}, {facts['processors']} processors\n",
+            flush=True,
+        )
+        race = bench.race(folder, pixel_values, options.against, facts["threads"], options.rounds, options.runs)
+        print(bench.format_race(race))
+        facts |= {
+            "contestants": [asdict(each) | {"statistics": asdict(each.statistics)} for each in race.results],
+            "absent": race.absent,
+        }
+        if options.per_layer:
+            from tinymvit import layer_times
+            from tinymvit.engine import Engine
+
+            profile = layer_times.profile(Engine(graph, model.weights), pixel_values)
+            print(f"\n{layer_times.format_profile(profile)}")
+            facts["profile"] = asdict(profile)
+    if options.json is not None:
+        write_files(options.json.parent, {options.json.name: json_writer(facts)})
+    return 0
+
+
+def make_model(options: argparse.Namespace, folder: Path) -> Any:
+    """Write the checkpoint that all contestants load into `folder`, and return our model of it."""
+    import tinymvit
+    from tinymvit import bench, model
+    from tinymvit.config import MobileViTConfig
+    from tinymvit.weights import save_checkpoint
+
+    if options.model:
+        config = MobileViTConfig.from_pretrained(options.model)
+        segmenter = any("Segmentation" in str(name) for name in config.extra.get("architectures") or [])
+    else:
+        shape = options.shape or "small"
+        if options.task == "segment":
+            shape = f"deeplabv3-{shape.removeprefix('deeplabv3-')}"
+        config = MobileViTConfig.preset(shape)
+        segmenter = shape.startswith("deeplabv3-")
+        if segmenter and options.task == "classify":
+            raise ConfigError(f"--shape {shape} is for segmentation; expected --task segment, or none")
+    kind = getattr(tinymvit, TASKS["segment" if segmenter else "classify"])
+    if options.model:
+        kind.from_pretrained(options.model).save_pretrained(folder)
+    else:
+        record = model.semantic_segmentation if segmenter else model.image_classification
+        weights = bench.draw_weights(record(config, (1, config.num_channels, *config.image_shape)))
+        save_checkpoint(folder, weights, config.to_dict() | {"architectures": [kind.__name__]})
+    return kind.from_pretrained(folder)

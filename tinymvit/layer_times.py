@@ -1,0 +1,133 @@
+"""Where the time of a call goes: each node of the engine's compiled graph, against what the machine could do.
+
+A node needs at least the time of its multiply-adds at the rate of registers, and that of its bytes at the rate of
+memory; the larger of the two is its bound. Both rates are measured here and now (`kernels/limits.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinymvit.engine import Engine
+from tinymvit.graph import Fused, Graph, Node, Op
+from tinymvit.summary import describe
+from tinymvit.table import align
+
+Array = np.ndarray
+
+PASSES = 20  # over the graph; the median of each node's times counts
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine can do: float32 multiply-adds from registers, and bytes to and from memory, a second."""
+
+    multiply_adds: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """A node's median seconds, its multiply-adds, and the bytes of its inputs, weights and output in float32."""
+
+    name: str
+    op: str
+    seconds: float
+    multiply_adds: int
+    bytes: int
+
+    def bounds(self, limits: Limits) -> dict[str, float]:
+        """The least seconds that arithmetic and memory allow."""
+        return {"arithmetic": self.multiply_adds / limits.multiply_adds, "memory": self.bytes / limits.bytes}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """layers: slowest first. whole: the median seconds of a call, the copy of its outputs included."""
+
+    layers: list[LayerTime]
+    whole: float
+    limits: Limits
+
+
+def profile(engine: Engine, pixel_values: Array) -> Profile:
+    """Time every node, and whole calls in between, on the threads that the kernels use."""
+    from tinymvit.kernels import limits
+
+    engine.run(pixel_values)
+    times: dict[str, list[float]] = {node.name: [] for node in engine.graph}
+    whole: list[float] = []
+    for _ in range(PASSES):
+        for node, seconds in engine.profile(pixel_values):
+            times[node.name].append(seconds)
+        start = time.perf_counter()
+        engine.run(pixel_values)
+        whole.append(time.perf_counter() - start)
+    layers = [
+        LayerTime(
+            node.name,
+            describe_fused(node.op),
+            float(np.median(times[node.name])),
+            engine.graph.multiply_adds(node),
+            moved_bytes(engine.graph, node),
+        )
+        for node in engine.graph
+    ]
+    layers.sort(key=lambda layer: -layer.seconds)
+    measured = Limits(limits.multiply_adds_a_second(), limits.bytes_a_second())
+    return Profile(layers, float(np.median(whole)), measured)
+
+
+def moved_bytes(graph: Graph, node: Node) -> int:
+    """Bytes of a node's inputs, weights and output, each counted once, in float32."""
+    shapes = [node.shape, *(source.shape for source in graph.inputs_of(node)), *node.op.weight_shapes().values()]
+    return 4 * sum(math.prod(shape) for shape in shapes)
+
+
+def describe_fused(op: Op) -> str:
+    """As `summary.describe`, with what is fused to the op behind it."""
+    if not isinstance(op, Fused):
+        return describe(op)
+    behind = [*([op.activation] if op.activation != "identity" else []), *(["add"] if op.residual else [])]
+    return " + ".join([describe(op.op), *behind])
+
+
+def format_profile(result: Profile) -> str:
+    """The table of layers, slowest first, with the machine's limits above and the sums below."""
+    summed = sum(layer.seconds for layer in result.layers)
+    rows: list[tuple[str, ...]] = [
+        ("time", "share", "multiply-adds", "rate", "moved", "of limit", "limit", "op", "node"),
+        ("us", "%", "million", "GFLOP/s", "MB", "%", "", "", ""),
+    ]
+    for layer in result.layers:
+        bounds = layer.bounds(result.limits)
+        limit = max(bounds, key=bounds.__getitem__)
+        cells = _cells(layer.seconds, summed, layer.multiply_adds, layer.bytes, bounds[limit])
+        rows.append((*cells, limit, layer.op, layer.name))
+    multiply_adds = sum(layer.multiply_adds for layer in result.layers)
+    moved = sum(layer.bytes for layer in result.layers)
+    least = sum(max(layer.bounds(result.limits).values()) for layer in result.layers)
+    rows.append((*_cells(summed, summed, multiply_adds, moved, least), "", "", f"sum of {len(result.layers)} nodes"))
+    rows.append((*_cells(result.whole, summed, multiply_adds, moved, least), "", "", "the whole call"))
+    lines = align(rows, left=(6, 7, 8))
+    rule = "-" * max(map(len, lines))
+    limits = (
+        f"limits measured: {2e-9 * result.limits.multiply_adds:.0f} GFLOP/s from registers, "
+        f"{1e-9 * result.limits.bytes:.1f} GB/s to and from memory"
+    )
+    return "\n".join([limits, "", *lines[:2], rule, *lines[2:-2], rule, *lines[-2:]])
+
+
+def _cells(seconds: float, summed: float, multiply_adds: int, moved: int, least: float) -> tuple[str, ...]:
+    return (
+        f"{1e6 * seconds:.0f}",
+        f"{100 * seconds / summed:.1f}",
+        f"{1e-6 * multiply_adds:.2f}" if multiply_adds else "-",
+        f"{2e-9 * multiply_adds / seconds:.1f}" if multiply_adds else "-",
+        f"{1e-6 * moved:.2f}",
+        f"{100 * least / seconds:.0f}",
+    )
