@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.version import __version__
 
 if TYPE_CHECKING:
+    from tinymvit.comparison import Comparison as Comparison
+    from tinymvit.comparison import compare as compare
     from tinymvit.config import MobileViTConfig as MobileViTConfig
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
+    from tinymvit.errors import DumpError as DumpError
     from tinymvit.errors import ImageError as ImageError
     from tinymvit.errors import OutputError as OutputError
     from tinymvit.errors import TinyMViTError as TinyMViTError
@@ -34,9 +37,12 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import segment as segment
 
 _HOMES = {
+    "Comparison": "comparison",
+    "compare": "comparison",
     "MobileViTConfig": "config",
     "CheckpointError": "errors",
     "ConfigError": "errors",
+    "DumpError": "errors",
     "ImageError": "errors",
     "OutputError": "errors",
     "TinyMViTError": "errors",

@@ -11,10 +11,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from tinymvit.commands import classify, models, segment, shared, summary
+from tinymvit.commands import classify, compare, models, segment, shared, summary
 from tinymvit.version import __version__
 
-COMMANDS = (classify, segment, summary, models)  # in the order in which --help lists them
+COMMANDS = (classify, segment, summary, compare, models)  # in the order in which --help lists them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
