@@ -56,8 +56,9 @@ class Stored(NamedTuple):
 
 
 class Dump(Mapping[str, Array]):
-    """The tensors of a dump by name, in the file's own order (.npy files by path). Each access maps the tensor's file anew: a read-only
-    array in native byte order, bfloat16 widened to float32. Raises DumpError if the file has changed meanwhile."""
+    """The tensors of a dump by name, in the file's own order (.npy files by path). Each access maps the tensor's file
+    anew: a read-only array in native byte order, bfloat16 widened to float32. Raises DumpError if the file has changed
+    meanwhile."""
 
     def __init__(self, path: Path, tensors: dict[str, Stored]) -> None:
         self.path = path
@@ -325,7 +326,7 @@ def _to_folder(folder: Path, kind: str) -> Iterator[Callable[[Spec, Array], None
             {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype, "file": file}
             | dict(spec.facts)
             | statistics(array)
-            | {"sha256": hashlib.sha256(_bytes(array)).hexdigest()}
+            | {"sha256": hashlib.sha256(_bytes(array).data).hexdigest()}
         )
 
     yield put
