@@ -129,6 +129,13 @@ def final_norm_missing(model):
     return f"{STAGE}.layernorm", "the normalisation is missing"
 
 
+def scale_and_shift_missing(model):
+    norm = model.get_submodule(f"{TRANSFORMER}.layernorm_before")
+    norm.weight.data.fill_(1)
+    norm.bias.data.zero_()
+    return f"{TRANSFORMER}.layernorm_before", "scale and shift are missing"
+
+
 def activation_of(function, call):
     def mistake(model):
         name = f"{BOTTLENECK}.conv_3x3.activation"
@@ -334,6 +341,7 @@ MISTAKES = [
     bias_missing,
     batch_norm_missing,
     final_norm_missing,
+    scale_and_shift_missing,
     activation_of("gelu", F.gelu),
     activation_of("relu", F.relu),
     same_padding,

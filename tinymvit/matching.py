@@ -16,7 +16,7 @@ from tinymvit.graph import Graph
 
 PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
 SUPPORTED = 10  # what a pair whose statistics agree is worth in a guess, where one whose shapes agree is worth 1
-CLOSE = 0.01  # of the rms: how close the statistics of a supported pair are
+CLOSE = 1e-3  # of the rms: how close the statistics of a supported pair are
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Statistics:
 
 
 def canonical(name: str) -> str:
-    return name.removeprefix(PREFIX)
+    """A name without what may stand around a backbone: `mobilevit.`, and what a wrapper put before that."""
+    return name.rpartition(PREFIX)[2]
 
 
 def known_names(graph: Graph) -> list[dict[str, str]]:

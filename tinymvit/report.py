@@ -32,20 +32,22 @@ def reasons(comparison: Comparison) -> list[str]:
     lines = [_what(row), *(f"hint: {hint}" for hint in row.hints)]
     if len(row.together) > 1 and not row.hints:
         lines.append(f"one of {len(row.together)} ops, between which the dump has no tensor: {', '.join(row.together)}")
-    others = [other for other in comparison.rows if not other.ok and other is not row]
-    if comparison.isolated:
-        for other in others[:LISTED]:
-            lines.append("; ".join([f"also wrong: {other.wrong_op}", *(f"hint: {hint}" for hint in other.hints[:1])]))
-        others = others[LISTED:]
-    if others:
-        lines.append(f"{len(others)} {'more are wrong' if comparison.isolated else 'nodes behind it differ too'}")
+    others = comparison.wrong[1:]
+    if not comparison.isolated:
+        return [*lines, f"{len(others)} nodes behind it differ too"] if others else lines
+    for other in others[:LISTED]:
+        lines.append("; ".join([f"also wrong: {other.wrong_op}", *(f"hint: {hint}" for hint in other.hints[:1])]))
+    if len(others) > LISTED:
+        lines.append(f"{len(others) - LISTED} more are wrong")
     return lines
 
 
 def _what(row: Row) -> str:
     match row.verdict:
         case "shape":
-            return f"their {row.theirs} has shape {list(row.their_shape)}, no known layout of {list(row.shape)}"
+            return (
+                f"their {row.theirs} has shape {list(row.their_shape)}, which no layout explains for {list(row.shape)}"
+            )
         case "not numbers":
             return f"their {row.theirs} does not hold real numbers"
     assert row.errors is not None
