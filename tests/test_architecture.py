@@ -18,6 +18,10 @@ ALLOWED = {  # what a part may import of the project
     "tinymvit/passes.py": {"tinymvit.graph"},
     "tinymvit/engine.py": {"tinymvit.graph", "tinymvit.kernels", "tinymvit.passes", "tinymvit.reference"},
     "tinymvit/summary.py": {"tinymvit.graph"},
+    "tinymvit/dump.py": {"tinymvit.errors", "tinymvit.version", "tinymvit.weights"},
+    "tinymvit/trace.py": {"tinymvit.dump", "tinymvit.engine", "tinymvit.graph", "tinymvit.reference"},
+    "tinymvit/attention_map.py": {"tinymvit.graph", "tinymvit.trace"},
+    "tinymvit/feature_map.py": {"tinymvit.graph", "tinymvit.reference"},
 }
 TRAINING = ("weights/train.py", "weights/digit_scenes.py", "weights/model_card.py")  # scripts, not part of the library
 

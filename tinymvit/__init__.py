@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tinymvit.comparison import Comparison as Comparison
     from tinymvit.comparison import compare as compare
     from tinymvit.config import MobileViTConfig as MobileViTConfig
+    from tinymvit.dump import open_dump as open_dump
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
     from tinymvit.errors import DumpError as DumpError
@@ -40,6 +41,7 @@ _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
     "MobileViTConfig": "config",
+    "open_dump": "dump",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DumpError": "errors",

@@ -11,10 +11,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from tinymvit.commands import classify, compare, models, segment, shared, summary
+from tinymvit.commands import attention, classify, compare, features, models, segment, shared, summary, trace
 from tinymvit.version import __version__
 
-COMMANDS = (classify, segment, summary, compare, models)  # in the order in which --help lists them
+# In the order in which --help lists them.
+COMMANDS = (classify, segment, summary, trace, attention, features, compare, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
