@@ -28,7 +28,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tinymvit.errors import CheckpointError, DumpError, OutputError, TinyMViTError
+from tinymvit.errors import CheckpointError, DumpError, OutputError
 from tinymvit.version import __version__
 from tinymvit.weights.files import read_json
 from tinymvit.weights.tensor_file import DTYPES, Entry, is_shape, map_tensor, open_tensors, read_metadata
@@ -107,10 +107,6 @@ def open_dump(path: str | Path) -> Dump:
         raise DumpError(f"{failure.filename or path}: cannot be read: {failure.strerror}") from None
     except CheckpointError as error:  # of the safetensors reader, which speaks of any such file
         raise DumpError(str(error)) from None
-    except ValueError as failure:
-        if isinstance(failure, TinyMViTError):
-            raise
-        raise DumpError(f"{str(path)!r}: cannot be a path: {failure}") from None  # a null character in it
     if not tensors:
         raise DumpError(f"{path}: holds no tensors")
     return Dump(path, tensors)
