@@ -10,23 +10,23 @@ from tinymvit.attention_map import COLOUR, OPACITY, attention_map, attention_pic
 from tinymvit.config import MobileViTConfig
 from tinymvit.feature_map import GAP_COLOUR, channels, grid
 from tinymvit.graph import Context, Conv2d, Graph, Input, Linear, Node, Scores, Softmax, Unfold
-from torch_models import TINY
+from torch_models import TINY, build, tensors
 
 HEIGHT, WIDTH = 8, 12  # of the image; the map is half as large, with 2 x 3 patches of 2 x 2
 SHARPNESS = 4.0
 
 
+CODES = np.array([[0, 0, 1, 1, 2, 2], [0, 1, 2, 0, 1, 2], [0, 1, 2, 2, 1, 0], [0, 1, 2, 1, 2, 0]])  # position, patch
+
+
 @pytest.fixture
 def constructed():
-    """A graph, weights and pixels whose attention is known. Tokens are one-hot codes in channels 0 to 2, and a token
-    attends to those of its own code in head 0; head 1, channels 3 to 5, sees only zeros.
-
-    At position 0 of the patches the code is n // 2, so patches 0 and 1, 2 and 3, 4 and 5 belong together; at the other
-    positions it is n % 3: 0 and 3, 1 and 4, 2 and 5."""
-    n = np.arange(6).reshape(2, 3).repeat(2, 0).repeat(2, 1)  # the patch of each pixel of the map
-    first = np.zeros((4, 6), bool)
-    first[::2, ::2] = True
-    codes = np.where(first, n // 2, n % 3)
+    """A graph, weights and pixels whose attention is known. Each position of each patch has a code, one-hot in channels
+    0 to 2. In head 0 a query attends to the keys of the code before its own: of each position, to two patches, and they
+    to others. Head 1, channels 3 to 5, sees only zeros."""
+    patch = np.arange(6).reshape(2, 3).repeat(2, 0).repeat(2, 1)  # of each pixel of the map
+    position = np.tile([[0, 1], [2, 3]], (2, 3))
+    codes = CODES[position, patch]
     image = np.zeros((1, 6, HEIGHT, WIDTH), np.float32)
     for code in range(3):
         image[0, code, ::2, ::2] = codes == code  # a stride of 2 takes these pixels and no others
@@ -42,31 +42,31 @@ def constructed():
     weights = {
         "half.weight": np.eye(6, dtype=np.float32)[..., None, None],
         f"{attention}.query.weight": SHARPNESS * np.sqrt(3) * np.eye(6, dtype=np.float32),
-        f"{attention}.key.weight": np.eye(6, dtype=np.float32),
+        f"{attention}.key.weight": np.eye(6, dtype=np.float32)[[2, 0, 1, 3, 4, 5]],
     }
     return g, weights, image
 
 
-SAME, OTHER = (np.exp([SHARPNESS, 0]) / (2 * np.exp(SHARPNESS) + 4)).tolist()
+ASKED, OTHER = (np.exp([SHARPNESS, 0]) / (2 * np.exp(SHARPNESS) + 4)).tolist()
 
 
 @pytest.mark.parametrize(
     ("query", "patches"),
     [
-        ((0, 0), [0, 1]),  # position 0 of patch 0
-        ((1, 1), [0, 1]),  # the same pixel of the map, which covers 2 x 2 of the image
-        ((0, 2), [0, 3]),  # position 1
-        ((2, 0), [0, 3]),  # position 2
-        ((3, 3), [0, 3]),  # position 3
-        ((0, 4), [0, 1]),  # position 0 of patch 1
-        ((4, 8), [4, 5]),  # position 0 of patch 5
-        ((7, 11), [2, 5]),  # position 3 of patch 5
+        ((0, 0), [4, 5]),  # position 0 of patch 0: its code is 0, so it attends to 2
+        ((1, 1), [4, 5]),  # the same pixel of the map, which covers 2 x 2 of the image
+        ((0, 2), [2, 5]),  # position 1
+        ((2, 0), [2, 3]),  # position 2
+        ((3, 3), [2, 4]),  # position 3
+        ((0, 4), [4, 5]),  # position 0 of patch 1
+        ((4, 8), [2, 3]),  # position 0 of patch 5: its code is 2, so it attends to 1
+        ((7, 11), [2, 4]),  # position 3 of patch 5: 0, so 2
     ],
 )
 def test_a_query_looks_at_the_patches_of_its_own_position(constructed, query, patches):
     attention = attention_map(*constructed, layer=0, block=0, head=0, query=query)
     expected = np.full((2, 3), OTHER)
-    expected.flat[patches] = SAME
+    expected.flat[patches] = ASKED
     assert_same(attention, expected.repeat(4, 0).repeat(4, 1), 1e-6, dtype=np.float32)
     assert attention.sum() == pytest.approx(HEIGHT * WIDTH / 6)
 
@@ -75,16 +75,17 @@ def test_heads_and_their_mean(constructed):
     one = attention_map(*constructed, layer=0, block=0, head=1, query=(0, 0))
     assert_same(one, np.full((HEIGHT, WIDTH), 1 / 6), 1e-6)
     mean = attention_map(*constructed, layer=0, block=0, head=None, query=(0, 0))
-    assert mean[0, 0] == pytest.approx((SAME + 1 / 6) / 2)
-    assert mean[-1, -1] == pytest.approx((OTHER + 1 / 6) / 2)
+    assert mean[-1, -1] == pytest.approx((ASKED + 1 / 6) / 2)
+    assert mean[0, 0] == pytest.approx((OTHER + 1 / 6) / 2)
 
 
 @pytest.mark.parametrize("size", [(44, 72), (64, 64), (50, 33)])
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_each_pixel_shows_its_patch_in_a_real_model(size, layer):
     """Pixel by pixel from the traced probabilities, interpolated maps included, as the page says it."""
-    model = MobileViTModel(MobileViTConfig(**TINY), seed=3)
-    model.weights |= {name: value * 30 for name, value in model.weights.items() if name.endswith(("query.weight",))}
+    model = MobileViTModel(MobileViTConfig(**TINY))
+    trained = tensors(build("MobileViTModel", TINY, seed=3))
+    model.weights |= {name: trained[name].astype(np.float32) for name in model.weights}
     x = np.random.default_rng(0).random((1, 3, *size), np.float32)
     block = f"encoder.layer.{layer + 2}"
     graph = model.graph(x.shape)
@@ -95,6 +96,7 @@ def test_each_pixel_shows_its_patch_in_a_real_model(size, layer):
         row, column = y * height // size[0], x * width // size[1]
         return row % 2 * 2 + column % 2, row // 2 * (width // 2) + column // 2
 
+    assert probabilities.shape[-1] == 1 or len(np.unique(probabilities)) > probabilities.size / 2
     for query in ((0, 0), (size[0] - 1, size[1] - 1), (17, 23)):
         position, patch = place(*query)
         attention = model.attention(x, layer, 1, head=1, query=query)
