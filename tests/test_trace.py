@@ -122,6 +122,8 @@ def test_names_that_are_not_there_say_what_comes_near(models):
 
 def test_bad_pixels_are_refused_as_in_a_call(models):
     _, ours = models["MobileViTModel"]
+    with pytest.raises(ValueError, match=r"have shape \(1, 3, 44, 72\); the graph is for \(1, 3, 32, 32\)"):
+        Trace(ours.graph(), ours.weights, pixels())
     with pytest.raises(ValueError, match="expected four axes"):
         ours.trace(np.zeros((3, 32, 32), np.float32))
     with pytest.raises(TypeError, match="expected floats"):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import Segmentation as Segmentation
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
+    from tinymvit.trace import Trace as Trace
 
 _HOMES = {
     "Comparison": "comparison",
@@ -60,6 +61,7 @@ _HOMES = {
     "Segmentation": "pipeline",
     "classify": "pipeline",
     "segment": "pipeline",
+    "Trace": "trace",
 }
 
 __all__ = ["__version__", *_HOMES]

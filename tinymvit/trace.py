@@ -45,7 +45,7 @@ class Trace:
         dtype: "float32" or "float64". source: "reference", or "engine", which computes in float32 and merges nodes: a
         merged node has the name of the last of them, and the values inside it do not exist.
 
-        Raises ValueError for a name that is not there and for another dtype or source.
+        Raises ValueError for a name that is not there and for pixels of another shape, another dtype or source.
         """
         if source not in SOURCES:
             raise ValueError(f"source {source!r}: expected {' or '.join(SOURCES)}")
@@ -53,6 +53,8 @@ class Trace:
             raise ValueError(f"dtype {dtype!r}: expected {' or '.join(DTYPES)}")
         if source == "engine" and dtype != "float32":
             raise ValueError(f"dtype {dtype!r}: the engine computes in float32; expected float32, or the reference")
+        if pixel_values.shape != (expected := graph["pixel_values"].shape):
+            raise ValueError(f"pixel_values have shape {pixel_values.shape}; the graph is for {expected}")
         self.dtype = dtype
         self.pixel_values = pixel_values
         self.weights = weights

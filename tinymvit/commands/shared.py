@@ -136,10 +136,11 @@ def report(error: object) -> None:
 def model_and_pixels(options: argparse.Namespace) -> tuple[Any, Any]:
     """The model that `options` name, and their image as its processor prepares it: (1, C, H, W)."""
     from tinymvit.image_processor import MobileViTImageProcessor
-    from tinymvit.modeling import load_model
+    from tinymvit.modeling import check_pixel_values, load_model
 
     model = load_model(options.model)
-    return model, MobileViTImageProcessor.from_pretrained(options.model)(options.image).pixel_values
+    pixel_values = MobileViTImageProcessor.from_pretrained(options.model)(options.image).pixel_values
+    return model, check_pixel_values(pixel_values, model.config.num_channels)
 
 
 def set_threads(options: argparse.Namespace) -> None:
