@@ -140,12 +140,10 @@ def facts(name: str, node: Node) -> dict[str, Any]:
 
 def _attributes(op: Op) -> dict[str, Any]:
     """An op's fields, as JSON can hold them."""
-    values = {field.name: getattr(op, field.name) for field in fields(op)}
-    return {
-        key: {"op": type(value).__name__} | _attributes(value)
-        if isinstance(value, Op)
-        else getattr(value, "__name__", repr(value))
-        if callable(value)
-        else value
-        for key, value in values.items()
-    }
+    return {field.name: _as_json(getattr(op, field.name)) for field in fields(op)}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Op):  # the op inside a fused one
+        return {"op": type(value).__name__} | _attributes(value)
+    return getattr(value, "__name__", repr(value)) if callable(value) else value
