@@ -34,6 +34,7 @@ Tensors = Mapping[str, Array]
 # How much further from the truth than the float32 reference a right float32 port may be, in the rms and at the worst
 # element: at least twice what PyTorch, ONNX Runtime and LiteRT were measured to need (docs/porting.md).
 FACTORS = (8.0, 16.0)
+FEW = 8.0  # few numbers measure rounding badly: n of them widen the factors by 1 + FEW / sqrt(n)
 WITHOUT_MODEL = (
     1e-5  # between two dumps, relative to a tensor's rms and largest magnitude: no reference to measure it by
 )
@@ -696,7 +697,9 @@ class _Limit:
         noises = _rms(noise), _largest(noise)
         if tolerance is not None:
             return cls(*((tolerance + half) * size for size in sizes))
-        return cls(*(f * max(n, UNIT * size) + half * size for f, n, size in zip(FACTORS, noises, sizes, strict=True)))
+        few = 1 + FEW / max(truth.size, 1) ** 0.5
+        factors = (few * factor for factor in FACTORS)
+        return cls(*(f * max(n, UNIT * size) + half * size for f, n, size in zip(factors, noises, sizes, strict=True)))
 
     def allows(self, theirs: Array, truth: Array) -> bool:
         return self.verdict(theirs, truth) == "ok"
