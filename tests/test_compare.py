@@ -2,6 +2,9 @@
 
 import copy
 import json
+import logging
+import warnings
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -13,13 +16,24 @@ from safetensors.numpy import save_file
 
 import tinymvit
 from oracle import assert_same
-from ports import MISTAKES, attention_with, channels_swapped, dump, other_epsilon, pair, script, weight_transposed
+from ports import (
+    MISTAKES,
+    SCRIPTS,
+    attention_with,
+    channels_swapped,
+    dump,
+    other_epsilon,
+    pair,
+    script,
+    weight_transposed,
+)
 from tinymvit.cli import main
 from tinymvit.comparison import FACTORS, Comparison, compare
 from tinymvit.errors import DumpError, TinyMViTError
 from tinymvit.graph import Scores
 from tinymvit.layouts import arrangements, node_axes
 from tinymvit.report import to_html, to_json, to_text
+from tinymvit.weights import resolve
 from torch_models import TINY
 
 STEM = "mobilevit.conv_stem.convolution"
@@ -488,6 +502,15 @@ def mistaken():
     return [(port()[0], "agree", ""), (theirs, node, sentence)]
 
 
+def test_the_script_for_pytorch(capsys, tmp_path):
+    script("dump_pytorch").main(
+        str(resolve("digits")), str(SCRIPTS.parent / "images" / "digit-7.png"), str(tmp_path / "port.safetensors")
+    )
+    capsys.readouterr()
+    code, out, _ = run(capsys, "compare", "digits", tmp_path / "port.safetensors", "--isolate")
+    assert (code, out.splitlines()[0]) == (0, "agree")
+
+
 @pytest.mark.parametrize("folded", [False, True])
 def test_onnx_runtime(tmp_path, mistaken, folded):
     onnx = pytest.importorskip("onnx")
@@ -507,16 +530,20 @@ def test_onnx_runtime(tmp_path, mistaken, folded):
 
 def export(model, pixels, path, folded):
     """PyTorch's two exporters: the older folds the normalisations into the convolutions."""
-    import logging
-    import warnings
-
     options = {"input_names": ["pixel_values"], "output_names": ["logits"], "verbose": False}
     options |= {"dynamo": False} if folded else {"dynamo": True, "optimize": False}
+    with of_others():
+        torch.onnx.export(model, (pixels,), str(path), **options)
+
+
+@contextmanager
+def of_others():
+    """Silence for converters, whose warnings are not ours to mend."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(model, (pixels,), str(path), **options)
+            yield
     finally:
         logging.disable(logging.NOTSET)
 
@@ -533,7 +560,8 @@ def test_litert_names():
 
 def test_litert(tmp_path):
     pytest.importorskip("ai_edge_litert")
-    litert_torch = pytest.importorskip("litert_torch")
+    with of_others():
+        litert_torch = pytest.importorskip("litert_torch")
 
     class Logits(torch.nn.Module):
         def __init__(self):
@@ -544,8 +572,9 @@ def test_litert(tmp_path):
             return self.model(pixels).logits
 
     pixels = port()[2][:1]
-    litert_torch.convert(Logits(), (pixels,)).export(str(tmp_path / "model.tflite"))
-    found = script("dump_litert").dump(tmp_path / "model.tflite", pixels.numpy())
+    with of_others():
+        litert_torch.convert(Logits().eval(), (pixels,)).export(str(tmp_path / "model.tflite"))
+        found = script("dump_litert").dump(tmp_path / "model.tflite", pixels.numpy())
     for isolate in (False, True):
         comparison = compare(ours(), found, isolate=isolate)
         assert comparison.first == "agree"

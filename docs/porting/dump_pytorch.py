@@ -42,12 +42,14 @@ def dump(model, pixel_values):
 
 
 def main(name, image, target):
+    import transformers
     from PIL import Image
-    from transformers import AutoModelForImageClassification, MobileViTImageProcessor
 
-    processor = MobileViTImageProcessor.from_pretrained(name)
-    model = AutoModelForImageClassification.from_pretrained(name)
-    pixels = processor(Image.open(image).convert("RGB"), return_tensors="pt").pixel_values
+    processor = transformers.MobileViTImageProcessor.from_pretrained(name)
+    (kind,) = transformers.MobileViTConfig.from_pretrained(name).architectures
+    model = getattr(transformers, kind).from_pretrained(name)
+    with Image.open(image) as picture:
+        pixels = processor(picture.convert("RGB"), return_tensors="pt").pixel_values
     save_file(dump(model, pixels), target)
 
 
