@@ -27,7 +27,9 @@ from ports import (
     script,
     weight_transposed,
 )
+from tinymvit import layouts
 from tinymvit.cli import main
+from tinymvit.commands import compare as commands
 from tinymvit.comparison import FACTORS, Comparison, compare
 from tinymvit.errors import DumpError, TinyMViTError
 from tinymvit.graph import Scores
@@ -123,6 +125,7 @@ def test_tokens_grouped_by_patch_are_no_layout():
 
 
 def test_layout_restricts_maps():
+    assert commands.LAYOUTS == layouts.LAYOUTS
     _, by_node = axes()
     square = (2, 4, 32, 48)
     assert len(arrangements(square, by_node[STEM], "nchw")) == 1
@@ -296,13 +299,13 @@ def test_the_same_mistake_at_every_op_is_named_as_such():
     for module in theirs.modules():
         if isinstance(module, torch.nn.LayerNorm):
             module.eps = 1e-2
-    names = ("pixel_values", *(f"mobilevit.encoder.layer.2.transformer.layer.{i}" for i in (0, 1)))
-    found = {name: tensor.numpy() for name, tensor in dump(theirs, port()[2]).items()}
-    coarse = {name: found[name] for name in (*names, "mobilevit.encoder.layer.2.conv_1x1.convolution")}
-    row = compare(ours(), coarse, isolate=True).divergence
-    assert len(row.together) > 10
-    if row.hints:  # within reach of HINTED_OPS
-        assert "at every LayerNorm of these" in row.hints[0].mistake
+    block = "mobilevit.encoder.layer.2"
+    names = ("pixel_values", f"{block}.conv_1x1.convolution", f"{block}.transformer.layer.0")
+    found = {name: tensor.numpy() for name, tensor in dump(theirs, port()[2]).items() if name in names}
+    comparison = compare(ours(), found, isolate=True)
+    assert comparison.first == f"{block}.transformer.layer.0.layernorm_before"
+    assert len(comparison.divergence.together) == 15
+    assert comparison.divergence.hints[0].mistake == "epsilon is 0.01 (at every LayerNorm of these)"
 
 
 # ---- dumps against dumps ----

@@ -38,7 +38,7 @@ FEW = 8.0  # few numbers measure rounding badly: n of them widen the factors by 
 WITHOUT_MODEL = (
     1e-5  # between two dumps, relative to a tensor's rms and largest magnitude: no reference to measure it by
 )
-HINTED_OPS = 12  # ops judged together, at most, for a hint to be looked for among them
+HINTED_OPS = 16  # ops judged together, at most, for a hint to be looked for: unfold and a whole transformer layer
 HINTED_ROWS = 10  # wrong rows, at most, that are searched for hints
 HINTS = 3  # of a row, at most
 NEAR = 0.01  # relative error beyond which a mistake is not even tried in float32
@@ -63,7 +63,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Hint:
-    """A known mistake that explains a tensor: at which node, what, and whether every op of its kind must make it."""
+    """A known mistake that explains a tensor: at which node, and what; if all alike must make it, that is said too."""
 
     node: str
     mistake: str

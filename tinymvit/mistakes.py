@@ -142,20 +142,12 @@ def pixels_standardised_rgb(mean: tuple[float, ...], deviation: tuple[float, ...
 
 def same_padding(case: Case) -> Array | None:
     """TensorFlow's SAME: the padding that is needed, the odd one of it after the last row and column."""
-    return _padded_by_hand(case, lambda before, after: (before, after))
-
-
-def same_padding_before(case: Case) -> Array | None:
-    return _padded_by_hand(case, lambda before, after: (after, before))
-
-
-def _padded_by_hand(case: Case, sides: Callable[[int, int], tuple[int, int]]) -> Array | None:
     op, x = case.op, case.inputs[0]
     reach = op.dilation * (op.kernel_size - 1)
     padding = []
     for size in x.shape[2:]:
         needed = max((math.ceil(size / op.stride) - 1) * op.stride + reach + 1 - size, 0)
-        padding.append(sides(needed // 2, needed - needed // 2))
+        padding.append((needed // 2, needed - needed // 2))
     if all(before == op.padding for before, _ in padding):
         return None
     x = np.pad(x, ((0, 0), (0, 0), *padding))
@@ -503,7 +495,6 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
         "the bias is missing": missing_bias,
         "dilation is ignored": dilation_ignored,
         "padding is on the wrong side (TensorFlow's SAME)": same_padding,
-        "padding is on the wrong side (all before)": same_padding_before,
         "padding repeats the edge, not zeros": partial(padding_mode, "edge"),
         "padding mirrors the map, not zeros": partial(padding_mode, "reflect"),
         "the kernel is transposed": kernel_transposed,
@@ -566,8 +557,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
             f"query, key and value of one product are split head by head ({heads} heads)": partial(
                 fused_weight_by_head, heads
             )
-            for heads in (1, 2, 4, 8)
-            if heads > 1
+            for heads in (2, 4, 8)
         },
         **_rounding_with_weights,
     },

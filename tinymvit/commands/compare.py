@@ -8,7 +8,7 @@ from typing import Any
 
 from tinymvit.commands import shared
 
-LAYOUTS = ("auto", "nchw", "nhwc", "tokens")
+LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # as in tinymvit.layouts, which takes long to import
 
 
 def add(commands: Any) -> None:
