@@ -35,6 +35,14 @@ ALLOWED = {  # what a part may import of the project
         "tinymvit.summary",
         "tinymvit.table",
     },
+    "tinymvit/dump.py": {"tinymvit.errors", "tinymvit.version", "tinymvit.weights"},
+    "tinymvit/trace.py": {"tinymvit.dump", "tinymvit.engine", "tinymvit.graph", "tinymvit.reference"},
+    "tinymvit/attention_map.py": {"tinymvit.graph", "tinymvit.trace"},
+    "tinymvit/layouts.py": {"tinymvit.graph"},
+    "tinymvit/mistakes.py": {"tinymvit.graph", "tinymvit.reference"},
+    "tinymvit/matching.py": {"tinymvit.graph", "tinymvit.errors"},
+    "tinymvit/report.py": {"tinymvit.comparison"},
+    "tinymvit/feature_map.py": {"tinymvit.graph", "tinymvit.reference"},
 }
 TRAINING = ("weights/train.py", "weights/digit_scenes.py", "weights/model_card.py")  # scripts, not part of the library
 

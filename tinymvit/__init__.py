@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.version import __version__
 
 if TYPE_CHECKING:
+    from tinymvit.comparison import Comparison as Comparison
+    from tinymvit.comparison import compare as compare
     from tinymvit.config import MobileViTConfig as MobileViTConfig
+    from tinymvit.dump import open_dump as open_dump
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
+    from tinymvit.errors import DumpError as DumpError
     from tinymvit.errors import ImageError as ImageError
     from tinymvit.errors import OutputError as OutputError
     from tinymvit.errors import TinyMViTError as TinyMViTError
@@ -32,11 +36,16 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import Segmentation as Segmentation
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
+    from tinymvit.trace import Trace as Trace
 
 _HOMES = {
+    "Comparison": "comparison",
+    "compare": "comparison",
     "MobileViTConfig": "config",
+    "open_dump": "dump",
     "CheckpointError": "errors",
     "ConfigError": "errors",
+    "DumpError": "errors",
     "ImageError": "errors",
     "OutputError": "errors",
     "TinyMViTError": "errors",
@@ -52,6 +61,7 @@ _HOMES = {
     "Segmentation": "pipeline",
     "classify": "pipeline",
     "segment": "pipeline",
+    "Trace": "trace",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -11,10 +11,22 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from tinymvit.commands import bench, classify, models, segment, shared, summary
+from tinymvit.commands import (
+    attention,
+    bench,
+    classify,
+    compare,
+    features,
+    models,
+    segment,
+    shared,
+    summary,
+    trace,
+)
 from tinymvit.version import __version__
 
-COMMANDS = (classify, segment, summary, bench, models)  # in the order in which --help lists them
+# In the order in which --help lists them.
+COMMANDS = (classify, segment, summary, bench, trace, attention, features, compare, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,10 @@ class CheckpointError(TinyMViTError):
     """A checkpoint cannot be found, read, or does not fit the model."""
 
 
+class DumpError(TinyMViTError):
+    """A dump of tensors cannot be found or read, or does not hold what is asked of it."""
+
+
 class ImageError(TinyMViTError):
     """An image or array of pixels cannot be used."""
 

@@ -7,18 +7,20 @@ the last few input shapes. Loading and naming tensors is `weights`' part.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from tinymvit import model, weights
+from tinymvit.attention_map import attention_map
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import Engine
 from tinymvit.graph import Graph, Shape, parameters
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
+from tinymvit.trace import Trace
 
 Array = np.ndarray
 
@@ -72,6 +74,41 @@ class MobileViTPreTrainedModel:
         """Every tensor by its name in PyTorch; read-only."""
         return dict(self.weights)
 
+    def trace(
+        self,
+        pixel_values: Array,
+        names: str | Sequence[str] | None = None,
+        dtype: str = "float32",
+        source: str = "reference",
+    ) -> dict[str, Array]:
+        """Every intermediate by its name in the graph, in order, with PyTorch's shapes: pixels first, logits last.
+
+        pixel_values: (B, C, H, W) floats, as for a call. names: names of nodes or PyTorch modules, or patterns such as
+        "*.scores"; by default all nodes. dtype: "float32" or "float64", of the computation and the results.
+        source: "reference" (NumPy), or "engine": what the engine itself computes, in float32, its merged nodes under
+        the name of the last of them. Raises ValueError for a name that is not there and TypeError or ValueError for
+        pixels as a call does. For large inputs iterate over a `trace.Trace`, which keeps nothing.
+        """
+        return dict(iter(self._trace(pixel_values, names, dtype, source)))
+
+    def attention(
+        self,
+        pixel_values: Array,
+        layer: int,
+        block: int,
+        head: int | None = None,
+        *,
+        query: tuple[int, int],
+    ) -> Array:
+        """How much one pixel takes from each other part of the image: (H, W) float32, the size of the image.
+
+        pixel_values: (1, C, H, W). layer: which of the three MobileViT blocks, from 0. block: which transformer layer
+        in it, from 0. head: one of the attention heads, or None for their mean. query: (y, x), a pixel of the input.
+        See `attention_map`, which does it, for what the values mean. Raises TypeError or ValueError.
+        """
+        pixels = check_pixel_values(pixel_values, self.config.num_channels)
+        return attention_map(self.graph(pixels.shape), self.weights, pixels, layer, block, head, query)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_parameters():,} parameters)"
 
@@ -113,6 +150,13 @@ class MobileViTPreTrainedModel:
             while len(self._engines) > ENGINES_KEPT:
                 del self._engines[next(iter(self._engines))]
         return engine.run(pixel_values)
+
+    def _trace(
+        self, pixel_values: Array, names: str | Sequence[str] | None, dtype: str, source: str = "reference"
+    ) -> Trace:
+        check_pixel_values(pixel_values, self.config.num_channels)
+        pixels = np.asarray(pixel_values)  # as it is: a trace in float64 does not round the input to float32
+        return Trace(self.graph(pixels.shape), self.weights, pixels, names, dtype, source)
 
     def _option(self, given: bool | None, name: str) -> bool:
         return bool(getattr(self.config, name) if given is None else given)
@@ -208,6 +252,17 @@ class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
         loss = None if labels is None else segmentation_loss(logits, labels, self.config)
         output = SemanticSegmenterOutput(loss, logits, _hidden_states(results))
         return _as_asked(output, self._option(return_dict, "return_dict"))
+
+
+def load_model(name: str | Path) -> MobileViTPreTrainedModel:
+    """The model of a checkpoint, of the class that its config.json names; a classifier if it names none.
+
+    name: anything `from_pretrained` takes. Raises CheckpointError or ConfigError.
+    """
+    known = (MobileViTModel, MobileViTForImageClassification, MobileViTForSemanticSegmentation)
+    named = MobileViTConfig.from_pretrained(name).extra.get("architectures") or []
+    kind = next((kind for kind in known if kind.__name__ in named), MobileViTForImageClassification)
+    return kind.from_pretrained(name)
 
 
 def check_pixel_values(pixel_values: Any, channels: int) -> Array:

@@ -51,13 +51,42 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     A copy is made only where a view cannot serve: bfloat16 becomes float32 (exactly), and a tensor whose bytes lie
     unaligned in the file is realigned. Raises CheckpointError naming the file and the tensor.
     """
-    entries, data = _open(path)
-    return {name: _tensor(entry, data[entry.begin : entry.end]) for name, entry in entries.items()}
+    entries, data = open_tensors(path)
+    return {name: map_tensor(entry, data) for name, entry in entries.items()}
 
 
 def read_header(path: Path) -> dict[str, Entry]:
     """The header of a safetensors file, checked as `read_tensors` checks it."""
-    return _open(path)[0]
+    return open_tensors(path)[0]
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The text that a safetensors file holds beside its tensors, by its key."""
+    metadata = _open(path)[0].get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def open_tensors(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
+    """The checked header and the mapped bytes that follow it, for `map_tensor`."""
+    header, data = _open(path)
+    entries = {name: _parse_entry(path, name, fields) for name, fields in header.items() if name != "__metadata__"}
+    _check_layout(path, entries, data.size)
+    return entries, data
+
+
+def map_tensor(entry: Entry, data: np.ndarray) -> np.ndarray:
+    """One tensor out of the mapped bytes that `open_tensors` gives with its entry."""
+    array = data[entry.begin : entry.end].view(DTYPES[entry.dtype]).reshape(entry.shape)
+    if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return np.require(array, array.dtype.newbyteorder("="), ["C", "ALIGNED"])
+
+
+def is_shape(value: Any) -> bool:
+    """Whether `value`, out of a JSON file, is a list that can be an array's shape."""
+    # NumPy's limits for an array, which hold for one without elements too.
+    sizes = isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+    return sizes and len(value) <= 64 and math.prod(size or 1 for size in value) < 2**60
 
 
 def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], object]:
@@ -71,8 +100,8 @@ def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], obj
     return lambda file: file.write(content)
 
 
-def _open(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
-    """The checked header and the mapped bytes that follow it."""
+def _open(path: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """The header, a JSON object, and the mapped bytes that follow it."""
     try:
         size = path.stat().st_size
         if size < 8:
@@ -85,13 +114,10 @@ def _open(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
         raise CheckpointError(
             f"{path}: the header claims {length} bytes, the file has {size}; truncated or not a safetensors file"
         )
-    entries = _parse_header(path, data[8 : 8 + length].tobytes())
-    data = data[8 + length :]
-    _check_layout(path, entries, data.size)
-    return entries, data
+    return _parse_header(path, data[8 : 8 + length].tobytes()), data[8 + length :]
 
 
-def _parse_header(path: Path, text: bytes) -> dict[str, Entry]:
+def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):  # json keeps the last, silently
@@ -107,18 +133,15 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Entry]:
         raise CheckpointError(f"{path}: the header is not JSON; damaged, or not a safetensors file") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the header is a JSON {type(header).__name__}, expected an object")
-    header.pop("__metadata__", None)
-    return {name: _parse_entry(path, name, fields) for name, fields in header.items()}
+    return header
 
 
 def _parse_entry(path: Path, name: str, fields: Any) -> Entry:
     match fields:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end], **rest} if not rest:
+        case {"dtype": str(dtype), "shape": shape, "data_offsets": [begin, end], **rest} if not rest:
             if dtype not in DTYPES:
                 raise CheckpointError(f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(DTYPES)}")
-            numbers_are_sizes = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
-            # NumPy's limits for an array, which hold for one without elements too.
-            if numbers_are_sizes and len(shape) <= 64 and math.prod(size or 1 for size in shape) < 2**60:
+            if is_shape(shape) and all(type(number) is int and number >= 0 for number in (begin, end)):
                 return Entry(dtype, tuple(shape), begin, end)
     raise CheckpointError(
         f"{path}: tensor {name}: the header gives {reprlib.repr(fields)}, expected dtype, shape and two data_offsets"
@@ -144,10 +167,3 @@ def _check_layout(path: Path, entries: dict[str, Entry], size: int) -> None:
         expected = entry.end
     if expected != size:
         raise CheckpointError(f"{path}: {size - expected} bytes follow the last tensor, expected none")
-
-
-def _tensor(entry: Entry, data: np.ndarray) -> np.ndarray:
-    tensor = data.view(DTYPES[entry.dtype]).reshape(entry.shape)
-    if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
-        tensor = (tensor.astype(np.uint32) << 16).view(np.float32)
-    return np.require(tensor, tensor.dtype.newbyteorder("="), ["C", "ALIGNED"])

@@ -30,6 +30,16 @@ def images_option(command: Any) -> None:
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
 
 
+def image_option(command: Any) -> None:
+    command.add_argument("image", type=Path, metavar="IMAGE", help="an image file")
+
+
+def picture_option(command: Any) -> None:
+    command.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="the picture to write, PNG or another format"
+    )
+
+
 def model_option(command: Any, default: str) -> None:
     command.add_argument("--model", default=default, metavar="M", help=f"{MODEL_HELP} (default: {default})")
 
@@ -55,6 +65,12 @@ def threads_option(command: Any) -> None:
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number of at least 1")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number, 0 or more")
     return int(text)
 
 
@@ -115,6 +131,16 @@ def each(paths: list[Path], work: Callable[[Path], Result]) -> Iterator[tuple[Pa
 def report(error: object) -> None:
     """The one line on stderr that says what is wrong."""
     print(f"tinymvit: {error}", file=sys.stderr)
+
+
+def model_and_pixels(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The model that `options` name, and their image as its processor prepares it: (1, C, H, W)."""
+    from tinymvit.image_processor import MobileViTImageProcessor
+    from tinymvit.modeling import check_pixel_values, load_model
+
+    model = load_model(options.model)
+    pixel_values = MobileViTImageProcessor.from_pretrained(options.model)(options.image).pixel_values
+    return model, check_pixel_values(pixel_values, model.config.num_channels)
 
 
 def set_threads(options: argparse.Namespace) -> None:

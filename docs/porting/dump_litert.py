@@ -1,0 +1,78 @@
+"""Dump the intermediates of a LiteRT (TensorFlow Lite) model into one safetensors file.
+
+    python dump_litert.py model.tflite pixels.npy port.safetensors
+    tinymvit compare apple/mobilevit-small port.safetensors --isolate
+
+pixels.npy: what the network is given, as its input lies in memory, float32, BGR, 0 to 1. The interpreter keeps every
+intermediate, without a delegate that would fuse some away. Names are taken from what litert-torch leaves in the file;
+another converter's tensors keep their own names, and compare guesses by shape, order and values, or is given a map.
+"""
+
+import sys
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from safetensors.numpy import save_file
+
+LISTS = {"MobileViTASPP": "convs"}  # the attribute that holds a module's numbered children, where it is not "layer"
+
+MOVES = ("PAD", "TRANSPOSE", "RESHAPE")  # between the layouts of two ops, and named after either
+
+
+def module_of(name, kind=""):
+    """The module path in a tensor's name; None if it has none.
+
+    A name is `pkg.Class_attribute/pkg.Class_attribute/...`, or several with `;` between them for ops fused into one:
+    then the first whose last class is `kind`, or the first.
+    """
+    paths = [part for part in name.split(";") if "/" in part]
+    if not paths:
+        return None
+    of_kind = [part for part in paths if part.rpartition(".")[2].startswith(f"{kind}_")]
+    path, parent = [], ""
+    for part in (of_kind or paths)[0].split("/"):
+        own, _, attribute = part.rpartition(".")[2].partition("_")
+        if attribute.isdecimal():
+            path.append(LISTS.get(parent, "layer"))
+        if attribute:
+            path.append(attribute)
+        parent = own
+    return ".".join(path)
+
+
+def dump(model_path, pixel_values):
+    """The intermediates by the module that made them, in the order in which they are computed."""
+    interpreter = Interpreter(
+        model_path=str(model_path),
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixel_values)
+    interpreter.invoke()
+    names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
+    last = {}
+    for op in interpreter._get_ops_details():  # in order; there is no public way to tell results from constants
+        index = op["outputs"][0]
+        if op["op_name"] in MOVES:
+            continue
+        path = module_of(names[index], "Linear" if op["op_name"] == "FULLY_CONNECTED" else "")
+        if path is None:
+            last[names[index]] = index
+            continue
+        parts = path.split(".")
+        for depth in range(1, len(parts) + 1):
+            if parts[depth - 1] not in ("layer", "convs"):  # lists of modules, no modules
+                last[".".join(parts[:depth])] = index
+        if op["op_name"] == "SOFTMAX":
+            last[f"{path}.scores"], last[f"{path}.probabilities"] = op["inputs"][0], index
+    tensors = {name: np.ascontiguousarray(interpreter.get_tensor(index)) for name, index in last.items()}
+    return {"pixel_values": pixel_values, **tensors}
+
+
+def main(model, pixels, target):
+    save_file(dump(model, np.load(pixels)), target)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,598 @@
+"""Comparing dumps: names, layouts, tolerance, foreign runtimes, the command, files that no one should have written."""
+
+import copy
+import json
+import logging
+import warnings
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+import tinymvit
+from oracle import assert_same
+from ports import (
+    MISTAKES,
+    SCRIPTS,
+    attention_with,
+    channels_swapped,
+    dump,
+    other_epsilon,
+    pair,
+    script,
+    weight_transposed,
+)
+from tinymvit import layouts
+from tinymvit.cli import main
+from tinymvit.commands import compare as commands
+from tinymvit.comparison import FACTORS, Comparison, compare
+from tinymvit.errors import DumpError, TinyMViTError
+from tinymvit.graph import Scores
+from tinymvit.layouts import arrangements, node_axes
+from tinymvit.report import to_html, to_json, to_text
+from tinymvit.weights import resolve
+from torch_models import TINY
+
+STEM = "mobilevit.conv_stem.convolution"
+QUERY = "mobilevit.encoder.layer.2.transformer.layer.0.attention.attention.query"
+
+
+@cache
+def port():
+    """transformers' model and ours with the same weights, pixels (2, 3, 64, 96), and the dump of a right port."""
+    theirs, ours = pair("MobileViTForImageClassification", TINY)
+    pixels = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(3))
+    return theirs, ours, pixels, {name: tensor.numpy() for name, tensor in dump(theirs, pixels).items()}
+
+
+def ours():
+    return port()[1]
+
+
+def tensors(**changes):
+    """The dump of a right port, some tensors replaced or, with None, left out."""
+    changed = port()[3] | {name.replace("__", "."): value for name, value in changes.items()}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
+def wrong(mistake):
+    theirs = copy.deepcopy(port()[0])
+    node, _ = mistake(theirs)
+    return {name: tensor.numpy() for name, tensor in dump(theirs, port()[2]).items()}, node
+
+
+def run(capsys, *arguments):
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# ---- layouts ----
+
+
+@cache
+def axes():
+    graph = ours().graph((2, 3, 64, 96))
+    return graph, node_axes(graph)
+
+
+def layouts_of(node, x):
+    """The same tensor as others may keep it."""
+    graph = axes()[0]
+    if isinstance(graph[node].op, Scores):
+        tokens = x.reshape(2, 4, *x.shape[1:])
+        return [x, tokens, x.reshape(-1, *x.shape[2:]), tokens.transpose(2, 0, 1, 3, 4)]
+    if x.ndim == 4:
+        last = x.transpose(0, 2, 3, 1)
+        return [x, last, last.reshape(len(x), -1, x.shape[1]), x.reshape(len(x), x.shape[1], -1), x.reshape(-1)]
+    if x.ndim == 3:
+        apart = x.reshape(2, 4, *x.shape[1:])  # (B, P, N, D)
+        y, width = 4, x.shape[2]
+        image = apart.reshape(2, 2, 2, y, 6, width).transpose(0, 5, 3, 1, 4, 2)  # (B, D, y, i, x, j)
+        return [
+            apart,
+            apart.reshape(2, -1, width),  # (B, P N, D)
+            apart.swapaxes(1, 2),  # (B, N, P, D)
+            apart.swapaxes(1, 2).reshape(2, -1, width),  # (B, N P, D)
+            apart.swapaxes(0, 1).reshape(x.shape),  # (P B, N, D)
+            x.reshape(8, -1, 2, width // 2).swapaxes(1, 2),  # (B P, h, N, D / h)
+            x.swapaxes(1, 2),  # (B P, D, N)
+            image.reshape(2, width, 2 * y, 12),  # (B, D, H, W)
+        ]
+    return [x, x[:, :, None, None], x[:, None, None, :]]
+
+
+@pytest.mark.parametrize("node", [STEM, QUERY, f"{QUERY[:-6]}.scores".replace("..", "."), "mobilevit.pooler_output"])
+def test_every_layout_can_be_undone(node):
+    graph, by_node = axes()
+    x = np.random.default_rng(0).standard_normal(graph[node].shape)
+    for theirs in layouts_of(node, x):
+        readings = [option.undo(theirs) for option in arrangements(theirs.shape, by_node[node])]
+        assert any(np.array_equal(reading, x) for reading in readings), theirs.shape
+
+
+def test_tokens_grouped_by_patch_are_no_layout():
+    _, by_node = axes()
+    assert not arrangements((2 * 24, 4, 8), by_node["mobilevit.encoder.layer.2.unfolding"])
+
+
+def test_layout_restricts_maps():
+    assert commands.LAYOUTS == layouts.LAYOUTS
+    _, by_node = axes()
+    square = (2, 4, 32, 48)
+    assert len(arrangements(square, by_node[STEM], "nchw")) == 1
+    assert arrangements(square, by_node[STEM], "nhwc") == ()
+    assert arrangements((2, 32 * 48, 4), by_node[STEM], "tokens")[0].order == "B H W C"
+    assert arrangements((2, 32, 48, 4), by_node[STEM], "tokens") == ()
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_port_in_another_layout_agrees_and_the_layout_is_said(isolate):
+    other = {
+        name: x.transpose(0, 2, 3, 1) if x.ndim == 4 and "dropout" not in name else x.reshape(2, -1, x.shape[-1])
+        if x.ndim == 3 else x
+        for name, x in port()[3].items()
+    }  # fmt: skip
+    comparison = compare(ours(), other, isolate=isolate)
+    assert comparison.first == "agree"
+    layouts = next(note for note in comparison.notes if note.startswith("layouts undone: "))
+    assert "B H W C" in layouts
+    assert len(comparison.rows) == len(compare(ours(), tensors()).rows)
+
+
+def test_an_ambiguous_square_is_decided_by_the_values_and_said():
+    theirs, ours = pair("MobileViTForImageClassification", TINY)
+    pixels = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(39))
+    found = {name: tensor.numpy() for name, tensor in dump(theirs, pixels).items()}
+    name = "mobilevit.encoder.layer.0.layer.0.expand_1x1.convolution"
+    assert found[name].shape == (1, 8, 8, 8)
+    found[name] = found[name].transpose(0, 2, 3, 1)
+    comparison = compare(ours, found)
+    assert comparison.agrees
+    assert next(row for row in comparison.rows if row.node == name).layout == "B H W C"
+    assert any(note.startswith("several layouts fit") for note in comparison.notes)
+
+
+# ---- names ----
+
+
+def test_names_with_and_without_the_prefix_and_behind_a_wrapper():
+    for rename in (lambda n: n.removeprefix("mobilevit."), lambda n: f"model.{n}" if n.startswith("mobilevit.") else n):
+        renamed = {rename(name): x for name, x in tensors().items()}
+        assert len(compare(ours(), renamed).rows) == len(compare(ours(), tensors()).rows)
+
+
+def test_a_bare_model_is_compared_with_a_dump_of_a_model_with_a_head():
+    bare = tinymvit.MobileViTModel(ours().config)
+    bare._set_weights(
+        {k.removeprefix("mobilevit."): v for k, v in ours().weights.items() if k.startswith("mobilevit.")}
+    )
+    comparison = compare(bare, tensors())
+    assert comparison.agrees
+    assert comparison.rows[1].node == "conv_stem.convolution"
+
+
+def test_a_map_of_names():
+    theirs = {"pixel_values": tensors()["pixel_values"], "a": tensors()[STEM], "b": tensors()["classifier"]}
+    comparison = compare(ours(), theirs, names={"a": STEM, "b": "logits"})
+    assert [(row.node, row.theirs, row.matched) for row in comparison.rows[1:]] == [
+        (STEM, "a", "map"),
+        ("classifier", "b", "map"),
+    ]
+
+
+def test_names_that_mean_nothing_are_guessed_and_the_guess_is_printed():
+    nodes = [row.node for row in compare(ours(), tensors()).rows]
+    theirs = {f"tensor_{i}": tensors()[row.theirs] for i, row in enumerate(compare(ours(), tensors()).rows)}
+    comparison = compare(ours(), theirs)
+    assert comparison.agrees
+    assert [row.node for row in comparison.rows] == nodes
+    assert f"guess: their tensor_1 is {STEM}" in comparison.notes
+    assert comparison.notes[0].startswith("guess: their tensor_0 is the pixel_values")
+
+
+def test_a_guess_survives_a_wrong_op_and_tensors_that_are_nothing():
+    found, node = wrong(weight_transposed)
+    theirs = {}
+    for i, row in enumerate(compare(ours(), tensors()).rows):
+        theirs[f"tensor_{i}"] = found[row.theirs]
+        theirs[f"noise_{i}"] = np.zeros((7, 11), np.float32)
+    assert compare(ours(), theirs).first == node
+
+
+def test_a_few_tensors_are_enough():
+    few = {name: tensors()[name] for name in ("pixel_values", "mobilevit.encoder.layer.1", "logits")}
+    comparison = compare(ours(), few, isolate=True)
+    assert [row.node for row in comparison.rows] == ["pixel_values", "mobilevit.encoder.layer.1.layer.2", "classifier"]
+    assert comparison.agrees
+    assert len(comparison.rows[2].together) > 150
+
+
+# ---- judgement ----
+
+
+def test_isolation_tells_the_wrong_ops_from_what_follows():
+    theirs = copy.deepcopy(port()[0])
+    first, _ = channels_swapped(theirs)
+    second, _ = attention_with("scores", "scale", scale=np.sqrt)(theirs)
+    found = {name: tensor.numpy() for name, tensor in dump(theirs, port()[2]).items()}
+    whole, alone = compare(ours(), found), compare(ours(), found, isolate=True)
+    assert whole.first == first
+    assert len(whole.wrong) > 100
+    assert [row.wrong_op for row in alone.wrong] == [first, second]
+
+
+def test_an_error_below_tolerance_where_it_arises_is_told_from_a_wrong_op():
+    theirs = tensors()
+    name = "mobilevit.conv_1x1_exp.normalization"
+    theirs["mobilevit.conv_1x1_exp.activation"] = theirs["mobilevit.conv_1x1_exp.activation"] * np.float32(1 + 4e-5)
+    alone = compare(ours(), theirs, isolate=True)
+    assert alone.first == "mobilevit.conv_1x1_exp.activation"
+    assert next(row for row in alone.rows if row.node == name).ok
+
+
+def test_one_wrong_element_is_seen_and_located():
+    logits = tensors()["classifier"].copy()
+    logits[1, 3] += 0.5
+    row = compare(ours(), tensors(classifier=logits, logits=logits)).divergence
+    assert row.node == "classifier"
+    assert row.errors.worst == (1, 3)
+    assert row.errors.absolute == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_numbers_of_a_row():
+    logits = tensors()["classifier"]
+    row = compare(ours(), tensors(classifier=2 * logits, logits=None)).divergence
+    assert row.errors.relative == pytest.approx(1, rel=1e-4)
+    assert row.errors.snr == pytest.approx(0, abs=1e-2)
+    assert row.errors.cosine == pytest.approx(1, rel=1e-6)
+    assert row.errors.rms == pytest.approx(float(np.sqrt((logits.astype(float) ** 2).mean())), rel=1e-4)
+
+
+def test_right_ports_use_less_than_half_of_the_tolerance():
+    for isolate in (False, True):
+        rows = compare(ours(), tensors(), isolate=isolate).rows
+        assert max(row.errors.rms / row.tolerance for row in rows if row.tolerance) < 0.5
+    assert FACTORS == (8.0, 16.0)
+
+
+def test_a_tolerance_of_ones_own():
+    found, node = wrong(MISTAKES[0])
+    assert compare(ours(), found, tolerance=1e9).agrees
+    assert compare(ours(), found, tolerance=1e-3).first == node
+    assert not compare(ours(), tensors(), tolerance=1e-9).agrees
+
+
+def test_float16_and_float64_dumps():
+    assert compare(ours(), {k: v.astype(np.float64) for k, v in tensors().items()}).agrees
+    half = {k: v.astype(np.float16) if k != "pixel_values" else v for k, v in tensors().items()}
+    assert compare(ours(), half).agrees
+
+
+def test_a_folded_normalisation_is_recognised_right_and_wrong():
+    def folded(found):
+        return {
+            name.replace("normalization", "convolution"): x
+            for name, x in found.items()
+            if not name.endswith("convolution") or name.replace("convolution", "normalization") not in found
+        }
+
+    comparison = compare(ours(), folded(tensors()), isolate=True)
+    assert comparison.agrees
+    assert any("hold the value behind a folded op" in note for note in comparison.notes)
+    found, node = wrong(channels_swapped)
+    comparison = compare(ours(), folded(found), isolate=True)
+    assert comparison.first == node
+    assert "RGB" in comparison.divergence.hints[0].mistake
+
+
+def test_the_same_mistake_at_every_op_is_named_as_such():
+    theirs = copy.deepcopy(port()[0])
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-2
+    block = "mobilevit.encoder.layer.2"
+    names = ("pixel_values", f"{block}.conv_1x1.convolution", f"{block}.transformer.layer.0")
+    found = {name: tensor.numpy() for name, tensor in dump(theirs, port()[2]).items() if name in names}
+    comparison = compare(ours(), found, isolate=True)
+    assert comparison.first == f"{block}.transformer.layer.0.layernorm_before"
+    assert len(comparison.divergence.together) == 15
+    assert comparison.divergence.hints[0].mistake == "epsilon is 0.01 (at every LayerNorm of these)"
+
+
+# ---- dumps against dumps ----
+
+
+def test_two_dumps_pixels_first(tmp_path):
+    pixels = tensors()["pixel_values"]
+    for change, sentence in (
+        (lambda x: x[:, ::-1], "channels are swapped"),
+        (lambda x: x * 255, "not divided by 255"),
+        (lambda x: x * 2 - 1, "run from -1 to 1"),
+    ):
+        comparison = compare(tensors(), {"pixel_values": np.ascontiguousarray(change(pixels))})
+        assert comparison.first == "pixel_values"
+        assert sentence in str(comparison.divergence.hints[0])
+    save_file(tensors(), tmp_path / "ours.safetensors")
+    comparison = compare(tmp_path / "ours.safetensors", {"pixel_values": pixels.transpose(0, 2, 3, 1)})
+    assert comparison.agrees
+    with pytest.raises(DumpError, match="to isolate ops a model is needed"):
+        compare(tensors(), tensors(), isolate=True)
+    with pytest.raises(DumpError, match="none of their 1 tensors could be matched with ours"):
+        compare(tensors(), {"x": np.zeros((5, 5, 5, 5, 5), np.float32)})
+
+
+# ---- the command ----
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    ours().save_pretrained(folder)
+    return folder
+
+
+def test_the_command_agrees_or_names_the_op(capsys, tmp_path, model_folder):
+    save_file(tensors(), tmp_path / "good.safetensors")
+    code, out, err = run(capsys, "compare", model_folder, tmp_path / "good.safetensors")
+    assert (code, out.splitlines()[0], err) == (0, "agree", "")
+    found, node = wrong(other_epsilon)
+    folder = tmp_path / "bad"
+    for name, x in found.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{name}.npy", x)
+    page, data = tmp_path / "page.html", tmp_path / "out.json"
+    code, out, err = run(capsys, "compare", model_folder, folder, "--isolate", "--html", page, "--json", data)
+    assert (code, out.splitlines()[0], err) == (1, node, "")
+    assert f"hint: {node}: epsilon is 0.001" in out
+    assert any(line.startswith(node) and line.endswith("differs") for line in out.splitlines()[1:])
+    found = json.loads(data.read_text())
+    assert found["first"] == node
+    assert found["rows"][0]["node"] == "pixel_values"
+    text = page.read_text()
+    assert text.count("<tr") == 1 + len(found["rows"])
+    assert "http" not in text  # one file, nothing from elsewhere
+    assert f"<code>{node}</code>" in text
+
+
+def test_a_map_file(capsys, tmp_path, model_folder):
+    save_file({"x": tensors()["pixel_values"], "y": tensors()[STEM]}, tmp_path / "a.safetensors")
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"x": "pixel_values", "y": STEM}))
+    arguments = ("compare", model_folder, tmp_path / "a.safetensors", "--map", names)
+    assert run(capsys, *arguments)[0] == 0
+    for content, message in (
+        ({"z": STEM}, "the map names the tensor 'z', which their dump lacks"),
+        ({STEM: "y"}, "the map goes from their names to ours"),
+        ({"y": f"{STEM}s"}, f"did you mean '{STEM}'"),
+        ({"y": 3}, "expected the name of a node of ours"),
+        ([], "expected an object"),
+    ):
+        names.write_text(json.dumps(content))
+        code, out, err = run(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+
+BAD = [
+    ({"pixel_values": None}, "no pixel_values, which are needed"),
+    ({"pixel_values": np.zeros((2, 5, 64, 96), np.float32)}, "expected images of 3 channels"),
+    ({"pixel_values": np.zeros((2, 3, 64, 96), np.uint8)}, "dtype uint8; expected the floats"),
+    ({"pixel_values": np.full((1, 3, 64, 64), np.nan, np.float32)}, "holds nan at [0, 0, 0, 0]"),
+    ({"conv_stem__convolution": np.zeros((2, 4, 32, 48), np.float32)}, "two tensors mean"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_dump_that_cannot_be_compared_gets_one_clear_line(changes, message):
+    found = tensors(**changes) if "pixel_values" not in changes else {STEM: tensors()[STEM]} | {
+        name: x for name, x in changes.items() if x is not None
+    }  # fmt: skip
+    with pytest.raises(DumpError) as caught:
+        compare(ours(), found)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_that_are_not():
+    for options, message in (
+        ({"layout": "nwhc"}, "layout 'nwhc', expected one of"),
+        ({"tolerance": 0.0}, 'expected "auto" or a number above 0'),
+        ({"tolerance": "tight"}, 'expected "auto" or a number above 0'),
+    ):
+        with pytest.raises(DumpError, match=message):
+            compare(ours(), tensors(), **options)
+    with pytest.raises(DumpError, match="holds no tensors"):
+        compare(ours(), {})
+    with pytest.raises(DumpError, match="none of their 2 tensors beside the pixels"):
+        compare(ours(), {"pixel_values": tensors()["pixel_values"], "q": np.zeros((3, 3, 3, 3, 3, 3))})
+    with pytest.raises(TypeError, match="ours: a int, expected a model"):
+        compare(3, tensors())
+
+
+def test_a_tensor_that_cannot_be_compared_is_a_row():
+    classifier = tensors()["classifier"].copy()
+    classifier[0, 1] = np.inf
+    for value, verdict, text in (
+        (classifier, "not finite", "NaN or infinity, first at [0, 1]"),
+        (np.zeros((3, 5), np.float32), "shape", "has shape [3, 5]"),
+        (np.zeros((2, 5), np.complex64), "not numbers", "does not hold real numbers"),
+        (np.array("x"), "not numbers", "does not hold real numbers"),
+    ):
+        for isolate in (False, True):
+            comparison = compare(ours(), tensors(classifier=value, logits=None), isolate=isolate)
+            assert comparison.divergence.verdict == verdict
+            assert text in to_text(comparison)
+            json.dumps(to_json(comparison), allow_nan=False)
+
+
+def test_a_truncated_file_is_one_line(capsys, tmp_path, model_folder):
+    save_file(tensors(), tmp_path / "whole.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-100])
+    code, out, err = run(capsys, "compare", model_folder, cut)
+    assert (code, out) == (2, "")
+    assert "truncated" in err
+    assert len(err.splitlines()) == 1
+
+
+# ---- what nobody should have written ----
+
+NAMES = st.sampled_from(
+    [*list(port()[3])[::9], "", "x", "mobilevit.", "hidden_states.2", "conv_stem.convolution", "ß/é"]
+)
+SHAPES = st.one_of(
+    st.lists(st.integers(0, 5), max_size=6).map(tuple),
+    st.sampled_from(sorted({x.shape for x in port()[3].values() if x.size < 1e5})),
+)
+DTYPES = st.sampled_from(["float16", "float32", "float64", "int8", "uint8", "int64", "bool", "complex64", "U3"])
+VALUES = st.sampled_from([0.0, 1.0, -3e38, 1e308, np.nan, np.inf, -np.inf, 1e-320])
+
+
+@st.composite
+def foreign(draw):
+    found = {}
+    for _ in range(draw(st.integers(0, 6))):
+        shape, dtype = draw(SHAPES), draw(DTYPES)
+        x = np.random.default_rng(draw(st.integers(0, 9))).standard_normal(shape)
+        with np.errstate(all="ignore"):
+            x = np.asarray(x * 10 if draw(st.booleans()) else np.where(x > 1, draw(VALUES), x))
+            found[draw(NAMES)] = (np.nan_to_num(x) if dtype[0] in "iu" else x).astype(dtype)
+    return found
+
+
+def compared(*arguments, **options):
+    """The comparison and no message, or none and the one line that says why not."""
+    try:
+        return compare(*arguments, **options), ""
+    except TinyMViTError as error:
+        return None, str(error)
+
+
+@given(foreign(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["auto", "nchw", "nhwc", "tokens"]))
+def test_compare_never_crashes(found, whole, pixels, isolate, layout):
+    base = tensors() if whole else {}
+    if pixels:
+        base = {"pixel_values": np.random.default_rng(0).random((1, 3, 16, 24), np.float32)} | base
+    for first, options in ((ours(), {"isolate": isolate}), (tensors(), {})):
+        comparison, message = compared(first, base | found, layout=layout, **options)
+        assert "\n" not in message
+        if comparison is None:
+            continue
+        assert isinstance(comparison, Comparison)
+        assert to_text(comparison).splitlines()[0] == comparison.first
+        json.dumps(to_json(comparison), allow_nan=False)
+        assert to_html(comparison).endswith("</html>\n")
+
+
+# ---- foreign runtimes ----
+
+
+@pytest.fixture(scope="module")
+def mistaken():
+    """A right port and one that applies attention's scale wrongly, with what compare should find."""
+    theirs = copy.deepcopy(port()[0])
+    node, sentence = attention_with("scores", "the scale is 1/sqrt(D)", scale=np.sqrt)(theirs)
+    return [(port()[0], "agree", ""), (theirs, node, sentence)]
+
+
+def test_the_script_for_pytorch(capsys, tmp_path):
+    script("dump_pytorch").main(
+        str(resolve("digits")), str(SCRIPTS.parent / "images" / "digit-7.png"), str(tmp_path / "port.safetensors")
+    )
+    capsys.readouterr()
+    code, out, _ = run(capsys, "compare", "digits", tmp_path / "port.safetensors", "--isolate")
+    assert (code, out.splitlines()[0]) == (0, "agree")
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_onnx_runtime(tmp_path, mistaken, folded):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    pixels = port()[2]
+    for theirs, node, sentence in mistaken if folded else mistaken[:1]:  # the newer exporter takes its time
+        path = tmp_path / "model.onnx"
+        export(theirs, pixels, path, folded)
+        found = script("dump_onnxruntime").dump(onnx.load(path), pixels.numpy())
+        comparison = compare(ours(), found, isolate=True)
+        assert comparison.first == node
+        assert len(comparison.rows) > 150
+        if sentence:
+            assert sentence in str(comparison.divergence.hints[0])
+
+
+def export(model, pixels, path, folded):
+    """PyTorch's two exporters: the older folds the normalisations into the convolutions."""
+    options = {"input_names": ["pixel_values"], "output_names": ["logits"], "verbose": False}
+    options |= {"dynamo": False} if folded else {"dynamo": True, "optimize": False}
+    with of_others():
+        torch.onnx.export(model, (pixels,), str(path), **options)
+
+
+@contextmanager
+def of_others():
+    """Silence for converters, whose warnings are not ours to mend."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_litert_names():
+    pytest.importorskip("ai_edge_litert")
+    module_of = script("dump_litert").module_of
+    prefix = "a.B/c.MobileViTModel_mobilevit/c.MobileViTEncoder_encoder/c.MobileViTLayer_3"
+    assert module_of(f"{prefix}/torch.nn.Conv2d_conv_1x1;1") == "mobilevit.encoder.layer.3.conv_1x1"
+    assert module_of(f"{prefix}/x.LayerNorm_layernorm;7;{prefix}/x.Linear_query;1", "Linear").endswith("layer.3.query")
+    assert module_of("a.B/h.MobileViTASPP_aspp/h.MobileViTConvLayer_2") == "aspp.convs.2"
+    assert module_of("serving_default_args_0:0") is None
+
+
+def test_litert(tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    with of_others():
+        litert_torch = pytest.importorskip("litert_torch")
+
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = port()[0]
+
+        def forward(self, pixels):
+            return self.model(pixels).logits
+
+    pixels = port()[2][:1]
+    with of_others():
+        litert_torch.convert(Logits().eval(), (pixels,)).export(str(tmp_path / "model.tflite"))
+        found = script("dump_litert").dump(tmp_path / "model.tflite", pixels.numpy())
+    for isolate in (False, True):
+        comparison = compare(ours(), found, isolate=isolate)
+        assert comparison.first == "agree"
+        assert len(comparison.rows) > 150
+
+
+def test_undone_layouts_are_the_reference(tmp_path):
+    """A dump of our own trace agrees to the last bit with the reference of the same precision."""
+    from tinymvit import reference
+
+    graph = ours().graph((1, 3, 32, 32))
+    x = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    values = {node.name: value for node, value in reference.steps(graph, ours().weights, x, np.float64)}
+    comparison = compare(ours(), values)
+    assert comparison.agrees
+    assert len(comparison.rows) == len(graph)
+    assert all(row.errors.absolute == 0 for row in comparison.rows)
+    assert_same(values["pixel_values"], x.astype(np.float64))

@@ -1,0 +1,84 @@
+"""A port with one mistake, dumped through hooks: `compare` names the op that is wrong and what is wrong with it."""
+
+import copy
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from ports import MISTAKES, dilation_ignored, dump, pair
+from tinymvit import graph as ops
+from tinymvit import reference
+from tinymvit.comparison import compare
+from tinymvit.mistakes import CATALOGUE, case_of, mistakes
+from torch_models import PUBLISHED, TINY
+
+MODELS = {  # class, options, size of the input: the last stage's map has odd sides
+    "tiny": ("MobileViTForImageClassification", TINY, 96),
+    "xx-small": ("MobileViTForImageClassification", PUBLISHED["xx-small"], 96),
+    "segmentation": ("MobileViTForSemanticSegmentation", TINY | {"output_stride": 16}, 80),
+}
+
+
+@cache
+def models(name):
+    kind, options, size = MODELS[name]
+    theirs, ours = pair(kind, options)
+    return theirs, ours, torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def port_with(mistake, name):
+    """The dump of a port that makes this mistake, our model, and what compare should find."""
+    theirs, ours, pixels = models(name)
+    port = copy.deepcopy(theirs)
+    node, sentence = mistake(port)
+    return {key: tensor.numpy() for key, tensor in dump(port, pixels).items()}, ours, node, sentence
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_port_without_a_mistake_agrees(name):
+    tensors, ours, *_ = port_with(lambda model: (None, None), name)
+    for isolate in (False, True):
+        comparison = compare(ours, tensors, isolate=isolate)
+        assert comparison.first == "agree"
+        assert len(comparison.rows) > 200
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_mistake_is_found_where_it_is_and_named(name, mistake):
+    if mistake is dilation_ignored and name != "segmentation":
+        pytest.skip("a classifier has no dilated convolution")
+    tensors, ours, node, sentence = port_with(mistake, name)
+    comparison = compare(ours, tensors, isolate=True)
+    assert comparison.first == node
+    assert comparison.divergence.hints
+    assert comparison.divergence.hints[0].mistake.startswith(sentence)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_mistake_of_the_catalogue_is_one(dtype):
+    """Somewhere in a network each makes a difference, and it keeps the dtype. Inputs stay as they are."""
+    _, ours, _ = models("segmentation")
+    graph = ours.graph((2, 3, 80, 48))
+    weights = {name: tensor.astype(dtype) for name, tensor in ours.weights.items()}
+    weights["segmentation_head.classifier.convolution.bias"] = np.arange(5, dtype=dtype)
+    pixels = np.random.default_rng(0).random((2, 3, 80, 48)) * 2 - 0.5
+    values = {node.name: value for node, value in reference.steps(graph, weights, pixels, dtype)}
+    different = set()
+    for node in graph:
+        inputs = tuple(values[name] for name in node.inputs) or (pixels.astype(dtype),)
+        before = [x.copy() for x in inputs]
+        case = case_of(node, graph, inputs, weights.__getitem__)
+        for sentence, mistake in mistakes(node.op).items():
+            wrong = mistake(case)
+            if wrong is not None:
+                assert wrong.dtype == dtype, sentence
+                if wrong.shape != node.shape or not np.allclose(wrong, values[node.name], rtol=1e-9, atol=1e-12):
+                    different.add((type(node.op), sentence))
+        assert all(np.array_equal(x, y) for x, y in zip(inputs, before, strict=True))
+    assert set(CATALOGUE) <= {op for op in vars(ops).values() if isinstance(op, type)}
+    missing = {(op, sentence) for op, known in CATALOGUE.items() for sentence in known} - different
+    # 1e-5 is what the network has; it applies to a network that has another
+    assert {sentence for _, sentence in missing} <= {"epsilon is 1e-05", "the activation is silu"}

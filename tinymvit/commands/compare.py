@@ -1,0 +1,96 @@
+"""`tinymvit compare`: which tensor of a port's dump is the first to be wrong, and why."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tinymvit.commands import shared
+
+LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # as in tinymvit.layouts, which takes long to import
+
+
+def add(commands: Any) -> None:
+    command = shared.command(
+        commands,
+        "compare",
+        run,
+        "name the first wrong operation of a port, from a dump of its tensors",
+        "tinymvit compare apple/mobilevit-small port.safetensors --isolate",
+    )
+    command.add_argument(
+        "ours",
+        metavar="MODEL|DUMP",
+        help="what is right: a model's name or folder, run on their pixel_values; or a dump of `tinymvit trace`",
+    )
+    command.add_argument(
+        "theirs",
+        type=Path,
+        metavar="THEIRS",
+        help="the port's tensors: a .safetensors file, a folder of .npy files, or one with manifest.json and raw files",
+    )
+    command.add_argument(
+        "--map", type=Path, metavar="NAMES.json", help="a JSON object from their names to ours, where they differ"
+    )
+    command.add_argument(
+        "--layout", choices=LAYOUTS, default="auto", help="how their maps lie in memory (default: auto, by the values)"
+    )
+    command.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default="auto",
+        metavar="auto|RTOL",
+        help="error allowed relative to a node's size (default: auto, a multiple of that node's own float32 rounding)",
+    )
+    command.add_argument(
+        "--isolate", action="store_true", help="judge each op alone, computed from their inputs: names every wrong op"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON")
+    command.add_argument("--html", type=Path, metavar="FILE", help="also write a page to look at")
+
+
+def run(options: argparse.Namespace) -> int:
+    from tinymvit.comparison import compare
+    from tinymvit.report import to_html, to_json_text, to_text
+    from tinymvit.weights.files import write_files
+
+    comparison = compare(
+        options.ours,
+        options.theirs,
+        names=read_map(options.map) if options.map else None,
+        layout=options.layout,
+        tolerance=options.tolerance,
+        isolate=options.isolate,
+        progress=True,
+    )
+    for path, text in ((options.json, to_json_text), (options.html, to_html)):
+        if path is not None:
+            content = text(comparison).encode()
+            write_files(path.parent, {path.name: lambda file, content=content: file.write(content)})
+    print(to_text(comparison))
+    return 0 if comparison.agrees else 1
+
+
+def read_map(path: Path) -> dict[str, str]:
+    """The names in a JSON file. Raises DumpError if they are not text to text."""
+    from tinymvit.errors import DumpError
+    from tinymvit.weights.files import read_json
+
+    names = read_json(path, DumpError)
+    for theirs, ours in names.items():
+        if not isinstance(ours, str):
+            raise DumpError(f"{path}: {theirs!r} is mapped to {ours!r}, expected the name of a node of ours")
+    return names
+
+
+def _tolerance(text: str) -> str | float:
+    if text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected auto or a number above 0")
+    return value

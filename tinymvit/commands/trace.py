@@ -1,0 +1,85 @@
+"""`tinymvit trace`: every intermediate of a model for an image, written to a file or folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tinymvit.commands import shared
+
+
+def add(commands: Any) -> None:
+    command = shared.command(
+        commands,
+        "trace",
+        run,
+        "write every intermediate value of a model, by its name",
+        "tinymvit trace digit.png --output trace.safetensors --names '*.scores' logits",
+    )
+    shared.image_option(command)
+    shared.model_option(command, "digits")
+    command.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DUMP",
+        help="a name that ends in .safetensors, or that of a folder",
+    )
+    command.add_argument(
+        "--format",
+        choices=("safetensors", "npy", "raw"),
+        help="one safetensors file, a folder of .npy files, or a folder of raw little-endian files; both folders with "
+        "manifest.json (default: by --output's name; a folder holds .npy)",
+    )
+    command.add_argument(
+        "--names",
+        nargs="+",
+        metavar="PATTERN",
+        help="names of nodes or PyTorch modules; * and ? stand for any characters (default: every node)",
+    )
+    command.add_argument(
+        "--dtype", choices=("float32", "float64"), default="float32", help="to compute in (default: float32)"
+    )
+    command.add_argument(
+        "--source",
+        choices=("reference", "engine"),
+        default="reference",
+        help="who computes: the NumPy reference, or the engine, which merges nodes (default: reference)",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from tinymvit.dump import choose_format, write_dump
+    from tinymvit.trace import Trace
+
+    kind = choose_format(options.output, options.format)
+    model, pixel_values = shared.model_and_pixels(options)
+    if options.source == "engine":
+        shared.warm_up()
+    graph = model.graph(pixel_values.shape)
+    trace = Trace(graph, model.weights, pixel_values, options.names, options.dtype, options.source)
+    size = 0
+    with write_dump(options.output, trace.specs(), kind) as write:
+        for name, value in tqdm(trace, unit="tensor", disable=None, leave=False):
+            write(name, value)
+            size += value.nbytes
+    facts = {
+        "file": str(options.image),
+        "output": str(options.output),
+        "format": kind,
+        "tensors": len(trace),
+        "bytes": size,
+        "dtype": options.dtype,
+        "source": options.source,
+    }
+    if options.json:
+        print(json.dumps(facts))
+    else:
+        amount = f"{len(trace)} tensors, {size / 1e6:.1f} MB"
+        print(f"{options.image} -> {options.output}: {amount}, {options.dtype} of the {options.source}")
+    return 0

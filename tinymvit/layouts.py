@@ -1,0 +1,146 @@
+"""How a foreign dump may lay a tensor out, and the way back to our shape.
+
+A layout is an *order* of elementary axes, written `"B H W C"`. Axes of size 1 may be added or dropped and neighbours in
+the order may be merged into one, so the one order `B P N D` covers (B P, N, D), (B, P, N, D), (B, P N, D) and a flat
+list of numbers. Which order a tensor has follows from its shape where the shape allows only one; which of several is
+right is left to `comparison`, which has the values.
+
+Legend as in `graph`, and for tokens the parts of an axis: P = i j (row and column inside a patch), N = y x (row and
+column of the patch), D = h e (head, width of a head). K is N once more: the tokens that attention looks at.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from tinymvit.graph import Graph, Node, Scores, Shape, Softmax, Unfold
+
+LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # what a user may say about maps
+PARTS = {"P": "i j", "N": "y x", "D": "h e"}
+
+MAP = ("B C H W", "B H W C")
+TOKENS = (
+    *("B P N D", "P B N D", "B N P D"),
+    *("B P D N", "B D P N", "B D N P"),  # channels before the tokens
+    *("B D y i x j", "B y i x j D"),  # not unfolded: still a map
+    *("B P h N e", "h B P N e", "B h P N e", "B P h e N"),  # heads apart; the last is a transposed key
+)
+SCORES = ("B P h N K", "P B h N K", "h B P N K", "B h P N K", "B P N K h", "B N P h K")
+VECTOR = ("B C",)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What can be asked of a node's tensor: our shape, its elementary axes in our order, and the orders to try."""
+
+    shape: Shape
+    sizes: tuple[tuple[str, int], ...]
+    orders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """One way to read a foreign tensor as ours."""
+
+    order: str
+    axes: Axes
+
+    def undo(self, theirs: np.ndarray) -> np.ndarray:
+        """The tensor in our shape; a view where possible."""
+        sizes = dict(self.axes.sizes)
+        order = _elementary(self.order)
+        apart = theirs.reshape([sizes[axis] for axis in order])
+        return apart.transpose([order.index(axis) for axis in sizes]).reshape(self.axes.shape)
+
+
+def node_axes(graph: Graph) -> dict[str, Axes]:
+    """The axes of each node of a graph by its name."""
+    unfolds: dict[str, Node] = {}  # of each node between an unfold and its fold: the unfold's input
+    axes = {}
+    for node in graph:
+        if isinstance(node.op, Unfold):
+            unfolds[node.name] = node
+        elif node.inputs and node.inputs[0] in unfolds:
+            unfolds[node.name] = unfolds[node.inputs[0]]
+        axes[node.name] = _axes_of(graph, node, unfolds.get(node.name))
+    return axes
+
+
+def _axes_of(graph: Graph, node: Node, unfold: Node | None) -> Axes:
+    shape = node.shape
+    if len(shape) == 2:
+        return Axes(shape, tuple(zip("BC", shape, strict=True)), VECTOR)
+    if unfold is None or (len(shape) == 4 and not isinstance(node.op, Scores | Softmax)):
+        return Axes(shape, tuple(zip("BCHW", shape, strict=True)), MAP)
+    assert isinstance(unfold.op, Unfold)
+    batch, _, height, width = graph.nodes[unfold.inputs[0]].shape
+    i, j = unfold.op.patch_height, unfold.op.patch_width
+    place = (("B", batch), ("i", i), ("j", j))
+    patches = (("y", height // i), ("x", width // j))
+    if isinstance(node.op, Scores | Softmax):
+        return Axes(shape, (*place, ("h", shape[1]), *patches, ("K", shape[3])), SCORES)
+    heads = next((other.op.heads for other in graph if isinstance(other.op, Scores)), 1)
+    heads = heads if shape[2] % heads == 0 else 1
+    return Axes(shape, (*place, *patches, ("h", heads), ("e", shape[2] // heads)), TOKENS)
+
+
+def shape_axes(shape: Shape) -> Axes:
+    """The axes of a tensor of which nothing but our shape is known."""
+    if len(shape) == 4:
+        return Axes(shape, tuple(zip("BCHW", shape, strict=True)), MAP)
+    if len(shape) == 3:
+        return Axes(shape, tuple(zip("BTe", shape, strict=True)), ("B T e", "B e T", "T B e"))  # T tokens
+    return Axes(shape, (("B", math.prod(shape)),), ("B",))
+
+
+@lru_cache(maxsize=65536)
+def arrangements(shape: Shape, axes: Axes, layout: str = "auto") -> tuple[Arrangement, ...]:
+    """The ways in which a foreign tensor of this shape can be ours, those that give the same array once.
+
+    layout: of maps, allow only channels first ("nchw"), channels last ("nhwc") or flat ones, (B, H W, C) ("tokens").
+    """
+    found: dict[tuple[str, ...], Arrangement] = {}
+    sizes = dict(axes.sizes)
+    for order in axes.orders:
+        if not _allowed(order, shape, sizes, layout):
+            continue
+        long = tuple(axis for axis in _elementary(order) if sizes[axis] > 1)
+        if long not in found and _merges([sizes[axis] for axis in long], [size for size in shape if size != 1]):
+            found[long] = Arrangement(order, axes)
+    return tuple(found.values())
+
+
+def _elementary(order: str) -> list[str]:
+    """The axes of an order, with P, N and D taken apart."""
+    return " ".join(PARTS.get(axis, axis) for axis in order.split()).split()
+
+
+def _allowed(order: str, shape: Shape, sizes: dict[str, int], layout: str) -> bool:
+    """What the user says of maps; and tokens (B N, P, D) are no layout but the mistake of attending inside patches."""
+    if order in MAP:
+        if layout == "nchw":
+            return order == "B C H W"
+        if layout == "nhwc":
+            return order == "B H W C"
+        if layout == "tokens":
+            return order == "B H W C" and (len(shape) < 4 or 1 in (sizes["H"], sizes["W"]))
+    if order == "B N P D":
+        places, patches = sizes["i"] * sizes["j"], sizes["y"] * sizes["x"]
+        return shape != (sizes["B"] * patches, places, sizes["h"] * sizes["e"])
+    return True
+
+
+def _merges(sizes: list[int], shape: list[int]) -> bool:
+    """Whether `shape` is `sizes` with neighbours multiplied together; no size is 1."""
+    sizes = list(sizes)
+    for length in shape:
+        product = 1
+        while product < length and sizes:
+            product *= sizes.pop(0)
+        if product != length:
+            return False
+    return not sizes

@@ -1,0 +1,135 @@
+"""Which tensor of a foreign dump is which node of our graph: by name, by a user's map, by shape and order.
+
+Names only and a few statistics: what the values say about right and wrong is left to `comparison`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinymvit.errors import DumpError
+from tinymvit.graph import Graph
+
+PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
+SUPPORTED = 10  # what a pair whose statistics agree is worth in a guess, where one whose shapes agree is worth 1
+CLOSE = 1e-3  # of the rms: how close the statistics of a supported pair are
+
+
+@dataclass(frozen=True)
+class Match:
+    """A tensor of theirs and how it was found: by "name", "map" or "guess"."""
+
+    theirs: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Numbers that no change of layout changes."""
+
+    mean: float
+    rms: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> Statistics:
+        if x.size == 0:
+            return cls(np.nan, np.nan, np.nan, np.nan)
+        return cls(float(x.mean()), float(np.sqrt((x * x).mean())), float(x.min()), float(x.max()))
+
+    def close_to(self, other: Statistics) -> bool:
+        """Whether they may describe one tensor computed twice. NaN is close to nothing."""
+        here, there = (np.array([s.mean, s.rms, s.low, s.high]) for s in (self, other))
+        return bool((np.abs(here - there) <= CLOSE * self.rms).all())
+
+
+def canonical(name: str) -> str:
+    """A name without what may stand around a backbone: `mobilevit.`, and what a wrapper put before that."""
+    return name.rpartition(PREFIX)[2]
+
+
+def known_names(graph: Graph) -> list[dict[str, str]]:
+    """Canonical names to nodes, the closest kind of name first: nodes, modules that pass a node on, outputs."""
+    kinds = ({node.name: node.name for node in graph}, graph.modules, graph.outputs)
+    return [{canonical(name): node for name, node in kind.items()} for kind in kinds]
+
+
+def check_map(given: Mapping[str, str], names: Iterable[str], known: list[dict[str, str]]) -> None:
+    """Raise DumpError if the user's map names a tensor that the dump lacks or a node that we lack."""
+    for theirs, ours in given.items():
+        if theirs not in names:
+            hint = "; the map goes from their names to ours" if ours in names else _near(theirs, list(names))
+            raise DumpError(f"the map names the tensor {theirs!r}, which their dump lacks{hint}")
+        if not any(canonical(ours) in kind for kind in known):
+            nodes = list(dict.fromkeys(node for kind in known for node in kind.values()))
+            raise DumpError(f"the map names the node {ours!r}, which is none of ours{_near(ours, nodes)}")
+
+
+def match_names(known: list[dict[str, str]], names: Iterable[str], given: Mapping[str, str]) -> dict[str, Match]:
+    """Nodes to tensors of theirs, for each node the tensor whose name is closest. `given` maps names of theirs to
+    names of ours and comes before all else. Raises DumpError if two tensors have the same claim to a node."""
+    claims: dict[str, tuple[int, str]] = {}  # node -> how close the name is, the tensor
+    for theirs in names:
+        for closeness, kind in enumerate(known):
+            node = kind.get(canonical(given.get(theirs, theirs)))
+            if node is None:
+                continue
+            claim = (-1 if theirs in given else closeness), theirs
+            rival = claims.get(node, (len(known), ""))
+            if claim[0] == rival[0] and closeness == 0:
+                raise DumpError(f"two tensors mean {node}: {rival[1]!r} and {theirs!r}; expected one")
+            claims[node] = claim if claim[0] < rival[0] else rival
+            break
+    return {node: Match(theirs, "map" if theirs in given else "name") for node, (_, theirs) in claims.items()}
+
+
+def has_a_name(theirs: str, known: list[dict[str, str]], given: Mapping[str, str]) -> bool:
+    """Whether a tensor of theirs has a name that means something, be it used or another of the same meaning."""
+    return theirs in given or any(canonical(theirs) in kind for kind in known)
+
+
+def align(
+    ours: Sequence[str],
+    theirs: Sequence[str],
+    fits: Callable[[str, str], bool],
+    alike: Callable[[str, str], bool],
+    by_shape_alone: bool,
+) -> dict[str, str]:
+    """Nodes to tensors, both in their order: the alignment with the most pairs whose statistics, then shapes, agree.
+
+    A pair that agrees in shape alone is kept only if `by_shape_alone`, and only behind the last pair whose values
+    agree: before it, what does not agree was hardly computed from what does.
+    """
+    worth = np.zeros((len(ours), len(theirs)), int)
+    for i, node in enumerate(ours):
+        for j, name in enumerate(theirs):
+            if fits(node, name):
+                worth[i, j] = SUPPORTED if alike(node, name) else 1
+    best = np.zeros((len(ours) + 1, len(theirs) + 1), int)  # best[i, j]: of what follows i and j
+    for i in reversed(range(len(ours))):
+        for j in reversed(range(len(theirs))):
+            pair = best[i + 1, j + 1] + worth[i, j] if worth[i, j] else 0
+            best[i, j] = max(pair, best[i + 1, j], best[i, j + 1])
+    pairs = []
+    i = j = 0
+    while i < len(ours) and j < len(theirs):
+        if worth[i, j] and best[i, j] == best[i + 1, j + 1] + worth[i, j]:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i, j] == best[i, j + 1]:
+            j += 1
+        else:
+            i += 1
+    supported = [index for index, pair in enumerate(pairs) if worth[pair] == SUPPORTED]
+    tail = pairs[supported[-1] + 1 if supported else 0 :] if by_shape_alone else []
+    return {ours[i]: theirs[j] for i, j in [*(pairs[index] for index in supported), *tail]}
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,614 @@
+"""The catalogue of known mistakes: for each op, what a port that gets it wrong in a known way would compute.
+
+A mistake is a function of a `Case` (an op with its inputs and weights) that returns the wrong output, or None where it
+does not apply: an op without bias cannot miss it. `CATALOGUE` names each by the sentence that a hint says. Finding
+which mistake explains a port's numbers is left to `comparison`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from tinymvit import graph as ops
+from tinymvit import reference
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Case:
+    """An op with its inputs and weights, all of one float dtype. `others`: by node name, the weights of the ops that
+    read the same input and have the same weight shapes (of a query: the key and the value), in the graph's order;
+    the op itself is among them under `name`."""
+
+    name: str
+    op: Any
+    inputs: tuple[Array, ...]
+    weights: tuple[Array, ...] = ()
+    others: tuple[tuple[str, tuple[Array, ...]], ...] = ()
+
+    def compute(self, *inputs: Array, op: ops.Op | None = None, weights: tuple[Array, ...] | None = None) -> Array:
+        """The op, or another, on these inputs, by default its own, with its weights or others."""
+        weights = self.weights if weights is None else weights
+        return reference.compute(op or self.op, list(inputs or self.inputs), list(weights))
+
+
+Mistake = Callable[[Case], Array | None]
+
+
+def mistakes(op: ops.Op) -> dict[str, Mistake]:
+    """The known mistakes of an op, by the sentence that tells each."""
+    return CATALOGUE.get(type(op), {})
+
+
+# ---- several ops: weights, biases, number formats ----
+
+
+def missing_bias(case: Case) -> Array | None:
+    return case.compute(weights=(*case.weights[:-1], 0 * case.weights[-1])) if case.op.bias else None
+
+
+def identity(case: Case) -> Array | None:
+    return case.inputs[0]
+
+
+def with_inputs(change: Callable[[Array], Array], case: Case) -> Array | None:
+    return case.compute(*map(change, case.inputs))
+
+
+def with_inputs_and_weights(change: Callable[[Array], Array], case: Case) -> Array | None:
+    return case.compute(*map(change, case.inputs), weights=(change(case.weights[0]), *case.weights[1:]))
+
+
+def with_weights(change: Callable[[Array], Array], case: Case) -> Array | None:
+    return case.compute(weights=(change(case.weights[0]), *case.weights[1:]))
+
+
+def to_float16(x: Array) -> Array:
+    return x.astype(np.float16).astype(x.dtype)
+
+
+def to_bfloat16(x: Array) -> Array:
+    """Rounded to nearest, ties to even, in the upper half of a float32's bits."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(x.dtype)
+
+
+def to_int8(x: Array) -> Array:
+    """Whole multiples, -127 to 127, of the largest magnitude over 127."""
+    step = np.abs(x).max(initial=0) / 127 or 1
+    return np.round(x / step) * x.dtype.type(step)
+
+
+def to_uint8(x: Array) -> Array:
+    """Whole multiples, 0 to 255 from a zero point, of the range over 255; the range includes 0."""
+    low, high = min(x.min(initial=0), 0), max(x.max(initial=0), 0)
+    step = (high - low) / 255 or 1
+    zero = np.round(-low / step)
+    return (np.clip(np.round(x / step) + zero, 0, 255) - zero) * x.dtype.type(step)
+
+
+def to_int8_by_channel(x: Array) -> Array:
+    """As `to_int8`, with a step for each output channel (the first axis of a weight)."""
+    return np.stack([to_int8(channel) for channel in x])
+
+
+def weights_of(other: int, case: Case) -> Array | None:
+    """With the weights of the op `other` places further in the graph that reads the same input."""
+    names = [name for name, _ in case.others]
+    if len(names) < 2:
+        return None
+    at = (names.index(case.name) + other) % len(names)
+    return None if names[at] == case.name else case.compute(weights=case.others[at][1])
+
+
+# ---- pixels and convolution ----
+
+
+def channels_reversed(case: Case) -> Array | None:
+    x = case.inputs[0]
+    return case.compute(x[:, ::-1]) if x.ndim == 4 and x.shape[1] == 3 else None
+
+
+def pixels_reversed(case: Case) -> Array | None:
+    return case.inputs[0][:, ::-1] if case.inputs[0].ndim == 4 else None
+
+
+def pixels_scaled(factor: float, case: Case) -> Array | None:
+    return case.inputs[0] * case.inputs[0].dtype.type(factor)
+
+
+def pixels_standardised(mean: tuple[float, ...], deviation: tuple[float, ...], case: Case) -> Array | None:
+    """(x - mean) / deviation channel by channel; the constants are in RGB order, the pixels in BGR."""
+    x = case.inputs[0]
+    if x.ndim != 4 or x.shape[1] != 3:
+        return None
+    shape = (3, 1, 1)
+    return (x - np.asarray(mean[::-1], x.dtype).reshape(shape)) / np.asarray(deviation[::-1], x.dtype).reshape(shape)
+
+
+def pixels_standardised_rgb(mean: tuple[float, ...], deviation: tuple[float, ...], case: Case) -> Array | None:
+    x = case.inputs[0]
+    if x.ndim != 4 or x.shape[1] != 3:
+        return None
+    return pixels_standardised(mean[::-1], deviation[::-1], replace(case, inputs=(x[:, ::-1],)))
+
+
+def same_padding(case: Case) -> Array | None:
+    """TensorFlow's SAME: the padding that is needed, the odd one of it after the last row and column."""
+    op, x = case.op, case.inputs[0]
+    reach = op.dilation * (op.kernel_size - 1)
+    padding = []
+    for size in x.shape[2:]:
+        needed = max((math.ceil(size / op.stride) - 1) * op.stride + reach + 1 - size, 0)
+        padding.append((needed // 2, needed - needed // 2))
+    if all(before == op.padding for before, _ in padding):
+        return None
+    x = np.pad(x, ((0, 0), (0, 0), *padding))
+    return case.compute(x, op=replace(op, padding=0))
+
+
+def padding_mode(mode: str, case: Case) -> Array | None:
+    op, x = case.op, case.inputs[0]
+    if op.padding == 0 or (mode == "reflect" and min(x.shape[2:]) <= op.padding):
+        return None
+    p = op.padding
+    x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), mode=cast(Any, mode))
+    return case.compute(x, op=replace(op, padding=0))
+
+
+def dilation_ignored(case: Case) -> Array | None:
+    op = case.op
+    if op.dilation == 1:
+        return None
+    return case.compute(op=replace(op, dilation=1, padding=(op.kernel_size - 1) // 2))
+
+
+def kernel_transposed(case: Case) -> Array | None:
+    return with_weights(lambda w: w.swapaxes(2, 3), case) if case.op.kernel_size > 1 else None
+
+
+def kernel_flipped(case: Case) -> Array | None:
+    return with_weights(lambda w: w[:, :, ::-1, ::-1], case) if case.op.kernel_size > 1 else None
+
+
+def channels_of_weight_transposed(case: Case) -> Array | None:
+    """The bytes of (out, in, ...) read as (in, out, ...)."""
+
+    def transposed(w: Array) -> Array:
+        return w.reshape(w.shape[1], w.shape[0], *w.shape[2:]).swapaxes(0, 1)
+
+    return None if 1 in case.weights[0].shape[:2] else with_weights(transposed, case)
+
+
+def weight_read_as_height_width_in_out(case: Case) -> Array | None:
+    """The bytes of (out, in, u, v) read as TensorFlow's (u, v, in, out)."""
+    out, channels, u, v = case.weights[0].shape
+    if u == 1:
+        return None
+    return with_weights(lambda w: w.reshape(u, v, channels, out).transpose(3, 2, 0, 1), case)
+
+
+# ---- normalisation and activation ----
+
+
+def with_epsilon(eps: float, case: Case) -> Array | None:
+    return None if case.op.eps == eps else case.compute(op=replace(case.op, eps=eps))
+
+
+def batch_statistics(case: Case) -> Array | None:
+    """BatchNorm as in training: the mean and variance of this very input."""
+    x, (weight, bias, _, _) = case.inputs[0], case.weights
+    return case.compute(weights=(weight, bias, x.mean((0, 2, 3)), x.var((0, 2, 3))))
+
+
+def variance_as_deviation(case: Case) -> Array | None:
+    weight, bias, mean, variance = case.weights
+    return case.compute(weights=(weight, bias, mean, variance * variance))
+
+
+def scale_and_shift_left_out(case: Case) -> Array | None:
+    weight, bias, *statistics = case.weights
+    return case.compute(weights=(np.ones_like(weight), 0 * bias, *statistics))
+
+
+def unbiased_variance(case: Case) -> Array | None:
+    """Divided by D - 1 in place of D."""
+    x, width = case.inputs[0], case.op.width
+    if width < 2:
+        return None
+    variance = x.var(-1, keepdims=True) * x.dtype.type(width / (width - 1))
+    weight, bias = case.weights
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(variance + x.dtype.type(case.op.eps)) * weight + bias
+
+
+def normalised_over_tokens(case: Case) -> Array | None:
+    x = case.inputs[0]
+    centred = x - x.mean(1, keepdims=True)
+    variance = (centred * centred).mean(1, keepdims=True)
+    weight, bias = case.weights
+    return centred / np.sqrt(variance + x.dtype.type(case.op.eps)) * weight + bias
+
+
+def with_activation(function: str, case: Case) -> Array | None:
+    return None if case.op.function == function else case.compute(op=ops.Activation(function))
+
+
+# ---- residuals and concatenation ----
+
+
+def only_input(index: int, case: Case) -> Array | None:
+    return case.inputs[index]
+
+
+def concatenated_backwards(case: Case) -> Array | None:
+    return case.compute(*case.inputs[::-1])
+
+
+# ---- unfold and fold ----
+
+
+def _unfolded(case: Case, order: tuple[int, ...]) -> Array:
+    """Axes of the map, apart, in another order: 0 B, 1 D, 2 y, 3 i, 4 x, 5 j (see `layouts`); then merged as tokens."""
+    x, op = case.inputs[0], case.op
+    batch, width, height, width_of_map = x.shape
+    i, j = op.patch_height, op.patch_width
+    apart = x.reshape(batch, width, height // i, i, width_of_map // j, j)
+    return apart.transpose(order).reshape(batch * i * j, -1, width)
+
+
+def positions_by_column(case: Case) -> Array | None:
+    return _unfolded(case, (0, 5, 3, 2, 4, 1))
+
+
+def patches_by_column(case: Case) -> Array | None:
+    return _unfolded(case, (0, 3, 5, 4, 2, 1))
+
+
+def all_by_column(case: Case) -> Array | None:
+    return _unfolded(case, (0, 5, 3, 4, 2, 1))
+
+
+def unfolded_by_reshape(case: Case) -> Array | None:
+    return case.inputs[0].reshape(case.compute().shape)
+
+
+def unfolded_by_reshape_of_channels_last(case: Case) -> Array | None:
+    return case.inputs[0].transpose(0, 2, 3, 1).reshape(case.compute().shape)
+
+
+def tokens_in_patches(case: Case) -> Array | None:
+    """(B N, P, D): a patch's pixels form a sequence, so attention runs inside patches."""
+    right = case.compute()
+    batch = len(case.inputs[0])
+    apart = right.reshape(batch, -1, *right.shape[1:]).swapaxes(1, 2)  # (B, N, P, D)
+    return apart.reshape(-1, *apart.shape[2:])
+
+
+def tokens_in_patches_reshaped(case: Case) -> Array | None:
+    wrong = tokens_in_patches(case)
+    return None if wrong is None else wrong.reshape(case.compute().shape)
+
+
+def _folded(case: Case, sizes: str, order: str) -> Array | None:
+    """Tokens read as axes `sizes`, put in the order of a map, B D y i x j."""
+    x, op = case.inputs[0], case.op
+    i, j = op.patch_height, op.patch_width
+    size = {"i": i, "j": j, "y": op.height // i, "x": op.width // j, "D": x.shape[-1]}
+    size["B"] = x.size // math.prod(size.values())
+    if math.prod(size.values()) != x.size:
+        return None
+    apart = x.reshape([size[axis] for axis in sizes])
+    return apart.transpose([sizes.index(axis) for axis in order]).reshape(-1, x.shape[-1], op.height, op.width)
+
+
+def folded_from(sizes: str, case: Case) -> Array | None:
+    return _folded(case, sizes, "BDyixj")
+
+
+def folded_by_reshape(case: Case) -> Array | None:
+    return case.inputs[0].reshape(case.compute().shape)
+
+
+def folded_by_reshape_to_channels_last(case: Case) -> Array | None:
+    batch, width, height, width_of_map = case.compute().shape
+    return case.inputs[0].reshape(batch, height, width_of_map, width).transpose(0, 3, 1, 2)
+
+
+# ---- attention ----
+
+
+def scaled_by(scale: Callable[[int, int], float], case: Case) -> Array | None:
+    """scale(D, h) in place of sqrt(D / h)."""
+    width = case.inputs[0].shape[-1]
+    right = math.sqrt(width / case.op.heads)
+    wrong = scale(width, case.op.heads)
+    return None if wrong == right else case.compute() * case.inputs[0].dtype.type(right / wrong)
+
+
+def query_and_key_exchanged(case: Case) -> Array | None:
+    return case.compute(*case.inputs[::-1])
+
+
+def _heads_last(x: Array, heads: int) -> Array:
+    """The same channels in the order in which (D / h, h) would have been (h, D / h)."""
+    sequences, tokens, width = x.shape
+    return x.reshape(sequences, tokens, width // heads, heads).swapaxes(2, 3).reshape(x.shape)
+
+
+def _heads_without_swap(x: Array, heads: int) -> Array:
+    """(N, D) reshaped to (h, N, D / h) without a transpose, and that laid out as (N, D) again."""
+    sequences, tokens, width = x.shape
+    return x.reshape(sequences, heads, tokens, width // heads).swapaxes(1, 2).reshape(x.shape)
+
+
+def heads_split(split: Callable[[Array, int], Array], case: Case) -> Array | None:
+    heads = case.op.heads
+    return None if heads == 1 else case.compute(*(split(x, heads) for x in case.inputs))
+
+
+def one_head(case: Case) -> Array | None:
+    """All D channels in one product, for each head alike."""
+    op = case.op
+    return np.repeat(case.compute(op=replace(op, heads=1)), op.heads, 1) if op.heads > 1 else None
+
+
+def softmax_over(axis: int, case: Case) -> Array | None:
+    x = case.inputs[0].swapaxes(axis, -1)
+    return case.compute(x).swapaxes(axis, -1)
+
+
+def value_heads_split(split: Callable[[Array, int], Array], case: Case) -> Array | None:
+    probabilities, value = case.inputs
+    heads = probabilities.shape[1]
+    return None if heads == 1 else case.compute(probabilities, split(value, heads))
+
+
+def heads_joined_without_swap(case: Case) -> Array | None:
+    """(h, N, D / h) reshaped to (N, D) without the transpose."""
+    right, heads = case.compute(), case.inputs[0].shape[1]
+    sequences, tokens, _ = right.shape
+    return None if heads == 1 else right.reshape(sequences, tokens, heads, -1).swapaxes(1, 2).reshape(right.shape)
+
+
+def heads_joined_last(case: Case) -> Array | None:
+    right, heads = case.compute(), case.inputs[0].shape[1]
+    sequences, tokens, width = right.shape
+    apart = right.reshape(sequences, tokens, heads, width // heads)
+    return None if heads == 1 else apart.swapaxes(2, 3).reshape(right.shape)
+
+
+def probabilities_transposed(case: Case) -> Array | None:
+    probabilities, value = case.inputs
+    return case.compute(probabilities.swapaxes(2, 3), value)
+
+
+def softmax_left_out(case: Case) -> Array | None:
+    return case.inputs[0]
+
+
+def fused_weight_by_head(heads: int, case: Case) -> Array | None:
+    """Query, key and value made by one product whose rows were taken as (h, 3, D / h) but lie as (3, h, D / h)."""
+    if len(case.others) != 3 or case.weights[0].shape[0] % heads:
+        return None
+    at = [name for name, _ in case.others].index(case.name)
+
+    def rows(tensors: tuple[Array, ...]) -> Array:
+        fused = np.concatenate(tensors)
+        return fused.reshape(heads, 3, -1, *fused.shape[1:])[:, at].reshape(tensors[0].shape)
+
+    return case.compute(weights=tuple(map(rows, zip(*(weights for _, weights in case.others), strict=True))))
+
+
+# ---- pooling and resizing ----
+
+
+def pooled_by(function: Callable[..., Array], case: Case) -> Array | None:
+    return function(case.inputs[0], (2, 3), keepdims=case.op.keep_dims)
+
+
+def pooled_after_reshape(case: Case) -> Array | None:
+    """The memory of (B, C, H, W) read as (B, H, W, C), or the other way round."""
+    x = case.inputs[0]
+    batch, channels, height, width = x.shape
+    return case.compute(x.reshape(batch, height, width, channels).transpose(0, 3, 1, 2))
+
+
+def resized_at(points: Callable[[int, int], Array], case: Case) -> Array | None:
+    """Bilinear, output point i lying at points(size, new_size)[i] of the input."""
+    x, op = case.inputs[0], case.op
+    for axis, new_size in ((2, op.height), (3, op.width)):
+        size = x.shape[axis]
+        at = np.clip(points(size, new_size), 0, size - 1)
+        before = np.floor(at).astype(int)
+        t = (at - before).astype(x.dtype).reshape([-1 if a == axis else 1 for a in range(4)])
+        x = x.take(before, axis) * (1 - t) + x.take(np.minimum(before + 1, size - 1), axis) * t
+    return x
+
+
+def corners_aligned(size: int, new_size: int) -> Array:
+    return np.arange(new_size) * ((size - 1) / max(new_size - 1, 1))
+
+
+def not_half_pixel(size: int, new_size: int) -> Array:
+    return np.arange(new_size) * (size / new_size)
+
+
+def nearest(size: int, new_size: int) -> Array:
+    return np.floor(not_half_pixel(size, new_size))
+
+
+def nearest_half_pixel(size: int, new_size: int) -> Array:
+    return np.floor((np.arange(new_size) + 0.5) * (size / new_size))
+
+
+def padded_to_size(case: Case) -> Array | None:
+    """Zeros after the last row and column, or a cut, in place of the resize."""
+    x, op = case.inputs[0][:, :, : case.op.height, : case.op.width], case.op
+    return np.pad(x, ((0, 0), (0, 0), (0, op.height - x.shape[2]), (0, op.width - x.shape[3])))
+
+
+# ---- the catalogue: the commoner and the more telling first ----
+
+EPSILONS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # below 1e-6, float32 cannot tell one from another
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+FORMATS = {"float16": to_float16, "bfloat16": to_bfloat16, "int8": to_int8, "uint8 with a zero point": to_uint8}
+
+_eps: dict[str, Mistake] = {
+    f"epsilon is {eps:g}" if eps else "epsilon is missing, or below 1e-6": partial(with_epsilon, eps)
+    for eps in EPSILONS
+}
+_rounding: dict[str, Mistake] = {
+    f"inputs are rounded to {name}": partial(with_inputs, change) for name, change in FORMATS.items()
+}
+_rounding_with_weights: dict[str, Mistake] = {
+    **_rounding,
+    **{f"weights are rounded to {name}": partial(with_weights, change) for name, change in FORMATS.items()},
+    **{
+        f"inputs and weights are rounded to {name}": partial(with_inputs_and_weights, change)
+        for name, change in FORMATS.items()
+    },
+    "weights are rounded to int8 channel by channel": partial(with_weights, to_int8_by_channel),
+}
+
+CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
+    ops.Input: {
+        "channels are swapped (RGB for BGR)": pixels_reversed,
+        "pixels are not divided by 255": partial(pixels_scaled, 255.0),
+        "pixels are divided by 255 twice": partial(pixels_scaled, 1 / 255),
+        "pixels are standardised with ImageNet's mean and deviation": partial(pixels_standardised, *IMAGENET),
+        "pixels are RGB and standardised with ImageNet's mean and deviation": partial(
+            pixels_standardised_rgb, *IMAGENET
+        ),
+        "pixels run from -1 to 1": partial(pixels_standardised, *HALVES),
+        "pixels are RGB and run from -1 to 1": partial(pixels_standardised_rgb, *HALVES),
+    },
+    ops.Conv2d: {
+        "channels are swapped (RGB for BGR)": channels_reversed,
+        "the bias is missing": missing_bias,
+        "dilation is ignored": dilation_ignored,
+        "padding is on the wrong side (TensorFlow's SAME)": same_padding,
+        "padding repeats the edge, not zeros": partial(padding_mode, "edge"),
+        "padding mirrors the map, not zeros": partial(padding_mode, "reflect"),
+        "the kernel is transposed": kernel_transposed,
+        "the kernel is flipped": kernel_flipped,
+        "the weight is transposed (in, out)": channels_of_weight_transposed,
+        "the weight is read as (height, width, in, out)": weight_read_as_height_width_in_out,
+        **_rounding_with_weights,
+    },
+    ops.BatchNorm: {
+        "the normalisation is missing": identity,
+        **_eps,
+        "the statistics are the batch's, as in training": batch_statistics,
+        "the variance is used as the deviation": variance_as_deviation,
+        "scale and shift are missing": scale_and_shift_left_out,
+    },
+    ops.Activation: {
+        "the activation is missing": identity,
+        **{
+            f"the activation is {name}": partial(with_activation, name)
+            for name in reference.ACTIVATION_FUNCTIONS
+            if name != "identity"
+        },
+        **_rounding,
+    },
+    ops.Add: {
+        "the residual is missing: only the first term is there": partial(only_input, 0),
+        "the residual is missing: only the second term is there": partial(only_input, 1),
+    },
+    ops.Concat: {"the inputs are in the other order": concatenated_backwards},
+    ops.Unfold: {
+        "unfold order: positions inside a patch go column by column": positions_by_column,
+        "unfold order: patches go column by column": patches_by_column,
+        "unfold order: positions and patches go column by column": all_by_column,
+        "unfold order: (B, D, H, W) is reshaped without transposes": unfolded_by_reshape,
+        "unfold order: (B, H, W, D) is reshaped without transposes": unfolded_by_reshape_of_channels_last,
+        "patches are swapped with positions: attention would run inside patches": tokens_in_patches,
+        "patches are swapped with positions, then reshaped": tokens_in_patches_reshaped,
+    },
+    ops.Fold: {
+        "fold order: positions inside a patch go column by column": partial(folded_from, "BjiyxD"),
+        "fold order: patches go column by column": partial(folded_from, "BijxyD"),
+        "fold order: positions and patches go column by column": partial(folded_from, "BjixyD"),
+        "fold order: reshaped to (B, D, H, W) without transposes": folded_by_reshape,
+        "fold order: reshaped to (B, H, W, D) without transposes": folded_by_reshape_to_channels_last,
+        "patches are swapped with positions": partial(folded_from, "ByxijD"),
+    },
+    ops.LayerNorm: {
+        "the normalisation is missing": identity,
+        **_eps,
+        "scale and shift are missing": scale_and_shift_left_out,
+        "the variance is unbiased (divided by D - 1)": unbiased_variance,
+        "it normalises over the tokens, not the channels": normalised_over_tokens,
+    },
+    ops.Linear: {
+        "the weight is transposed": channels_of_weight_transposed,
+        "the bias is missing": missing_bias,
+        "query, key and value are in another order (the next one's weights)": partial(weights_of, 1),
+        "query, key and value are in another order (the one before's weights)": partial(weights_of, -1),
+        **{
+            f"query, key and value of one product are split head by head ({heads} heads)": partial(
+                fused_weight_by_head, heads
+            )
+            for heads in (2, 4, 8)
+        },
+        **_rounding_with_weights,
+    },
+    ops.Scores: {
+        "the scale is 1/sqrt(D), not 1/sqrt(D/h)": partial(scaled_by, lambda width, heads: math.sqrt(width)),
+        "the scale is missing": partial(scaled_by, lambda width, heads: 1.0),
+        "the scale is 1/(D/h), without the root": partial(scaled_by, lambda width, heads: width / heads),
+        "query and key are exchanged": query_and_key_exchanged,
+        "heads are split wrongly: as (D/h, h)": partial(heads_split, _heads_last),
+        "heads are split wrongly: without a transpose": partial(heads_split, _heads_without_swap),
+        "heads are not split": one_head,
+        **_rounding,
+    },
+    ops.Softmax: {
+        "softmax runs over the wrong axis (the queries)": partial(softmax_over, -2),
+        "softmax runs over the wrong axis (the heads)": partial(softmax_over, 1),
+        "softmax runs over the wrong axis (the sequences)": partial(softmax_over, 0),
+        "softmax is missing": softmax_left_out,
+        **_rounding,
+    },
+    ops.Context: {
+        "heads are split wrongly: as (D/h, h)": partial(value_heads_split, _heads_last),
+        "heads are split wrongly: without a transpose": partial(value_heads_split, _heads_without_swap),
+        "heads are joined wrongly: as (D/h, h)": heads_joined_last,
+        "heads are joined wrongly: without a transpose": heads_joined_without_swap,
+        "the probabilities are transposed": probabilities_transposed,
+        **_rounding,
+    },
+    ops.MeanPool: {
+        "average pooling: the maximum in its place": partial(pooled_by, np.max),
+        "average pooling: the sum in its place": partial(pooled_by, np.sum),
+        "average pooling: the memory is read in another layout": pooled_after_reshape,
+        **_rounding,
+    },
+    ops.Resize: {
+        "align_corners is true": partial(resized_at, corners_aligned),
+        "resize has no half-pixel centres": partial(resized_at, not_half_pixel),
+        "resize takes the nearest pixel": partial(resized_at, nearest),
+        "resize takes the nearest pixel, half-pixel centres": partial(resized_at, nearest_half_pixel),
+        "resize is a zero padding": padded_to_size,
+    },
+}
+
+
+def case_of(node: ops.Node, graph: ops.Graph, inputs: tuple[Array, ...], weights: Callable[[str], Array]) -> Case:
+    """The case of a node: `weights` gives a tensor by its name, in the dtype of the inputs."""
+
+    def alike() -> Iterator[tuple[str, tuple[Array, ...]]]:
+        for other in graph:
+            if other.inputs == node.inputs and other.op == node.op:
+                yield other.name, tuple(map(weights, other.weights))
+
+    others = alike() if isinstance(node.op, ops.Linear) else ()
+    return Case(node.name, node.op, inputs, tuple(map(weights, node.weights)), tuple(others))

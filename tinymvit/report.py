@@ -1,0 +1,160 @@
+"""A comparison as text, as JSON and as a page of HTML that needs no other file."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from html import escape
+from string import Template
+from typing import Any
+
+from tinymvit.comparison import Comparison, Row
+
+COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")
+LISTED = 9  # wrong ops that are named beside the first
+
+
+# ---- text ----
+
+
+def to_text(comparison: Comparison) -> str:
+    """The first divergent node or "agree" on a line of its own; why; the table in the graph's order; the notes."""
+    lines = [comparison.first, *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
+    return "\n".join([*lines, "", *comparison.notes])
+
+
+def reasons(comparison: Comparison) -> list[str]:
+    """What is known of the first divergence, and in isolation of the ops that are wrong beside it."""
+    row = comparison.divergence
+    if row is None:
+        return []
+    lines = [_what(row), *(f"hint: {hint}" for hint in row.hints)]
+    if len(row.together) > 1 and not row.hints:
+        lines.append(f"one of {len(row.together)} ops, between which the dump has no tensor: {', '.join(row.together)}")
+    others = comparison.wrong[1:]
+    if not comparison.isolated:
+        return [*lines, f"{len(others)} nodes behind it differ too"] if others else lines
+    for other in others[:LISTED]:
+        lines.append("; ".join([f"also wrong: {other.wrong_op}", *(f"hint: {hint}" for hint in other.hints[:1])]))
+    if len(others) > LISTED:
+        lines.append(f"{len(others) - LISTED} more are wrong")
+    return lines
+
+
+def _what(row: Row) -> str:
+    match row.verdict:
+        case "shape":
+            return (
+                f"their {row.theirs} has shape {list(row.their_shape)}, which no layout explains for {list(row.shape)}"
+            )
+        case "not numbers":
+            return f"their {row.theirs} does not hold real numbers"
+    assert row.errors is not None
+    assert row.tolerance is not None
+    if row.verdict == "not finite":
+        return f"their {row.theirs} holds NaN or infinity, first at {list(row.errors.worst)}"
+    return f"their {row.theirs} differs: rms error {row.errors.rms:.2e}, tolerance {row.tolerance:.2e}"
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row's cells under `COLUMNS`."""
+    shape = "x".join(map(str, row.shape))
+    if row.errors is None:
+        return (row.node, row.op, shape, *[""] * 6, row.verdict)
+    e = row.errors
+    numbers = (f"{e.absolute:.1e}", f"{e.relative:.1e}", f"{e.rms:.1e}", f"{e.snr:.1f}", f"{e.cosine:.9f}")
+    return (row.node, row.op, shape, *numbers, ",".join(map(str, e.worst)), row.verdict)
+
+
+def _table(comparison: Comparison) -> list[str]:
+    lines = [COLUMNS, *map(cells, comparison.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(
+            cell.rjust(width) if 2 < i < 8 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return [text[0], "-" * max(map(len, text)), *text[1:]]
+
+
+# ---- JSON ----
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything, for programs; numbers that JSON lacks (NaN, infinity) are null."""
+    return {
+        "first": comparison.first,
+        "agrees": comparison.agrees,
+        "isolated": comparison.isolated,
+        "rows": [_finite(asdict(row)) for row in comparison.rows],
+        "notes": list(comparison.notes),
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ---- HTML ----
+
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>tinymvit compare: $first</title><style>
+body { font: 14px/1.5 system-ui, sans-serif; margin: 2em; color: #222; background: #fff }
+h1 { font-size: 1.3em } h1 code { padding: .1em .3em }
+table { border-collapse: collapse } th, td { padding: .15em .7em; text-align: left; white-space: nowrap }
+th { position: sticky; top: 0; background: #fff; border-bottom: 1px solid #888 }
+td { font-family: ui-monospace, monospace; font-size: 12px }
+.n { text-align: right } tr.ok { color: #666 } tr.wrong { background: #fdd } tr.first { background: #f99 }
+.bar { display: inline-block; height: .7em; background: #69c; margin-left: .5em } tr.wrong .bar { background: #c33 }
+</style></head><body>
+<h1>$title</h1>
+<ul>$reasons</ul>
+<table><thead><tr>$head</tr></thead><tbody>
+$rows
+</tbody></table>
+<p>The bar is the SNR, 150 dB wide.</p>
+<ul>$notes</ul>
+</body></html>
+""")
+
+
+def to_html(comparison: Comparison) -> str:
+    """One page: the answer, the table with a bar for each node's SNR, the notes."""
+    first = escape(comparison.first)
+    kind = "First wrong op" if comparison.isolated else "First divergent node"
+    return PAGE.substitute(
+        first=first,
+        title="agree" if comparison.agrees else f"{kind}: <code>{first}</code>",
+        reasons=_items(reasons(comparison)),
+        head="".join(f"<th>{name}</th>" for name in COLUMNS),
+        rows="\n".join(_html_row(row, row is comparison.divergence) for row in comparison.rows),
+        notes=_items(comparison.notes),
+    )
+
+
+def _html_row(row: Row, first: bool) -> str:
+    kind = "ok" if row.ok else "wrong first" if first else "wrong"
+    data = [
+        f'<td class="n">{escape(cell)}</td>' if 2 < i < 8 else f"<td>{escape(cell)}</td>"
+        for i, cell in enumerate(cells(row))
+    ]
+    if row.errors is not None:
+        decibels = row.errors.snr if math.isfinite(row.errors.snr) else 150.0 * (row.errors.rms == 0)
+        width = min(max(decibels, 0), 150) / 15
+        data[-1] = data[-1].replace("</td>", f'<span class="bar" style="width: {width:.1f}em"></span></td>')
+    return f'<tr class="{kind}">{"".join(data)}</tr>'
+
+
+def _items(lines: list[str] | tuple[str, ...]) -> str:
+    return "".join(f"<li>{escape(line)}</li>" for line in lines)
+
+
+def to_json_text(comparison: Comparison) -> str:
+    return json.dumps(to_json(comparison), indent=1, allow_nan=False) + "\n"

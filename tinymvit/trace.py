@@ -1,0 +1,149 @@
+"""Every intermediate of a model by its name: each node of the graph with its value, one at a time, in order.
+
+The values are the NumPy reference's, in float32 or float64, or the engine's own. What a value means stands in the
+graph; files of values are left to `dump`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from tinymvit import reference
+from tinymvit.dump import Spec
+from tinymvit.engine import Engine
+from tinymvit.graph import Graph, Node, Op
+
+Array = np.ndarray
+
+DTYPES = ("float32", "float64")
+SOURCES = ("reference", "engine")
+
+
+class Trace:
+    """The values of a graph for one input. Iterating computes them: each name with its array, in the graph's order.
+
+    `nodes` has the node of each name that is traced, before anything is computed. A value that nothing needs any more
+    is let go, so a loop that keeps none of them holds no more than a run of the model does.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Mapping[str, Array],
+        pixel_values: Array,
+        names: str | Sequence[str] | None = None,
+        dtype: str = "float32",
+        source: str = "reference",
+    ) -> None:
+        """pixel_values: floats of the graph's input shape. names: see `match_names`; by default every node.
+        dtype: "float32" or "float64". source: "reference", or "engine", which computes in float32 and merges nodes: a
+        merged node has the name of the last of them, and the values inside it do not exist.
+
+        Raises ValueError for a name that is not there and for pixels of another shape, another dtype or source.
+        """
+        if source not in SOURCES:
+            raise ValueError(f"source {source!r}: expected {' or '.join(SOURCES)}")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r}: expected {' or '.join(DTYPES)}")
+        if source == "engine" and dtype != "float32":
+            raise ValueError(f"dtype {dtype!r}: the engine computes in float32; expected float32, or the reference")
+        if pixel_values.shape != (expected := graph["pixel_values"].shape):
+            raise ValueError(f"pixel_values have shape {pixel_values.shape}; the graph is for {expected}")
+        self.dtype = dtype
+        self.pixel_values = pixel_values
+        self.weights = weights
+        self.engine: Engine | None = None
+        merged = ""
+        if source == "engine":
+            if names is not None:
+                match_names(graph, names)  # a name that no graph has is a mistake of another kind than a merged one
+            results = [name for name in graph.outputs if not name.startswith("hidden_states.")]
+            self.engine = Engine(graph.select(results), weights)
+            outputs = {public: name for public, name in graph.outputs.items() if name in self.engine.graph.nodes}
+            graph = replace(self.engine.graph, outputs=outputs)
+            merged = "; the engine merges this node into another, the reference has it"
+        self.nodes = match_names(graph, names, merged)
+        self.graph = replace(graph, outputs={})  # outputs would be kept to the end
+
+    def __iter__(self) -> Iterator[tuple[str, Array]]:
+        names: dict[str, list[str]] = {}
+        for name, node in self.nodes.items():
+            names.setdefault(node.name, []).append(name)
+        for node, value in self._steps():
+            for name in names.pop(node.name, ()):
+                yield name, value
+            if not names:
+                return
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def specs(self) -> list[Spec]:
+        """What `dump.write_dump` needs to know of each value beforehand."""
+        return [Spec(name, node.shape, self.dtype, facts(name, node)) for name, node in self.nodes.items()]
+
+    def _steps(self) -> Iterator[tuple[Node, Array]]:
+        if self.engine is not None:
+            return self.engine.trace(self.pixel_values)
+        return reference.steps(self.graph, self.weights, self.pixel_values, np.dtype(self.dtype).type)
+
+
+def match_names(graph: Graph, patterns: str | Sequence[str] | None, otherwise: str = "") -> dict[str, Node]:
+    """The nodes that `patterns` name, by the names that matched, in the graph's order; None means every node.
+
+    A pattern is a node's name, that of a PyTorch module, whose output is a node's value, or that of a result ("logits",
+    "hidden_states.0"); `*`, `?` and `[...]` stand for any characters, a character, one of a few. Raises ValueError for
+    a pattern that matches nothing: it says which names come near, or `otherwise`.
+    """
+    if patterns is None:
+        return dict(graph.nodes)
+    known = dict(graph.nodes)
+    known |= {alias: graph.nodes[name] for alias, name in (graph.modules | graph.outputs).items()}
+    wanted: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        found = [name for name in known if fnmatchcase(name, pattern)]
+        if not found:
+            raise ValueError(
+                f"{pattern}: no node, module or result has this name{otherwise or _near(pattern, list(known))}"
+            )
+        wanted.update(found)
+    position = {name: index for index, name in enumerate(graph.nodes)}
+    ordered = sorted(wanted, key=lambda name: (position[known[name].name], name != known[name].name))
+    return {name: known[name] for name in ordered}
+
+
+def _near(pattern: str, known: list[str]) -> str:
+    """What may have been meant: names with the pattern inside them, else names that resemble it or its end."""
+    tails = {name.rpartition(".")[2]: name for name in reversed(known)}
+    near = [name for name in known if fnmatchcase(name, f"*{pattern}*")]
+    near = near or difflib.get_close_matches(pattern, known)
+    near = near or [tails[tail] for tail in difflib.get_close_matches(pattern.rpartition(".")[2], tails)]
+    return f"; near it: {', '.join(near[:3])}" if near else "; `tinymvit summary` lists the nodes"
+
+
+def facts(name: str, node: Node) -> dict[str, Any]:
+    """What a manifest says of a value beside its numbers: op, attributes, inputs and weights, by their names."""
+    known: dict[str, Any] = {
+        "op": type(node.op).__name__,
+        "attributes": _attributes(node.op),
+        "inputs": list(node.inputs),
+        "weights": list(node.weights),
+    }
+    return known if name == node.name else {"node": node.name} | known
+
+
+def _attributes(op: Op) -> dict[str, Any]:
+    """An op's fields, as JSON can hold them."""
+    return {field.name: _as_json(getattr(op, field.name)) for field in fields(op)}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Op):  # the op inside a fused one
+        return {"op": type(value).__name__} | _attributes(value)
+    return getattr(value, "__name__", repr(value)) if callable(value) else value
