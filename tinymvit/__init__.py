@@ -15,6 +15,7 @@ from tinymvit.version import __version__
 
 if TYPE_CHECKING:
     from tinymvit.config import MobileViTConfig as MobileViTConfig
+    from tinymvit.error_budget import rounding_errors as rounding_errors
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
     from tinymvit.errors import ImageError as ImageError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import Segmentation as Segmentation
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
+    from tinymvit.vectors import write_vectors as write_vectors
 
 _HOMES = {
     "MobileViTConfig": "config",
@@ -52,6 +54,8 @@ _HOMES = {
     "Segmentation": "pipeline",
     "classify": "pipeline",
     "segment": "pipeline",
+    "rounding_errors": "error_budget",
+    "write_vectors": "vectors",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -11,10 +11,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from tinymvit.commands import classify, models, segment, shared, summary
+from tinymvit.commands import classify, error, models, segment, shared, summary, vectors
 from tinymvit.version import __version__
 
-COMMANDS = (classify, segment, summary, models)  # in the order in which --help lists them
+COMMANDS = (classify, segment, summary, vectors, error, models)  # in the order in which --help lists them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

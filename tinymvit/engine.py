@@ -8,14 +8,14 @@ value a place in one block of memory, shared by values that are never needed at 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit import kernels
-from tinymvit.graph import Graph, Shape, last_use
+from tinymvit.graph import Graph, Node, Shape, last_use
 from tinymvit.passes import optimize
 from tinymvit.reference import call_activation
 
@@ -63,6 +63,16 @@ class Engine:
             node.name: block[self._offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
             for node in self.graph
         }
+
+    def trace(self, pixel_values: Array) -> Iterator[tuple[Node, Array]]:
+        """Each node of the compiled graph with its value, a new float32 array, channels first, in the order they run."""
+        values = self._allocate()
+        np.copyto(values["pixel_values"], _channels_last(pixel_values))
+        yield self.graph["pixel_values"], _channels_first(values["pixel_values"])
+        for node, weights in self._nodes:
+            inputs = [values[name] for name in node.inputs]
+            KERNELS[type(node.op)](node.op, values[node.name], *inputs, *weights)
+            yield node, _channels_first(values[node.name])
 
 
 def engine_shape(shape: Shape) -> Shape:
