@@ -18,6 +18,22 @@ ALLOWED = {  # what a part may import of the project
     "tinymvit/passes.py": {"tinymvit.graph"},
     "tinymvit/engine.py": {"tinymvit.graph", "tinymvit.kernels", "tinymvit.passes", "tinymvit.reference"},
     "tinymvit/summary.py": {"tinymvit.graph"},
+    "tinymvit/vectors.py": {
+        "tinymvit.graph",
+        "tinymvit.reference",
+        "tinymvit.modeling",
+        "tinymvit.errors",
+        "tinymvit.version",
+    },
+    "tinymvit/error_budget.py": {
+        "tinymvit.graph",
+        "tinymvit.reference",
+        "tinymvit.engine",
+        "tinymvit.modeling",
+        "tinymvit.summary",
+        "tinymvit.errors",
+        "tinymvit.weights.files",
+    },
 }
 TRAINING = ("weights/train.py", "weights/digit_scenes.py", "weights/model_card.py")  # scripts, not part of the library
 

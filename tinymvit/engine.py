@@ -65,7 +65,7 @@ class Engine:
         }
 
     def trace(self, pixel_values: Array) -> Iterator[tuple[Node, Array]]:
-        """Each node of the compiled graph with its value, a new float32 array, channels first, in the order they run."""
+        """Each node of the compiled graph with its value: a new float32 array, channels first."""
         values = self._allocate()
         np.copyto(values["pixel_values"], _channels_last(pixel_values))
         yield self.graph["pixel_values"], _channels_first(values["pixel_values"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.engine import Engine
 from tinymvit.errors import OutputError
-from tinymvit.graph import Graph, Node, last_use
+from tinymvit.graph import Node, last_use
 from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
 from tinymvit.summary import describe
 from tinymvit.weights.files import write_files
@@ -140,7 +140,7 @@ def rounding_errors(model: MobileViTPreTrainedModel, pixel_values: Array) -> Err
     output = "logits" if "logits" in graph.outputs else "last_hidden_state"
     graph = graph.select([output])
     engine = Engine(graph, model.weights).trace(pixel_values)
-    by_engine = next(engine)
+    by_engine: tuple[Node, Array] | None = next(engine)
     last = graph.outputs[output]
     uses = last_use(graph)
     exact: dict[str, Array] = {}
@@ -162,7 +162,7 @@ def rounding_errors(model: MobileViTPreTrainedModel, pixel_values: Array) -> Err
             errors = {name: relative_error(value, exact[node.name]) for name, value in here.items()}
             nodes.append(NodeErrors(node.name, describe(node.op), node.shape, enters, errors))
             if node.name == last:
-                results = {name: _result(value, exact[last], output == "logits") for name, value in here.items()}
+                results = {name: _result(here[name], exact[last], output == "logits") for name in COLUMNS.values()}
             for name in {node.name, *node.inputs}:
                 if uses[name] <= index:
                     for kept in (exact, *values.values()):
@@ -247,6 +247,11 @@ def format_table(budget: ErrorBudget) -> str:
         )
         for name, result in budget.results.items()
     ]
+    notes = [
+        f"{name}: no error, since the checkpoint's own are in that format"
+        for name, r in budget.results.items()
+        if "weights" in name and r.largest == 0
+    ]
     return "\n".join(
         [
             *_aligned(lines),
@@ -256,17 +261,18 @@ def format_table(budget: ErrorBudget) -> str:
             *(f"  {_number(node.enters['float32'])}  {node.name} ({node.op})" for node in most),
             "",
             *_aligned(results),
+            *notes,
         ]
     )
 
 
 def _number(error: float | None) -> str:
-    if error is None:
-        return "-"
+    if not error:
+        return "-" if error is None else "0"
     return f"{error:.1e}" if math.isfinite(error) else "overflow"
 
 
-def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
+def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
@@ -297,9 +303,17 @@ def save_plot(budget: ErrorBudget, path: Path) -> None:
     above, below = figure.subplots(2, 1, sharex=True)
     _draw(above, budget, {"float32": "reference, float32", ENGINE: "engine, float32"})
     _draw(below, budget, {name: name for name in WAYS if name != "float32"})
-    above.set_title("Rounding error along the network (dots: what enters at a node; lines: accumulated)")
+    above.set_title("Rounding error along the network. Lines: accumulated. Dots: what enters at a node.")
     starts = stages(budget)
-    below.set_xticks(list(starts.values()), list(starts), rotation=30, ha="right")
+    ends = [*list(starts.values())[1:], len(budget.nodes)]
+    middles = {(start + end) / 2: part for (part, start), end in zip(starts.items(), ends, strict=True)}
+    wide = [end - start > len(budget.nodes) / 20 for start, end in zip(starts.values(), ends, strict=True)]
+    below.set_xticks(list(middles), [part if shown else "" for part, shown in zip(starts, wide, strict=True)])
+    below.set_xlabel("nodes in the order they run, by stage")
+    for axes in (above, below):
+        axes.tick_params(axis="x", length=0)
+        for start in starts.values():
+            axes.axvline(start - 0.5, color="0.85", linewidth=0.8, zorder=0)
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix.lower()[1:], dpi=120)
     write_files(path.parent, {path.name: lambda file: file.write(content.getvalue())})
@@ -307,23 +321,27 @@ def save_plot(budget: ErrorBudget, path: Path) -> None:
 
 def _draw(axes: Any, budget: ErrorBudget, ways: dict[str, str]) -> None:
     for number, (way, label) in enumerate(ways.items()):
-        colour = f"C{number}"
-        made = [(i, node.accumulated[way]) for i, node in enumerate(budget.nodes) if node.accumulated.get(way)]
-        axes.plot(*zip(*made, strict=True), color=colour, label=label, linewidth=1.5)
-        entered = [(i, node.enters[way]) for i, node in enumerate(budget.nodes) if node.enters.get(way)]
-        if entered:
-            axes.plot(*zip(*entered, strict=True), ".", color=colour, markersize=4, alpha=0.6)
+        accumulated = _points(node.accumulated.get(way) for node in budget.nodes)
+        entering = _points(node.enters.get(way) for node in budget.nodes)
+        axes.plot(*accumulated, color=f"C{number}", label=label if accumulated[0] else f"{label}: no error")
+        axes.plot(*entering, ".", color=f"C{number}", markersize=4, alpha=0.6)
     axes.set_yscale("log")
     axes.set_ylabel("relative error (rms)")
-    axes.grid(alpha=0.3)
+    axes.set_xlim(-0.5, len(budget.nodes) - 0.5)
+    axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="upper left")
+
+
+def _points(errors: Iterable[float | None]) -> tuple[list[int], list[float]]:
+    """Positions and errors where there is one that a logarithm can show."""
+    points = [(i, error) for i, error in enumerate(errors) if error and math.isfinite(error)]
+    return [i for i, _ in points], [error for _, error in points]
 
 
 def stages(budget: ErrorBudget) -> dict[str, int]:
     """The network's parts and the position of the first node of each: a stage of the encoder, or a module beside it."""
     starts: dict[str, int] = {}
     for position, node in enumerate(budget.nodes):
-        parts = node.name.removeprefix("mobilevit.").split(".")
-        part = ".".join(parts[: 3 if parts[0] == "encoder" else 1])
-        starts.setdefault(part.removeprefix("encoder."), position)
+        path = node.name.removeprefix("mobilevit.").removeprefix("encoder.").split(".")
+        starts.setdefault(".".join(path[: 2 if path[0] == "layer" else 1]), position)
     return starts

@@ -210,6 +210,17 @@ class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
         return _as_asked(output, self._option(return_dict, "return_dict"))
 
 
+def load_model(name: str | Path) -> MobileViTPreTrainedModel:
+    """The model of a checkpoint, of the class that its config.json names; a classifier if it names none.
+
+    name: anything `from_pretrained` takes. Raises CheckpointError or ConfigError.
+    """
+    known = (MobileViTModel, MobileViTForImageClassification, MobileViTForSemanticSegmentation)
+    named = MobileViTConfig.from_pretrained(name).extra.get("architectures") or []
+    kind = next((kind for kind in known if kind.__name__ in named), MobileViTForImageClassification)
+    return kind.from_pretrained(name)
+
+
 def check_pixel_values(pixel_values: Any, channels: int) -> Array:
     """`pixel_values` as a float32 array (B, channels, H, W) of finite numbers, or a TypeError or ValueError."""
     if pixel_values is None:

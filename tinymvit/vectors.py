@@ -129,7 +129,7 @@ def op_vector(name: str, op: ops.Op, shapes: tuple[Shape, ...], nodes: tuple[str
     )
     names = ["input"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
     only_moves = isinstance(op, ops.Unfold | ops.Fold | ops.Concat)
-    result = Expected(exact.astype(np.float32), 0.0, 0.0) if only_moves else expected(exact, single)
+    result = Expected(_rounded(exact), 0.0, 0.0) if only_moves else expected(exact, single)
     return Vector(name, op, nodes, dict(zip(names, inputs, strict=True)), weights, {"output": result})
 
 
@@ -152,12 +152,16 @@ def expected(exact: Array, single: Array) -> Expected:
     excess = float((np.abs(single - exact) - UNIT * np.abs(exact)).max())
     usual = float(np.sqrt(np.mean(exact * exact)))
     absolute = 2.0 ** math.ceil(math.log2(FACTOR * max(excess, UNIT * usual)))
-    return Expected(exact.astype(np.float32), absolute, FACTOR * UNIT)
+    return Expected(_rounded(exact), absolute, FACTOR * UNIT)
+
+
+def _rounded(exact: Array) -> Array:
+    return np.ascontiguousarray(exact, np.float32)  # contiguous, since safetensors writes the memory as it lies
 
 
 # ---- numbers ----
 
-INPUT_BITS = 12  # with a sign: exact in float16 too
+INPUT_BITS = 12  # one of them a sign: exact in float16 too
 WEIGHT_BITS = 23
 
 
@@ -169,7 +173,7 @@ def uniform(stream: np.random.PCG64, shape: Shape, low: float, high: float, bits
 
 def noise(shape: Shape) -> Array:
     """Pixels from 0 to 1, without a picture."""
-    return uniform(np.random.PCG64(0), shape, 0, 1, INPUT_BITS)
+    return uniform(np.random.PCG64(0), shape, 0, 1, INPUT_BITS - 1)
 
 
 def draw_inputs(op: ops.Op, shapes: tuple[Shape, ...], stream: np.random.PCG64) -> list[Array]:
@@ -190,7 +194,7 @@ def draw_inputs(op: ops.Op, shapes: tuple[Shape, ...], stream: np.random.PCG64) 
             x[0, 0:1] = 1
             x[0, 1:2] *= 2.0**-10
         case ops.Context():
-            inputs[0] = (x + 4) / 8
+            inputs[0] = np.abs(x) / 4
     return inputs
 
 
@@ -256,8 +260,8 @@ def vector_name(op: ops.Op, shapes: tuple[Shape, ...]) -> str:
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(op).__name__).lower()
     match op:
         case ops.Conv2d():
-            kind = f"depthwise_{kind}" if op.depthwise else kind
-            words = [f"{kind}_{op.kernel_size}x{op.kernel_size}_{op.in_channels}_to_{op.out_channels}"]
+            words = [f"depthwise_{kind}" if op.depthwise else kind, f"{op.kernel_size}x{op.kernel_size}"]
+            words += [str(width)] if op.depthwise else [f"{width}_to_{op.out_channels}"]
             words += [f"stride{op.stride}"] if op.stride > 1 else []
             words += [f"dilation{op.dilation}"] if op.dilation > 1 else []
             words += ["bias"] if op.bias else []
@@ -378,7 +382,9 @@ def describe(vector: Vector) -> dict[str, Any]:
 
 def attributes(op: ops.Op | None) -> dict[str, Any]:
     values = {field.name: getattr(op, field.name) for field in fields(op)} if op else {}
-    return {name: getattr(value, "__name__", str(value)) if callable(value) else value for name, value in values.items()}
+    return {
+        name: getattr(value, "__name__", str(value)) if callable(value) else value for name, value in values.items()
+    }
 
 
 def list_tensors(vector: Vector, files: list[str]) -> Iterable[dict[str, Any]]:
@@ -402,14 +408,12 @@ def c_header(vector: Vector) -> str:
     """The vector as C99: macros for shapes, attributes and tolerances; arrays of exact hexadecimal floats."""
     macro = f"TINYMVIT_{vector.name}".upper()
     lines = [f"/* {vector.op or 'The whole model.'} */", f"#ifndef {macro}_H", f"#define {macro}_H", ""]
-    lines += [
-        f"#define {macro}_{name.upper()} {int(value) if isinstance(value, bool) else value}"
-        for name, value in attributes(vector.op).items()
-        if isinstance(value, int | float)
-    ]
+    numbers = attributes(vector.op)
     for name, result in vector.outputs.items():
-        lines.append(f"#define {macro}_{name.upper()}_ABSOLUTE_TOLERANCE {result.absolute.hex()}f")
-        lines.append(f"#define {macro}_{name.upper()}_RELATIVE_TOLERANCE {result.relative.hex()}f")
+        numbers |= {f"{name}_absolute_tolerance": result.absolute, f"{name}_relative_tolerance": result.relative}
+    for name, number in numbers.items():
+        if isinstance(number, int | float):
+            lines.append(f"#define {macro}_{name.upper()} {_c_number(number)}")
     for name, tensor in vector.tensors.items():
         lines += [
             "",
@@ -417,18 +421,23 @@ def c_header(vector: Vector) -> str:
             f"#define {macro}_{name.upper()}_SIZE {tensor.size}",
             f"static const float tinymvit_{vector.name}_{name}[{tensor.size}] = {{",
         ]
-        numbers = [f"{number.hex()}f," for number in tensor.ravel().tolist()]
-        lines += ["    " + " ".join(numbers[i : i + 4]) for i in range(0, len(numbers), 4)]
+        values = [f"{_c_number(value)}," for value in tensor.ravel().tolist()]
+        lines += ["    " + " ".join(values[i : i + 6]) for i in range(0, len(values), 6)]
         lines.append("};")
     return "\n".join([*lines, "", f"#endif /* {macro}_H */", ""])
 
 
+def _c_number(number: float) -> str:
+    """An integer, or a float in hexadecimal, which is exact, without the zeros at its end."""
+    return re.sub(r"\.?0*p", "p", number.hex()) + "f" if isinstance(number, float) else str(int(number))
+
+
 READING = {
     "npy": 'Each tensor is a file: `np.load("NAME.input.npy")`.',
-    "raw": 'Each tensor is a file of little-endian float32 without a header: `np.fromfile("NAME.input.bin", "<f4")`, then '
-    "the shape from the manifest.",
+    "raw": 'Each tensor is a file of little-endian float32 without a header: `np.fromfile("NAME.input.bin", "<f4")`, '
+    "then the shape from the manifest.",
     "safetensors": 'Each vector is a file: `safetensors.numpy.load_file("NAME.safetensors")["input"]`.',
-    "c": "Each vector is a C99 header: `#include \"NAME.h\"` gives the arrays `tinymvit_NAME_input`, `..._weight`, "
+    "c": 'Each vector is a C99 header: `#include "NAME.h"` gives the arrays `tinymvit_NAME_input`, `..._weight`, '
     "`..._output`, and macros for shapes, attributes and tolerances.",
 }
 
@@ -457,9 +466,9 @@ arguments: query and key, probabilities and value. `nodes` in the manifest lists
 stands for; those named `interpolate` exist only for inputs whose maps the patch does not divide.
 
 The outputs are computed in float64 and rounded to float32. Inputs have 12 bits, so they are exact in float16 too. The
-tolerances are those of a float32 port: {FACTOR} times the rounding error of float32 measured on this very vector. They are
-zero where numbers are only moved. Among the inputs are those that ports fail on: zeros of both signs and large numbers
-for activations, rows that overflow for softmax, a row without variance for layer normalisation.
+tolerances are those of a float32 port: {FACTOR} times the rounding error of float32 measured on this very vector; zero
+where numbers are only moved. Among the inputs are those that ports fail on: zeros of both signs and large numbers for
+activations, rows that overflow for softmax, a row without variance for layer normalisation.
 
 `sha256` in the manifest is that of a tensor's bytes as little-endian float32.
 

@@ -25,11 +25,12 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from tinymvit.error_budget import check_plot, format_table, rounding_errors, save_plot
+    from tinymvit.modeling import load_model
     from tinymvit.weights.files import json_writer, write_files
 
     if options.plot:
         check_plot(options.plot)
-    model = shared.load_model(options.model)
+    model = load_model(options.model)
     pixel_values = read_pixels(options, model)
     shared.warm_up()
     budget = rounding_errors(model, pixel_values)

@@ -117,16 +117,6 @@ def report(error: object) -> None:
     print(f"tinymvit: {error}", file=sys.stderr)
 
 
-def load_model(name: str) -> Any:
-    """The checkpoint as the class that its configuration names; a classifier if it names none."""
-    import tinymvit
-
-    config = tinymvit.MobileViTConfig.from_pretrained(name)
-    classes = ("MobileViTModel", "MobileViTForImageClassification", "MobileViTForSemanticSegmentation")
-    named = [known for known in classes if known in (config.extra.get("architectures") or [])]
-    return getattr(tinymvit, named[0] if named else classes[1]).from_pretrained(name, config=config)
-
-
 def set_threads(options: argparse.Namespace) -> None:
     if options.threads is not None:
         from tinymvit.kernels import set_num_threads

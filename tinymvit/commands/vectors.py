@@ -34,9 +34,10 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from tinymvit.modeling import load_model
     from tinymvit.vectors import MANIFEST, README, write_vectors
 
-    model = shared.load_model(options.model)
+    model = load_model(options.model)
     manifest = write_vectors(model, options.output, options.format, options.size, source=options.model)
     count = len(manifest["vectors"]) - 1
     size = sum(path.stat().st_size for path in options.output.iterdir())
