@@ -109,9 +109,8 @@ def bfloat16(x: Array) -> Array:
     odd, carries into it exactly where rounding to nearest, ties to even, goes up.
     """
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
-    rounded = np.where(np.isnan(x), bits | np.uint32(0x00400000), rounded)  # a carry would make a NaN infinite
-    return (rounded & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return np.where(np.isnan(x), np.nan, rounded.view(np.float32).astype(np.float64))  # a carry may unmake a NaN
 
 
 EXACT = Way(float64, float64)
