@@ -170,6 +170,12 @@ def test_stages_start_where_they_do(budget):
 # ---- the command ----
 
 
+def test_help_shows_an_example(capsys):
+    code, out, _ = run(capsys, "error", "--help")
+    assert code == 0
+    assert "example: tinymvit error" in out
+
+
 def test_the_command_prints_a_table_and_writes_numbers_and_a_plot(capsys, tmp_path):
     plot, numbers = tmp_path / "error.png", tmp_path / "error.json"
     code, out, _ = run(capsys, "error", "digits", DIGIT, "--plot", plot, "--json", numbers)

@@ -19,7 +19,7 @@ from oracle import assert_same
 from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.config import MobileViTConfig
-from tinymvit.errors import OutputError
+from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.vectors import ODD_SIZE, model_graph, noise, vectors, write_vectors
 from torch_models import TINY
 
@@ -406,7 +406,35 @@ def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(model, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["v"]
 
 
+def test_a_bare_model_and_an_activation_of_ones_own(tmp_path):
+    model = tinymvit.MobileViTModel(MobileViTConfig(**TINY, hidden_act=lambda x: x * 2))
+    manifest = write_vectors(model, tmp_path / "v", "c")
+    assert list(manifest["vectors"][-1]["outputs"]) == ["last_hidden_state", "pooler_output"]
+    assert manifest["vectors"][2]["name"] == "_lambda__map_4"
+    assert manifest["vectors"][2]["attributes"] == {"function": "<lambda>"}
+
+
+def test_weights_that_give_nothing_to_compare(model, tmp_path):
+    name = next(name for name in reversed(model.weights) if name.endswith("bias"))
+    other = type(model)(model.config)
+    zeros = {key: np.zeros_like(w) if "classifier" in key else w for key, w in model.weights.items()}
+    other._set_weights(zeros)
+    *_, vector = vectors(other)
+    assert not vector.outputs["logits"].value.any()
+    assert vector.outputs["logits"].absolute == 0
+    other._set_weights(zeros | {name: np.full_like(zeros[name], np.nan)})
+    with pytest.raises(CheckpointError, match="logits: not finite for pixels from 0 to 1; expected finite weights"):
+        write_vectors(other, tmp_path / "v")
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- the command ----
+
+
+def test_help_shows_an_example(capsys):
+    code, out, _ = run(capsys, "vectors", "--help")
+    assert code == 0
+    assert "example: tinymvit vectors" in out
 
 
 def test_the_command(capsys, tmp_path):

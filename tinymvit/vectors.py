@@ -7,8 +7,8 @@ and of which one is odd. The graph is recorded at a size that no patch of two di
 Same bits everywhere: inputs and weights are random integers (PCG64's raw bits, which NumPy promises to keep) times a
 power of two, short enough that a product of an input and a weight, and any sum of such products, is exact in float64.
 So the order in which a machine's BLAS adds them cannot show. What is left to the machine is the last bit of the C
-library's exp in float64, which survives the rounding to float32 about once in 2^28 values; the whole model's result,
-where float64 does round on the way; and the measured tolerances, which are rounded up to a power of two.
+library's exp (tanh, erfc) in float64, which survives the rounding to float32 about once in 2^28 values; the whole
+model's result, where float64 does round on the way; and the measured tolerances, rounded up to a power of two.
 
 The formulas are the float64 reference's. Here they are only given something to compute, and written to files.
 """
@@ -33,12 +33,13 @@ import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit import reference
-from tinymvit.errors import OutputError
+from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.graph import Graph, Shape
 from tinymvit.modeling import MobileViTPreTrainedModel
 from tinymvit.version import __version__
 
 Array = np.ndarray
+Case = tuple[ops.Op, tuple[Shape, ...]]  # an op and the shapes of its inputs
 
 FORMATS = ("npy", "raw", "safetensors", "c")
 MANIFEST = "manifest.json"
@@ -101,20 +102,20 @@ def model_graph(model: MobileViTPreTrainedModel, size: tuple[int, int] | None) -
     return graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
 
 
-def distinct(graph: Graph, shrink: bool) -> dict[tuple[ops.Op, tuple[Shape, ...]], tuple[str, list[str]]]:
+def distinct(graph: Graph, shrink: bool) -> dict[Case, tuple[str, list[str]]]:
     """Each distinct op with the shapes of its inputs: a name for it, and the nodes that it stands for."""
-    found: dict[tuple[ops.Op, tuple[Shape, ...]], tuple[str, list[str]]] = {}
+    found: dict[Case, tuple[str, list[str]]] = {}
     stems: Counter[str] = Counter()
     for node in graph:
         if isinstance(node.op, ops.Input):
             continue
         shapes = tuple(source.shape for source in graph.inputs_of(node))
-        key = shrunk(node.op, shapes) if shrink else (node.op, shapes)
-        if key not in found:
-            stem = vector_name(*key)
+        case = shrunk(node.op, shapes) if shrink else (node.op, shapes)
+        if case not in found:
+            stem = vector_name(*case)
             stems[stem] += 1
-            found[key] = stem if stems[stem] == 1 else f"{stem}_v{stems[stem]}", []
-        found[key][1].append(node.name)
+            found[case] = stem if stems[stem] == 1 else f"{stem}_v{stems[stem]}", []
+        found[case][1].append(node.name)
     return found
 
 
@@ -134,10 +135,14 @@ def op_vector(name: str, op: ops.Op, shapes: tuple[Shape, ...], nodes: tuple[str
 
 
 def model_vector(graph: Graph, weights: Mapping[str, Array]) -> Vector:
-    """The vector of the whole graph on noise from 0 to 1, with the weights that it has."""
+    """The vector of the whole graph on noise from 0 to 1, with the weights that it has. Raises CheckpointError if these
+    give no numbers."""
     pixels = graph["pixel_values"]
     given = noise(pixels.shape)
     exact, single = (reference.run(graph, weights, given, dtype) for dtype in (np.float64, np.float32))
+    for name, result in exact.items():
+        if not np.isfinite(result).all():
+            raise CheckpointError(f"{name}: not finite for pixels from 0 to 1; expected finite weights")
     results = {name: expected(exact[name], single[name]) for name in exact}
     return Vector("model", None, tuple(graph.outputs.values()), {pixels.name: given}, {}, results)
 
@@ -151,7 +156,8 @@ def expected(exact: Array, single: Array) -> Expected:
     """
     excess = float((np.abs(single - exact) - UNIT * np.abs(exact)).max())
     usual = float(np.sqrt(np.mean(exact * exact)))
-    absolute = 2.0 ** math.ceil(math.log2(FACTOR * max(excess, UNIT * usual)))
+    error = FACTOR * max(excess, UNIT * usual)
+    absolute = 2.0 ** math.ceil(math.log2(error)) if error else 0.0
     return Expected(_rounded(exact), absolute, FACTOR * UNIT)
 
 
@@ -214,7 +220,7 @@ def draw_weight(op: ops.Op, role: str, shape: Shape, stream: np.random.PCG64) ->
 # ---- shapes and names ----
 
 
-def shrunk(op: ops.Op, shapes: tuple[Shape, ...]) -> tuple[ops.Op, tuple[Shape, ...]]:
+def shrunk(op: ops.Op, shapes: tuple[Shape, ...]) -> Case:
     """The op and its inputs on maps as small as still tell right from wrong."""
     match op:
         case ops.Conv2d():
