@@ -161,6 +161,13 @@ def test_bad_pixels_are_refused(model):
         rounding_errors(model, np.zeros((3, 32, 32), np.float32))
 
 
+def test_weights_that_give_no_numbers_are_refused(model):
+    broken = type(model)(model.config)
+    broken._set_weights({name: np.full_like(weight, np.nan) for name, weight in model.weights.items()})
+    with pytest.raises(tinymvit.CheckpointError, match="logits: not finite in float64; expected finite weights"):
+        rounding_errors(broken, noise(SHAPE))
+
+
 def test_stages_start_where_they_do(budget):
     starts = stages(budget)
     assert list(starts)[:3] == ["pixel_values", "conv_stem", "layer.0"]

@@ -23,7 +23,7 @@ import numpy as np
 from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.engine import Engine
-from tinymvit.errors import OutputError
+from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.graph import Node, last_use
 from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
 from tinymvit.summary import describe
@@ -130,7 +130,7 @@ def rounding_errors(model: MobileViTPreTrainedModel, pixel_values: Array) -> Err
 
     The ways are "float32" (the NumPy reference), "engine", "float16 weights", "bfloat16 weights" and "float16
     activations". Weights are those of the checkpoint, BatchNorm's statistics among them.
-    Raises TypeError or ValueError for pixels that the model refuses.
+    Raises TypeError or ValueError for pixels that the model refuses, CheckpointError if its weights give no numbers.
     """
     from tqdm import tqdm
 
@@ -161,6 +161,8 @@ def rounding_errors(model: MobileViTPreTrainedModel, pixel_values: Array) -> Err
             errors = {name: relative_error(value, exact[node.name]) for name, value in here.items()}
             nodes.append(NodeErrors(node.name, describe(node.op), node.shape, enters, errors))
             if node.name == last:
+                if not np.isfinite(exact[last]).all():
+                    raise CheckpointError(f"{output}: not finite in float64; expected finite weights")
                 results = {name: _result(here[name], exact[last], output == "logits") for name in COLUMNS.values()}
             for name in {node.name, *node.inputs}:
                 if uses[name] <= index:
