@@ -43,6 +43,22 @@ ALLOWED = {  # what a part may import of the project
     "tinymvit/matching.py": {"tinymvit.graph", "tinymvit.errors"},
     "tinymvit/report.py": {"tinymvit.comparison"},
     "tinymvit/feature_map.py": {"tinymvit.graph", "tinymvit.reference"},
+    "tinymvit/vectors.py": {
+        "tinymvit.graph",
+        "tinymvit.reference",
+        "tinymvit.modeling",
+        "tinymvit.errors",
+        "tinymvit.version",
+    },
+    "tinymvit/error_budget.py": {
+        "tinymvit.graph",
+        "tinymvit.reference",
+        "tinymvit.engine",
+        "tinymvit.modeling",
+        "tinymvit.summary",
+        "tinymvit.errors",
+        "tinymvit.weights.files",
+    },
 }
 TRAINING = ("weights/train.py", "weights/digit_scenes.py", "weights/model_card.py")  # scripts, not part of the library
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tinymvit import graph
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 FILES = re.compile(r"`((?:tinymvit|kernels|weights|tests|docs)/[\w./-]*)`")
@@ -27,3 +29,9 @@ def test_files_and_links_exist(page):
     named = [ROOT / path for path in FILES.findall(text)]
     linked = [page.parent / path for path in re.findall(r"\]\(([^):#]+)\)", text)]
     assert [str(path) for path in named + linked if not path.exists()] == []
+
+
+def test_every_op_has_its_section():
+    sections = re.findall(r"^## `(\w+)`$", (ROOT / "docs" / "operators.md").read_text("utf-8"), re.MULTILINE)
+    ops = [name for name, kind in vars(graph).items() if isinstance(kind, type) and issubclass(kind, graph.Op)]
+    assert sections == [name for name in ops if name != "Op"]  # in the order of the file

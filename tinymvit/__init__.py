@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tinymvit.comparison import compare as compare
     from tinymvit.config import MobileViTConfig as MobileViTConfig
     from tinymvit.dump import open_dump as open_dump
+    from tinymvit.error_budget import rounding_errors as rounding_errors
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
     from tinymvit.errors import DumpError as DumpError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
     from tinymvit.trace import Trace as Trace
+    from tinymvit.vectors import write_vectors as write_vectors
 
 _HOMES = {
     "Comparison": "comparison",
@@ -62,6 +64,8 @@ _HOMES = {
     "classify": "pipeline",
     "segment": "pipeline",
     "Trace": "trace",
+    "rounding_errors": "error_budget",
+    "write_vectors": "vectors",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -16,17 +16,19 @@ from tinymvit.commands import (
     bench,
     classify,
     compare,
+    error,
     features,
     models,
     segment,
     shared,
     summary,
     trace,
+    vectors,
 )
 from tinymvit.version import __version__
 
 # In the order in which --help lists them.
-COMMANDS = (classify, segment, summary, bench, trace, attention, features, compare, models)
+COMMANDS = (classify, segment, summary, bench, trace, attention, features, compare, vectors, error, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

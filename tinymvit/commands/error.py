@@ -1,0 +1,54 @@
+"""`tinymvit error`: what rounding costs, node by node, in float32 and in shorter formats."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tinymvit.commands import shared
+
+
+def add(commands: Any) -> None:
+    command = shared.command(
+        commands,
+        "error",
+        run,
+        "measure what rounding costs at each node, in float32, float16 and bfloat16",
+        "tinymvit error digits docs/images/digit-7.png --plot error.png",
+    )
+    command.add_argument("model", metavar="MODEL", help=shared.MODEL_HELP)
+    command.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="an image file (default: noise)")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="draw the errors: .png, .svg or .pdf")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+
+
+def run(options: argparse.Namespace) -> int:
+    from tinymvit.error_budget import check_plot, format_table, rounding_errors, save_plot
+    from tinymvit.modeling import load_model
+    from tinymvit.weights.files import json_writer, write_files
+
+    if options.plot:
+        check_plot(options.plot)
+    model = load_model(options.model)
+    pixel_values = read_pixels(options, model)
+    shared.warm_up()
+    budget = rounding_errors(model, pixel_values)
+    print(format_table(budget))
+    if options.json:
+        facts = {"model": options.model, "image": str(options.image) if options.image else None}
+        write_files(options.json.parent, {options.json.name: json_writer(facts | budget.to_dict())})
+    if options.plot:
+        save_plot(budget, options.plot)
+    return 0
+
+
+def read_pixels(options: argparse.Namespace, model: Any) -> Any:
+    """The image as the checkpoint's processor prepares it; without one, the noise of the test vectors."""
+    if options.image:
+        from tinymvit.image_processor import MobileViTImageProcessor
+
+        return MobileViTImageProcessor.from_pretrained(options.model)(options.image).pixel_values
+    from tinymvit.vectors import noise
+
+    return noise((1, model.config.num_channels, *model.config.image_shape))

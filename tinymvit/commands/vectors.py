@@ -1,0 +1,46 @@
+"""`tinymvit vectors`: inputs, weights and expected outputs of each operation, for those who port the model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tinymvit.commands import shared
+
+
+def add(commands: Any) -> None:
+    command = shared.command(
+        commands,
+        "vectors",
+        run,
+        "write test vectors for a port: each operation's inputs, weights and expected output",
+        "tinymvit vectors --model digits --output vectors --format c",
+    )
+    shared.model_option(command, "digits")
+    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the new folder to write into")
+    command.add_argument(
+        "--format",
+        choices=("npy", "raw", "safetensors", "c"),
+        default="npy",
+        help="npy or raw: a file a tensor; safetensors or c (a C header): a file a vector (default: npy)",
+    )
+    command.add_argument(
+        "--size",
+        type=shared.size,
+        metavar="N|HxW",
+        help="give the operations the maps that an input of this size has (default: maps of a few pixels)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from tinymvit.modeling import load_model
+    from tinymvit.vectors import MANIFEST, README, write_vectors
+
+    model = load_model(options.model)
+    manifest = write_vectors(model, options.output, options.format, options.size, source=options.model)
+    count = len(manifest["vectors"]) - 1
+    size = sum(path.stat().st_size for path in options.output.iterdir())
+    print(f"{options.output}: {count} operations and the whole model, {size / 1e6:.1f} MB as {options.format}")
+    print(f"how to use them: {options.output / README}; what they are: {options.output / MANIFEST}")
+    return 0
