@@ -12,15 +12,17 @@ from numba import types
 
 from .border import empty
 from .jit import SIGNATURE, Kernel
-from .product import ROWS, VECTORS
+from .product import TILE_ROWS
+from .program import launch
 from .simd import LANES, copy, fma, instruction, load, tile_instructions, vector
-from .threads import get_num_threads, launch
+from .threads import get_num_threads
 
 TRIALS = 8  # the best counts: whatever disturbs a trial makes it slower
 STEPS = 1_000_000  # multiply-adds of each accumulator in a trial: some milliseconds
 COPIED = 64 * 2**20  # bytes: beyond the caches of most machines
 BLOCK = 4096  # bytes a unit of the copy
 
+ROWS, VECTORS = TILE_ROWS[-1], len(TILE_ROWS)
 TILE = ROWS * VECTORS  # accumulators: as many as the matrix products keep
 
 
@@ -63,7 +65,7 @@ def _step(builder, sums, a, b):
 
 def _multiply_add_loop(arrays, sizes, first, last):
     """A unit of work is STEPS steps of the whole tile. The sums start apart, or they would be computed as one."""
-    starts, _, _, _, out = arrays
+    starts, _, _, _, out, _ = arrays
     width = VECTORS * LANES
     factor = load(starts, 0, LANES, 0.0)  # read, not written here: a known factor would be worked into the code
     for unit in range(first, last):
@@ -75,7 +77,7 @@ def _multiply_add_loop(arrays, sizes, first, last):
 
 def _copy_loop(arrays, sizes, first, last):
     """A unit of work is BLOCK bytes."""
-    source, _, _, _, out = arrays
+    source, _, _, _, out, _ = arrays
     floats = BLOCK // 4
     copy(source, first * floats, out, first * floats, (last - first) * floats)
 

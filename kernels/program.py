@@ -58,9 +58,10 @@ class Program:
         step[_ADDRESS], step[_COUNT] = kernel.address, count
         step[_ARRAYS:_SIZES] = [number for array in arrays for number in (array.ctypes.data, array.size)]
         step[_SIZES : _SIZES + len(sizes)] = sizes
-        if not self._parts or callable(self._parts[-1]):
-            self._parts.append([])
-        self._parts[-1].append(step)
+        if self._parts and isinstance(self._parts[-1], list):
+            self._parts[-1].append(step)
+        else:
+            self._parts.append([step])
 
     def call(self, function: Callable[[], None]) -> None:
         """Append a Python function."""
@@ -179,5 +180,5 @@ def _run_steps_in_parallel(steps, scratch, threads):
 
 
 _STEPS, _SCRATCH = types.Array(types.int64, 2, "C"), types.Array(types.float32, 2, "C")
-run_steps = Kernel(_run_steps, types.void(_STEPS, _SCRATCH))  #
+run_steps = Kernel(_run_steps, types.void(_STEPS, _SCRATCH))
 run_steps_in_parallel = Kernel(_run_steps_in_parallel, types.void(_STEPS, _SCRATCH, types.int64), parallel=True)

@@ -170,6 +170,54 @@ def test_depthwise_convolution(seed, batch, height, width, kernel, stride, paddi
 # ---- tokens ----
 
 
+def inverted_residual_weights(rng, inputs, expanded, outputs):
+    """Weights and biases of the three convolutions, as PyTorch has them."""
+    shapes = [(expanded, inputs, 1, 1), (expanded,), (expanded, 1, 3, 3), (expanded,), (outputs, expanded, 1, 1),
+              (outputs,)]  # fmt: skip
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+
+
+def packed_inverted_residual(expand, expand_bias, depthwise, depthwise_bias, reduce, reduce_bias):
+    return kernels.pack_inverted_residual(
+        kernels.pack_conv2d(expand), expand_bias, kernels.pack_depthwise_conv2d(depthwise), depthwise_bias,
+        kernels.pack_conv2d(reduce), reduce_bias,
+    )  # fmt: skip
+
+
+def test_inverted_residual_by_hand():
+    x = np.float32([1, -2, 3]).reshape(1, 1, 3, 1)
+    one, ones = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    weights = packed_inverted_residual(one, np.float32([1]), ones, np.float32([-5]), -one, np.float32([0.5]))
+    out = kernels.inverted_residual(x, weights, activation="relu", residual=True)
+    # x + 1 is 2, -1, 4, so 2, 0, 4; sums of three neighbours, 2, 6, 4, less 5, so 0, 1, 0; 0.5 less that, plus x.
+    # Outside the map are zeros, not relu(0 + 1).
+    assert out.ravel().tolist() == [1.5, -2.5, 3.5]
+
+
+@given(seeds, batches, sizes, sizes, st.integers(1, 3), st.integers(1, 3), channel_counts, channel_counts,
+       channel_counts, st.booleans(), activations, layouts)  # fmt: skip
+def test_inverted_residual(seed, batch, height, width, stride, dilation, inputs, expanded, outputs, with_residual,
+                           activation, layout):  # fmt: skip
+    if with_residual:
+        stride, outputs = 1, inputs
+    x = normal(seed, batch, height, width, inputs)
+    weights = inverted_residual_weights(np.random.default_rng(seed + 1), inputs, expanded, outputs)
+    expand, expand_bias, depthwise, depthwise_bias, reduce, reduce_bias = map(double, weights)
+    apply = TORCH_ACTIVATIONS[activation]
+    expected = apply(F.conv2d(channels_first(x), expand, expand_bias))
+    expected = apply(F.conv2d(expected, depthwise, depthwise_bias, stride, dilation, dilation, expanded))
+    expected = channels_last(F.conv2d(expected, reduce, reduce_bias))
+    actual = kernels.inverted_residual(
+        laid_out(x, layout),
+        packed_inverted_residual(*weights),
+        stride=stride,
+        dilation=dilation,
+        activation=activation,
+        residual=with_residual,
+    )
+    assert_same(actual, expected + x if with_residual else expected, KERNEL_FLOAT32, dtype=np.float32)
+
+
 def test_linear_by_hand():
     weight = kernels.pack_linear(np.float32([[1, 2], [3, 4], [5, 6]]))
     out = kernels.linear(np.float32([[1, 10]]), weight, np.float32([0.5, 0, -0.5]))
@@ -472,6 +520,18 @@ def every_op(x, place=np.ascontiguousarray):
         "dense": kernels.conv2d(x, kernels.pack_conv2d(weights(53, 37, 3, 3)), bias, padding=1, activation="silu"),
         "1x1": kernels.conv2d(x, kernels.pack_conv2d(weights(53, 37, 1, 1)), bias),
         "depthwise": kernels.depthwise_conv2d(x, kernels.pack_depthwise_conv2d(weights(37, 1, 3, 3)), None, stride=2),
+        "inverted residual": kernels.inverted_residual(
+            x,
+            kernels.pack_inverted_residual(
+                kernels.pack_conv2d(weights(53, 37, 1, 1)),
+                bias,
+                kernels.pack_depthwise_conv2d(weights(53, 1, 3, 3)),
+                bias,
+                kernels.pack_conv2d(weights(37, 53, 1, 1)),
+                weights(37),
+            ),
+            residual=True,
+        ),
         "linear": kernels.linear(x, kernels.pack_linear(weights(20, 37)), None, activation="gelu"),
         "layer_norm": kernels.layer_norm(x, weights(37), weights(37), 1e-5),
         "attention": kernels.attention(query, key, value, 4),
@@ -692,8 +752,10 @@ X = normal(0, 1, 4, 6, 8)
 TOKENS = normal(0, 4, 6, 8)
 CONV = kernels.pack_conv2d(normal(1, 5, 8, 3, 3))
 DEPTHWISE = kernels.pack_depthwise_conv2d(normal(1, 8, 1, 3, 3))
+POINTWISE = kernels.pack_conv2d(normal(1, 5, 8, 1, 1))
 LINEAR = kernels.pack_linear(normal(1, 5, 8))
 EIGHT = normal(2, 8)
+INVERTED_RESIDUAL = packed_inverted_residual(*inverted_residual_weights(np.random.default_rng(1), 8, 16, 4))
 LOCKED = laid_out(np.zeros((1, 2, 4, 5), np.float32), "read-only")
 
 MISTAKES = {
@@ -739,6 +801,24 @@ MISTAKES = {
     ),
     "pack_depthwise_conv2d: weight must be (C, 1, kh, kw), not of shape (5, 8, 3, 3)": (
         lambda: kernels.pack_depthwise_conv2d(normal(1, 5, 8, 3, 3))
+    ),
+    "inverted_residual: x must have 8 channels, not 7": lambda: kernels.inverted_residual(
+        X[..., 1:], INVERTED_RESIDUAL
+    ),
+    "inverted_residual: weights must come from pack_inverted_residual, not be PackedConv2d": (
+        lambda: kernels.inverted_residual(X, CONV)
+    ),
+    "inverted_residual: residual needs an output like x, (1, 4, 6, 8), but it is (1, 4, 6, 4)": (
+        lambda: kernels.inverted_residual(X, INVERTED_RESIDUAL, residual=True)
+    ),
+    "inverted_residual: stride must be at least 1, not 0": lambda: kernels.inverted_residual(
+        X, INVERTED_RESIDUAL, stride=0
+    ),
+    "pack_inverted_residual: expand must be a 1x1 convolution in one group": lambda: kernels.pack_inverted_residual(
+        CONV, EIGHT, DEPTHWISE, EIGHT, CONV, EIGHT
+    ),
+    "pack_inverted_residual: depthwise must be 3x3 on 5 channels and reduce take as many, not (3, 3, 8) and 8": (
+        lambda: kernels.pack_inverted_residual(POINTWISE, EIGHT[:5], DEPTHWISE, EIGHT, POINTWISE, EIGHT[:5])
     ),
     "linear: x must have 8 values in its last axis, not 7": lambda: kernels.linear(X[..., 1:], LINEAR, None),
     "linear: weight must come from pack_linear, not be PackedConv2d": lambda: kernels.linear(X, CONV, None),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinymvit.engine import Engine
-from tinymvit.graph import Fused, Graph, Node, Op
+from tinymvit.graph import Fused, Graph, InvertedResidual, Node, Op
 from tinymvit.summary import describe
 from tinymvit.table import align
 
@@ -90,6 +90,9 @@ def moved_bytes(graph: Graph, node: Node) -> int:
 
 def describe_fused(op: Op) -> str:
     """As `summary.describe`, with what is fused to the op behind it."""
+    if isinstance(op, InvertedResidual):
+        layers = ", ".join(map(describe, (op.expand, op.depthwise, op.reduce)))
+        return f"{describe(op)}: {layers}" + (" + add" if op.residual else "")
     if not isinstance(op, Fused):
         return describe(op)
     behind = [*([op.activation] if op.activation != "identity" else []), *(["add"] if op.residual else [])]

@@ -73,4 +73,9 @@ def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
         text = json.dumps(value, indent=2, sort_keys=True)
     except (TypeError, ValueError) as failure:
         raise OutputError(f"cannot be written as JSON: {failure}") from None
-    return lambda file: file.write(f"{text}\n".encode())
+    return text_writer(f"{text}\n")
+
+
+def text_writer(text: str) -> Callable[[BinaryIO], object]:
+    """A writer for `write_files`: `text` in UTF-8."""
+    return lambda file: file.write(text.encode())

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tinymvit.errors import CheckpointError
 from tinymvit.pipeline import ImageClassificationPipeline, ImageSegmentationPipeline
 from tinymvit.weights.digit_scenes import Digits, draw_card, draw_digit, draw_scene, split_digits
-from tinymvit.weights.files import read_json, write_files
+from tinymvit.weights.files import read_json, text_writer, write_files
 
 CARD_SIZE = 128
 DRAWINGS = 4  # of each held-out digit
@@ -35,8 +35,8 @@ def evaluate(folder: Path) -> str:
         card = SEGMENTER_CARD
     else:
         raise CheckpointError(f"{folder}/config.json: architectures is {architectures}, expected a model for digits")
-    text = card.format(figures=figures, data=DATA).encode()
-    write_files(folder, {"README.md": lambda file: file.write(text)})
+    text = card.format(figures=figures, data=DATA)
+    write_files(folder, {"README.md": text_writer(text)})
     return figures
 
 

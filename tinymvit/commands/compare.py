@@ -53,7 +53,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from tinymvit.comparison import compare
     from tinymvit.report import to_html, to_json_text, to_text
-    from tinymvit.weights.files import write_files
+    from tinymvit.weights.files import text_writer, write_files
 
     comparison = compare(
         options.ours,
@@ -66,8 +66,7 @@ def run(options: argparse.Namespace) -> int:
     )
     for path, text in ((options.json, to_json_text), (options.html, to_html)):
         if path is not None:
-            content = text(comparison).encode()
-            write_files(path.parent, {path.name: lambda file, content=content: file.write(content)})
+            write_files(path.parent, {path.name: text_writer(text(comparison))})
     print(to_text(comparison))
     return 0 if comparison.agrees else 1
 
