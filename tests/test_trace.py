@@ -140,7 +140,7 @@ def test_a_trace_keeps_no_more_than_a_run_needs(models, source):
         alive = [(ref, size) for ref, size in alive if ref() is not None] + [(weakref.ref(value), value.nbytes)]
         peak = max(peak, sum(size for _, size in alive))
         del name, value
-    assert peak < total / 5
+    assert peak < total / 4  # the pixels alone are more than a fifth of what the engine's fused graph computes
 
 
 def test_nothing_is_computed_after_the_last_name(models, monkeypatch):
