@@ -1,14 +1,22 @@
 """A program: kernels with their arrays, one after the other, run as one compiled call. The engine records one a graph.
 
-A step is `count` units of work of one kernel, cut into one run of units for each thread. No kernel's arithmetic depends
-on where a run begins, so the bits of a result do not depend on the number of threads.
+A step is `count` units of work of one kernel, cut into a share of units for each thread, and each share into chunks. No
+kernel's arithmetic depends on where a chunk begins, so the bits of a result do not depend on the number of threads.
 
 Every op ends in `launch`. Between `with recording() as program:` and its end, `launch` appends to the program what
 otherwise it would run at once; so the checks of an op, and whatever else its Python does, are paid for once. From one
 step to the next nothing returns to Python: for the 130 steps of a small network that cost more than a millisecond.
+
+Several threads enter one parallel region a program and meet between steps by counting: each takes chunks, first of its
+own share, whose inputs are likely in its cache, then of the others', until none is left, and waits until all that were
+taken are done. A region for each step would put the others to sleep and wake them up again every time, and where they
+are slow to wake, or to work, because the machine is shared, all would wait for the slowest. None waits for a thread
+that has not come: one alone would do it all.
 """
 
 import contextlib
+import platform
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -16,6 +24,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
@@ -29,6 +38,10 @@ _recorder = threading.local()
 _ADDRESS, _COUNT, _ARRAYS = 0, 1, 2
 _SIZES = _ARRAYS + 2 * (INPUTS + 1)
 _COLUMNS = _SIZES + 24
+
+CHUNKS = 4  # a share has at most so many
+LINE = 8  # int64 numbers in a cache line: two threads' counters in one would slow each other down
+SPINS = 1000  # looks at a counter before a thread that waits offers its processor to others: about 50 microseconds
 
 
 class Program:
@@ -83,7 +96,8 @@ class Program:
                 run_steps.run(part, self._scratch)
             else:
                 with parallel_region(threads):
-                    run_steps_in_parallel.run(part, self._scratch, threads)
+                    progress = np.zeros((len(part), threads + 1, LINE), np.int64)
+                    run_steps_in_parallel.run(part, self._scratch, progress)
 
 
 @contextlib.contextmanager
@@ -156,29 +170,94 @@ def _array(typingctx, address, size):
     return FLOATS(types.int64, types.int64), codegen
 
 
+@intrinsic
+def _increment(typingctx, array, index):
+    """array[index] += 1 and the number before that, in one, for all threads to see."""
+
+    def codegen(context, builder, signature, args):
+        pointer = _pointer(context, builder, signature, args)
+        return builder.atomic_rmw("add", pointer, ir.Constant(pointer.type.pointee, 1), "seq_cst")
+
+    return types.int64(array, index), codegen
+
+
+@intrinsic
+def _look(typingctx, array, index):
+    """array[index] as it is now, and what other threads did before it became so."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(_pointer(context, builder, signature, args), "seq_cst", 8)
+
+    return types.int64(array, index), codegen
+
+
+def _pointer(context, builder, signature, args):
+    array_type, index_type = signature.args
+    array = context.make_array(array_type)(context, builder, args[0])
+    index = cgutils.unpack_tuple(builder, args[1], index_type.count)
+    return cgutils.get_item_pointer(context, builder, array_type, array, index)
+
+
+@intrinsic
+def _relax(typingctx):
+    """Tell the processor that this is a waiting loop, if it has a word for that."""
+
+    def codegen(context, builder, signature, args):
+        if platform.machine() in ("x86_64", "AMD64"):
+            function_type = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function_type, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+_yield = types.ExternalFunction("SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32())
+
+
 @jit
-def _run_part(steps, index, scratch, part, parts):
-    """One thread's share of a step."""
-    step = steps[index]
-    count = step[_COUNT]
+def _run_units(step, scratch, first, last):
+    """Some units of a step."""
     a, b = _array(step[_ARRAYS], step[_ARRAYS + 1]), _array(step[_ARRAYS + 2], step[_ARRAYS + 3])
     c, d = _array(step[_ARRAYS + 4], step[_ARRAYS + 5]), _array(step[_ARRAYS + 6], step[_ARRAYS + 7])
-    arrays = (a, b, c, d, _array(step[_ARRAYS + 8], step[_ARRAYS + 9]), scratch[part])
-    _call(step[_ADDRESS], arrays, step[_SIZES:], count * part // parts, count * (part + 1) // parts)
+    arrays = (a, b, c, d, _array(step[_ARRAYS + 8], step[_ARRAYS + 9]), scratch)
+    _call(step[_ADDRESS], arrays, step[_SIZES:], first, last)
+
+
+@jit
+def _run_chunks(step, scratch, progress, thread, threads):
+    """One thread's part in a step. `progress` counts the chunks taken of each share, and last those that are done."""
+    count = step[_COUNT]
+    chunks = max(1, min(CHUNKS, count // threads))
+    for distance in range(threads):
+        share = (thread + distance) % threads
+        first, last = count * share // threads, count * (share + 1) // threads
+        chunk = _increment(progress, (share, 0))
+        while chunk < chunks:
+            begin, end = first + (last - first) * chunk // chunks, first + (last - first) * (chunk + 1) // chunks
+            _run_units(step, scratch, begin, end)
+            _increment(progress, (threads, 0))
+            chunk = _increment(progress, (share, 0))
+    spins = 0
+    while _look(progress, (threads, 0)) < threads * chunks:
+        _relax()
+        spins += 1
+        if spins > SPINS:
+            _yield()
 
 
 def _run_steps(steps, scratch):
     for index in range(len(steps)):
-        _run_part(steps, index, scratch, 0, 1)
+        _run_units(steps[index], scratch[0], 0, steps[index, _COUNT])
 
 
-def _run_steps_in_parallel(steps, scratch, threads):
-    for index in range(len(steps)):
-        parts = min(threads, steps[index, _COUNT])
-        for part in numba.prange(parts):
-            _run_part(steps, index, scratch, part, parts)
+def _run_steps_in_parallel(steps, scratch, progress):
+    threads = progress.shape[1] - 1
+    for thread in numba.prange(threads):
+        for index in range(len(steps)):
+            _run_chunks(steps[index], scratch[thread], progress[index], thread, threads)
 
 
 _STEPS, _SCRATCH = types.Array(types.int64, 2, "C"), types.Array(types.float32, 2, "C")
 run_steps = Kernel(_run_steps, types.void(_STEPS, _SCRATCH))
-run_steps_in_parallel = Kernel(_run_steps_in_parallel, types.void(_STEPS, _SCRATCH, types.int64), parallel=True)
+_PROGRESS = types.Array(types.int64, 3, "C")
+run_steps_in_parallel = Kernel(_run_steps_in_parallel, types.void(_STEPS, _SCRATCH, _PROGRESS), parallel=True)
