@@ -118,7 +118,7 @@ def _conv2d(arrays, sizes, first, last):
                 rows = min(chunk, kernel_height - top)
                 depth = rows * row_depth
                 _gather(x, patches, start, stop, top, rows, group, sizes)
-                shape, rows_of_k = (stop - start, depth, group_outputs), (patches, 0, depth)
+                shape, rows_of_k = (stop - start, depth, group_outputs), (patches, 0, depth, 1)
                 finish_with = (residual, code) if top + rows == kernel_height else (no_residual, IDENTITY)
                 product(shape, rows_of_k, (weight, weight_at), so_far, sums, finish_with)
                 weight_at += depth * padded_columns(group_outputs)

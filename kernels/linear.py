@@ -72,5 +72,5 @@ def multiply_rows(arrays, sizes, first, last):
     for start in range(first * ROWS, end, BLOCK):
         stop = min(start + BLOCK, end)
         shape = (stop - start, inputs, outputs)
-        rows, target = (x, start * inputs, inputs), (out, start * outputs, outputs)
+        rows, target = (x, start * inputs, inputs, 1), (out, start * outputs, outputs)
         product(shape, rows, (weight, 0), (bias, 0, 0), target, (residual, code))

@@ -68,12 +68,14 @@ def padded_columns(columns):
 def product(shape, a, b, start, out, finish_with):
     """out[r, n] = start[r, n] + the sum over k, for `shape` (rows, depth, columns); then `finish`.
 
-    `a`, `start` and `out` are (flat array, offset, elements from row to row), `b` is (panels, offset). A `start` with
+    `start` and `out` are (flat array, offset, elements from row to row), `a` also has the elements from k to k, and `b`
+    is (panels, offset). A `start` with
     rows 0 elements apart is a bias; with `out` itself a product goes on where another stopped, with the same bits as
     one product over all of k. `finish_with` is (residual, code of the activation), done a tile at a time while it is
     in L1.
     """
     rows, depth, columns = shape
+    left, left_at, left_stride, left_step = a
     panels, at = b
     residual, code = finish_with
     column = 0
@@ -83,10 +85,10 @@ def product(shape, a, b, start, out, finish_with):
         height = TILE_ROWS[vectors - 1]
         for row in range(0, rows, height):
             part = (min(height, rows - row), depth, min(width, columns - column))
-            ends = (_part(a, row, 0), (panels, at), _part(start, row, column), _part(out, row, column))
-            _tile(vectors, part, *ends)
+            rows_of_a, target = (left, left_at + row * left_stride, left_stride, left_step), _part(out, row, column)
+            _tile(vectors, part, rows_of_a, (panels, at), _part(start, row, column), target)
             if code != IDENTITY or residual.size:
-                finish(ends[3], part[0], part[2], residual, code)
+                finish(target, part[0], part[2], residual, code)
         at += depth * width
         column += width
 
@@ -104,11 +106,11 @@ def _make_tile(rows, vectors):
     @inline
     def tile(shape, a, b, start, out):
         rows, depth, columns = shape
-        a_array, a_at, a_stride = a
+        a_array, a_at, a_stride, a_step = a
         panels, b_at = b
         sums = load(*start, rows, columns)
         for k in range(depth):
-            sums = step(sums, a_array, a_at + k, a_stride, rows, panels, b_at + k * width)
+            sums = step(sums, a_array, a_at + k * a_step, a_stride, rows, panels, b_at + k * width)
         store(sums, *out, rows, columns)
 
     return tile

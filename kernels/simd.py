@@ -25,7 +25,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
-from .jit import FLOATS, inline
+from .jit import FLOATS, inline, jit
 
 LANES = 16
 _FLOAT, _INT32 = ir.FloatType(), ir.IntType(32)
@@ -255,6 +255,39 @@ def _row(builder, at, stride, used, i):
     row = ir.Constant(used.type, i)
     last = builder.sub(used, ir.Constant(used.type, 1))
     return builder.add(at, builder.mul(builder.select(builder.icmp_signed("<", row, used), row, last), stride))
+
+
+_square = types.UniTuple(vector, LANES)
+_load_square, _, _store_square = tile_instructions(LANES, 1)
+
+
+@instruction(_square, returns=_square)
+def _transposed(builder, rows):
+    """Column j of the rows, as row j: in four rounds, rows 8, 4, 2 and 1 apart exchange half of what they hold."""
+    distance = LANES // 2
+    while distance:
+        exchanged = list(rows)
+        for i in range(LANES):
+            if not i & distance:
+                keep = [j if not j & distance else LANES + j - distance for j in range(LANES)]
+                give = [j + distance if not j & distance else LANES + j for j in range(LANES)]
+                pair = rows[i], rows[i + distance]
+                exchanged[i] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, keep))
+                exchanged[i + distance] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, give))
+        rows, distance = exchanged, distance // 2
+    return rows
+
+
+@jit
+def transpose(source, rows, columns, target, room):
+    """target[j, i] = source[i, j] for rows and columns of the source, both (flat array, offset, elements from row to
+    row). The target's rows are filled up to `room` with copies of the last element."""
+    array, at, stride = source
+    out, out_at, out_stride = target
+    for i in range(0, rows, LANES):
+        for j in range(0, columns, LANES):
+            square = _transposed(_load_square(array, at + i * stride + j, stride, rows - i, columns - j))
+            _store_square(square, out, out_at + j * out_stride + i, out_stride, columns - j, room - i)
 
 
 # ---- What the emitters above are made of ----
