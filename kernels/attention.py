@@ -54,7 +54,7 @@ def _attention(arrays, sizes, first, last):
     depth = width // heads
     block, sums, zeros, _ = _places(tokens, depth)
     fill(scratch, zeros, QUERIES, 0.0)
-    start, no_finish = (scratch, zeros, 0), (scratch[:0], IDENTITY)
+    start, no_finish = (scratch, zeros, 0, 0), (scratch[:0], IDENTITY)
     scale = np.float32(1) / np.sqrt(np.float32(depth))
     for unit in range(first, last):
         sequence, head = divmod(unit, heads)
@@ -63,13 +63,14 @@ def _attention(arrays, sizes, first, last):
         while query_at < tokens:
             columns = panel_width(tokens - query_at)
             queries, rows = min(columns, tokens - query_at), at + query_at * width
-            panel, scores = (scratch, block, columns), (scratch, 0, columns)
-            transpose((query, rows, width), queries, depth, panel, columns)
-            product((tokens, depth, columns), (key, at, width, 1), (scratch, block), start, scores, no_finish)
+            transpose((query, rows, width), queries, depth, (scratch, block, columns), columns)
+            keys, panel, scores = (key, at, 0, width, 1), (scratch, block, depth, 0), (scratch, 0, 0, columns)
+            product((1, tokens, depth, columns), keys, panel, start, scores, no_finish)
             _exponentials(scratch, tokens, columns, scale, sums)
-            product((depth, tokens, columns), (value, at, 1, width), (scratch, 0), start, panel, no_finish)
+            values, panel, result = (value, at, 0, 1, width), (scratch, 0, tokens, 0), (scratch, block, 0, columns)
+            product((1, depth, tokens, columns), values, panel, start, result, no_finish)
             _divide(scratch, block, depth, columns, sums)
-            transpose(panel, depth, queries, (out, rows, width), depth)
+            transpose((scratch, block, columns), depth, queries, (out, rows, width), depth)
             query_at += columns
 
 

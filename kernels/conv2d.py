@@ -3,12 +3,14 @@
     out[y, x, o] = activation(sum over ky, kx, i of padded[y s + ky d, x s + kx d, i] * weight[o, i, ky, kx] + bias[o])
                    + residual[y, x, o]                   for stride s and dilation d, in each of the groups by itself
 
-Cost for P output pixels: 2 P O kh kw I / groups operations; 4 P kh kw I bytes gathered, in cache.
+Cost for P output pixels: 2 P O kh kw I / groups operations; it reads 4 H W I bytes and the weights once for every BLOCK
+pixels, and writes 4 P O.
 
-A block of pixels is taken at a time. Its patches are gathered into rows of a small matrix, some kernel rows of them
-at a time (a chunk, so that the matrix stays in L2 however large the kernel is), and each chunk's product is added to
-the block of the output. Channels are last, so a kernel row of a patch is one run of memory. A 1x1 convolution needs no
-gathering: it is the linear layer.
+A few output rows are taken at a time, one row of the kernel after another, each product added to the last. Channels
+are last, so a kernel row of a patch is one run of memory, and the next pixel's patch begins `stride` pixels further: the
+product reads them as they lie, from a copy of the input's rows with zeros at both ends. With dilation or groups there
+are no such runs; then each tap is a product by itself, with the pixels for which it lies inside the map, so that of a
+kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution is the linear layer.
 """
 
 from dataclasses import dataclass
@@ -16,14 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import border
-from .activate import IDENTITY, activation_code
+from .activate import IDENTITY, activation_code, finish
 from .jit import jit, kernel
 from .linear import BLOCK, multiply_rows
 from .product import ROWS, pack_panels, padded_columns, product
 from .program import launch
 from .simd import copy, fill
-
-DEPTH = 256  # a chunk is as many kernel rows as have this many values, and at least one
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,10 @@ def pack_conv2d(weight: np.ndarray, groups: int = 1) -> PackedConv2d:
     outputs, inputs, height, width = weight.shape
     if outputs % groups:
         raise ValueError(f"pack_conv2d: groups must divide the {outputs} output channels, but is {groups}")
-    rows = _chunk_rows(height, width * inputs)
     parts = [
-        pack_panels(group[:, :, at : at + rows].transpose(2, 3, 1, 0).reshape(-1, outputs // groups))  # (k, O / groups)
+        pack_panels(group[:, :, row].transpose(2, 1, 0).reshape(-1, outputs // groups))  # (kw I / groups, O / groups)
         for group in np.split(weight, groups)
-        for at in range(0, height, rows)
+        for row in range(height)
     ]
     return PackedConv2d(border.aligned(np.concatenate(parts)), inputs, outputs, height, width, groups)
 
@@ -85,76 +84,109 @@ def conv2d(
     residual = border.residual(residual, "conv2d: residual", shape)
     code = activation_code(activation, "conv2d")
     out = border.output(out, "conv2d: out", shape, [x, bias, residual])
-    pixels = batch * out_height * out_width
     arrays = [x, weight.data, bias, residual]
     if kernel_size == (1, 1) and steps[:2] == (1, 0) and weight.groups == 1:
+        pixels = batch * out_height * out_width
         launch(multiply_rows, -(-pixels // ROWS), arrays, out, [pixels, channels, weight.outputs, code])
     else:
         sizes = [height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width]
-        row_depth = kernel_size[1] * weight.inputs
-        scratch = BLOCK * _chunk_rows(kernel_size[0], row_depth) * row_depth
-        launch(_conv2d, -(-pixels // ROWS), arrays, out, [*sizes, pixels, weight.outputs, code], scratch)
+        scratch = (
+            _lines(out_width) * (width + 2 * steps[1]) * channels
+            if _has_runs(kernel_size[1], steps[2], weight.groups)
+            else 0
+        )
+        launch(_conv2d, batch * out_height, arrays, out, [*sizes, weight.outputs, code], scratch)
     return out
 
 
 @kernel
 def _conv2d(arrays, sizes, first, last):
-    """A unit of work is ROWS output pixels."""
-    x, weight, bias, residual, out, patches = arrays
-    kernel_height, kernel_width, groups = sizes[3], sizes[4], sizes[8]
-    pixels, outputs, code = sizes[11], sizes[12], sizes[13]
-    group_inputs, group_outputs = sizes[2] // groups, outputs // groups
-    row_depth = kernel_width * group_inputs
-    chunk = _chunk_rows(kernel_height, row_depth)
-    no_residual = residual[:0]
-    end = min(last * ROWS, pixels)
-    for start in range(first * ROWS, end, BLOCK):
-        stop = min(start + BLOCK, end)
-        weight_at = 0
+    """A unit of work is one output row."""
+    x, weight, bias, residual, out, scratch = arrays
+    kernel_height, kernel_width, dilation, groups = sizes[3], sizes[4], sizes[7], sizes[8]
+    out_height, out_width, outputs, code = sizes[9], sizes[10], sizes[11], sizes[12]
+    group_size = kernel_height * kernel_width * sizes[2] // groups * padded_columns(outputs // groups)
+    unit = first
+    while unit < last:
+        image, top = divmod(unit, out_height)
+        block = (image, top, min(_lines(out_width), out_height - top, last - unit))
         for group in range(groups):
-            sums = (out, start * outputs + group * group_outputs, outputs)
-            so_far = (bias, group * group_outputs, 0)
-            for top in range(0, kernel_height, chunk):
-                rows = min(chunk, kernel_height - top)
-                depth = rows * row_depth
-                _gather(x, patches, start, stop, top, rows, group, sizes)
-                shape, rows_of_k = (stop - start, depth, group_outputs), (patches, 0, depth, 1)
-                finish_with = (residual, code) if top + rows == kernel_height else (no_residual, IDENTITY)
-                product(shape, rows_of_k, (weight, weight_at), so_far, sums, finish_with)
-                weight_at += depth * padded_columns(group_outputs)
-                so_far = sums
+            channel = group * outputs // groups
+            target = (out, unit * out_width * outputs + channel, out_width * outputs, outputs)
+            if _has_runs(kernel_width, dilation, groups):
+                _add_rows(block, x, weight, (bias, 0, 0, 0), target, (residual, code), scratch, sizes)
+            else:
+                weights = (weight, group * group_size)
+                _add_taps(block, group, x, weights, (bias, channel), target, (residual, code), sizes)
+        unit += block[2]
 
 
 @jit
-def _chunk_rows(kernel_height, row_depth):
-    return max(1, min(kernel_height, DEPTH // row_depth))
+def _lines(out_width):
+    """Output rows that stay in cache while every panel of weights passes."""
+    return max(1, BLOCK // out_width)
 
 
 @jit
-def _gather(x, patches, start, stop, top, rows, group, sizes):
-    """Kernel rows [top, top + rows) of the patches of output pixels [start, stop), one patch after another."""
-    height, width, channels, kernel_width = sizes[0], sizes[1], sizes[2], sizes[4]
-    stride, padding, dilation, groups = sizes[5], sizes[6], sizes[7], sizes[8]
-    out_height, out_width = sizes[9], sizes[10]
-    inputs = channels // groups
-    run = kernel_width if dilation == 1 and groups == 1 else 1  # so many neighbours lie side by side in memory
-    at = 0
-    image, place = divmod(start, out_height * out_width)
-    out_y, out_x = divmod(place, out_width)  # then counted: a division a pixel took longer than the gathering
-    for _ in range(start, stop):
-        for kernel_y in range(top, top + rows):
-            row = out_y * stride - padding + kernel_y * dilation
-            for kernel_x in range(0, kernel_width, run):
-                column = out_x * stride - padding + kernel_x * dilation
-                before = max(0, -column)  # taps in the padding on the left
-                there = max(0, min(run, width - column) - before) if 0 <= row < height else 0
-                if there < run:
-                    fill(patches, at, run * inputs, 0.0)
-                source = ((image * height + row) * width + column + before) * channels + group * inputs
-                copy(x, source, patches, at + before * inputs, there * inputs)
-                at += run * inputs
-        out_x += 1
-        if out_x == out_width:
-            out_x, out_y = 0, out_y + 1
-            if out_y == out_height:
-                out_y, image = 0, image + 1
+def _has_runs(kernel_width, dilation, groups):
+    return kernel_width > 1 and dilation == 1 and groups == 1
+
+
+@jit
+def _add_rows(block, x, weight, so_far, target, finish_with, padded, sizes):
+    """The product of each kernel row, from a copy of the input rows that it meets."""
+    image, top, lines = block
+    height, width, channels, kernel_height, kernel_width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    stride, padding, out_width, outputs = sizes[5], sizes[6], sizes[10], sizes[11]
+    room, depth = (width + 2 * padding) * channels, kernel_width * channels
+    for kernel_row in range(kernel_height):
+        for line in range(lines):
+            row = (top + line) * stride - padding + kernel_row
+            at = line * room
+            if 0 <= row < height:
+                fill(padded, at, padding * channels, 0.0)
+                copy(x, (image * height + row) * width * channels, padded, at + padding * channels, width * channels)
+                fill(padded, at + (padding + width) * channels, padding * channels, 0.0)
+            else:
+                fill(padded, at, room, 0.0)
+        weights = (weight, kernel_row * depth * padded_columns(outputs), depth, 0)
+        then = finish_with if kernel_row == kernel_height - 1 else (finish_with[0][:0], IDENTITY)
+        patches = (padded, 0, room, stride * channels, 1)
+        product((lines, out_width, depth, outputs), patches, weights, so_far, target, then)
+        so_far = target
+
+
+@jit
+def _add_taps(block, group, x, weights, bias, target, finish_with, sizes):
+    """The product of each kernel tap, for the pixels for which it is inside the map."""
+    image, top, lines = block
+    height, width, channels, kernel_height, kernel_width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    stride, padding, dilation, groups, out_width = sizes[5], sizes[6], sizes[7], sizes[8], sizes[10]
+    inputs, outputs = channels // groups, sizes[11] // groups
+    weight, weight_at = weights
+    out, out_at, out_line, out_row = target
+    for line in range(lines):
+        for column in range(out_width):
+            copy(*bias, out, out_at + line * out_line + column * out_row, outputs)
+    for kernel_row in range(kernel_height):
+        down = kernel_row * dilation - padding + top * stride
+        first_line, last_line = _inside(down, stride, lines, height)
+        for tap in range(kernel_width):
+            right = tap * dilation - padding
+            first, last = _inside(right, stride, out_width, width)
+            pixel = (image * height + first_line * stride + down) * width + first * stride + right
+            source = (x, pixel * channels + group * inputs, stride * width * channels, stride * channels, 1)
+            sums = (out, out_at + first_line * out_line + first * out_row, out_line, out_row)
+            shape = (last_line - first_line, last - first, inputs, outputs)
+            panels = (weight, weight_at, kernel_width * inputs, tap * inputs)
+            product(shape, source, panels, sums, sums, (finish_with[0][:0], IDENTITY))
+        weight_at += kernel_width * inputs * padded_columns(outputs)
+    for line in range(lines):
+        finish((out, out_at + line * out_line, out_row), out_width, outputs, *finish_with)
+
+
+@jit
+def _inside(offset, stride, count, length):
+    """The range of positions p < count for which offset + p * stride is one of `length`."""
+    first = min(count, max(0, -(offset // stride)))
+    return first, max(first, min(count, (length - 1 - offset) // stride + 1))

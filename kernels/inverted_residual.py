@@ -133,9 +133,10 @@ def _inverted_residual(arrays, sizes, first, last):
             image, next_row = unit // out_height, 0
         middle = unit % out_height * stride
         for row in range(max(next_row, middle - dilation), min(middle + dilation + 1, height)):
-            source = (x, (image * height + row) * width * inputs, inputs, 1)
-            target = (scratch, row % ring * row_size + dilation * pixel, pixel)
-            product((width, inputs, wide), source, (data, 0), (data, expand_bias, 0), target, (none, code))
+            source = (x, (image * height + row) * width * inputs, 0, inputs, 1)
+            target = (scratch, row % ring * row_size + dilation * pixel, 0, pixel)
+            bias = (data, expand_bias, 0, 0)
+            product((1, width, inputs, wide), source, (data, 0, inputs, 0), bias, target, (none, code))
         next_row = middle + dilation + 1
 
         above, below = middle - dilation, middle + dilation
@@ -148,9 +149,10 @@ def _inverted_residual(arrays, sizes, first, last):
             _filter(scratch, rows, steps, data, filters, wide, filtered, count)
             if code != IDENTITY:
                 finish((scratch, filtered, pixel), count, wide, none, code)
-            source, target = (scratch, filtered, pixel, 1), (out, (unit * out_width + start) * outputs, outputs)
-            bias = (data, reduce_bias, 0)
-            product((count, expanded, outputs), source, (data, reduce), bias, target, (added, IDENTITY))
+            source = (scratch, filtered, 0, pixel, 1)
+            target, bias = (out, (unit * out_width + start) * outputs, 0, outputs), (data, reduce_bias, 0, 0)
+            weight = (data, reduce, expanded, 0)
+            product((1, count, expanded, outputs), source, weight, bias, target, (added, IDENTITY))
 
 
 @jit

@@ -71,6 +71,6 @@ def multiply_rows(arrays, sizes, first, last):
     end = min(last * ROWS, sizes[0])
     for start in range(first * ROWS, end, BLOCK):
         stop = min(start + BLOCK, end)
-        shape = (stop - start, inputs, outputs)
-        rows, target = (x, start * inputs, inputs, 1), (out, start * outputs, outputs)
-        product(shape, rows, (weight, 0), (bias, 0, 0), target, (residual, code))
+        shape = (1, stop - start, inputs, outputs)
+        rows, target = (x, start * inputs, 0, inputs, 1), (out, start * outputs, 0, outputs)
+        product(shape, rows, (weight, 0, inputs, 0), (bias, 0, 0, 0), target, (residual, code))

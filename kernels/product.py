@@ -2,6 +2,8 @@
 
     out[r, n] = start[r, n] + sum over k of a[r, k] * b[k, n]          2 operations for each multiply-add
 
+Rows come in lines, such as a map's, so that no array needs to be copied together first.
+
 A tile of rows x vectors accumulators stays in registers while k runs; a step of k reads `vectors` vectors of b and
 `rows` numbers of a for rows * vectors fused multiply-adds, so arithmetic is the limit, not loads. Each sum begins with
 `start` and takes its products in order of k, whatever the tile: the bits depend on nothing else.
@@ -66,37 +68,39 @@ def padded_columns(columns):
 
 @jit
 def product(shape, a, b, start, out, finish_with):
-    """out[r, n] = start[r, n] + the sum over k, for `shape` (rows, depth, columns); then `finish`.
+    """out[r, n] = start[r, n] + the sum over k, for `shape` (lines, rows of a line, depth, columns); then `finish`.
 
-    `start` and `out` are (flat array, offset, elements from row to row), `a` also has the elements from k to k, and `b`
-    is (panels, offset). A `start` with
+    `start` and `out` are (flat array, offset, elements from line to line, from row to row), `a` also has the elements
+    from k to k, and `b` is (panels, offset, the depth they are packed for, the first k of them to use). A `start` with
     rows 0 elements apart is a bias; with `out` itself a product goes on where another stopped, with the same bits as
     one product over all of k. `finish_with` is (residual, code of the activation), done a tile at a time while it is
     in L1.
     """
-    rows, depth, columns = shape
-    left, left_at, left_stride, left_step = a
-    panels, at = b
+    lines, rows, depth, columns = shape
+    left, left_at, left_line, left_row, left_step = a
+    panels, at, packed_depth, first = b
     residual, code = finish_with
     column = 0
     while column < columns:
         width = panel_width(columns - column)
         vectors = width // LANES
         height = TILE_ROWS[vectors - 1]
-        for row in range(0, rows, height):
-            part = (min(height, rows - row), depth, min(width, columns - column))
-            rows_of_a, target = (left, left_at + row * left_stride, left_stride, left_step), _part(out, row, column)
-            _tile(vectors, part, rows_of_a, (panels, at), _part(start, row, column), target)
-            if code != IDENTITY or residual.size:
-                finish(target, part[0], part[2], residual, code)
-        at += depth * width
+        for line in range(lines):
+            for row in range(0, rows, height):
+                part = (min(height, rows - row), depth, min(width, columns - column))
+                rows_of_a = (left, left_at + line * left_line + row * left_row, left_row, left_step)
+                target = _part(out, line, row, column)
+                _tile(vectors, part, rows_of_a, (panels, at + first * width), _part(start, line, row, column), target)
+                if code != IDENTITY or residual.size:
+                    finish(target, part[0], part[2], residual, code)
+        at += packed_depth * width
         column += width
 
 
 @jit
-def _part(matrix, row, column):
-    array, at, stride = matrix
-    return array, at + row * stride + column, stride
+def _part(matrix, line, row, column):
+    array, at, line_stride, row_stride = matrix
+    return array, at + line * line_stride + row * row_stride + column, row_stride
 
 
 def _make_tile(rows, vectors):
