@@ -55,7 +55,7 @@ class Engine:
         except IndexError:
             workspace = self._prepare()
         values = workspace.values
-        np.copyto(values["pixel_values"], _channels_last(pixel_values))
+        _enter(pixel_values, values["pixel_values"])
         workspace.program.run()
         results = {public: _channels_first(values[name]) for public, name in self.graph.outputs.items()}
         self._idle.append(workspace)
@@ -64,7 +64,7 @@ class Engine:
     def trace(self, pixel_values: Array) -> Iterator[tuple[Node, Array]]:
         """Each node of the compiled graph with its value: a new float32 array, channels first."""
         values = self._prepare().values
-        np.copyto(values["pixel_values"], _channels_last(pixel_values))
+        _enter(pixel_values, values["pixel_values"])
         for node in self.graph:
             self._launch(node, values)
             yield node, _channels_first(values[node.name])
@@ -77,7 +77,7 @@ class Engine:
                 self._launch(node, values)
             start = time.perf_counter()
             if isinstance(node.op, ops.Input):
-                np.copyto(values[node.name], _channels_last(pixel_values))
+                _enter(pixel_values, values[node.name])
             else:
                 program.run()
             yield node, time.perf_counter() - start
@@ -104,8 +104,10 @@ def engine_shape(shape: Shape) -> Shape:
     return (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape
 
 
-def _channels_last(x: Array) -> Array:
-    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+def _enter(pixel_values: Array, value: Array) -> None:
+    """Copy the input, channel by channel: in one go NumPy goes over them pixel by pixel, which takes twice as long."""
+    for channel in range(pixel_values.shape[1]):
+        value[..., channel] = pixel_values[:, channel]
 
 
 def _channels_first(x: Array) -> Array:
