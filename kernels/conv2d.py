@@ -7,10 +7,10 @@ Cost for P output pixels: 2 P O kh kw I / groups operations; it reads 4 H W I by
 pixels, and writes 4 P O.
 
 A few output rows are taken at a time, one row of the kernel after another, each product added to the last. Channels
-are last, so a kernel row of a patch is one run of memory, and the next pixel's patch begins `stride` pixels further: the
-product reads them as they lie, from a copy of the input's rows with zeros at both ends. With dilation or groups there
-are no such runs; then each tap is a product by itself, with the pixels for which it lies inside the map, so that of a
-kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution is the linear layer.
+are last, so a kernel row of a patch is one run of memory, and the next pixel's patch begins `stride` pixels further:
+the product reads them as they lie, from a copy of the input's rows with zeros at both ends. With dilation or groups
+there are no such runs; then each tap is a product by itself, with the pixels for which it lies inside the map, so that
+of a kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution is the linear layer.
 """
 
 from dataclasses import dataclass

@@ -7,11 +7,11 @@ Every op ends in `launch`. Between `with recording() as program:` and its end, `
 otherwise it would run at once; so the checks of an op, and whatever else its Python does, are paid for once. From one
 step to the next nothing returns to Python: for the 130 steps of a small network that cost more than a millisecond.
 
-Several threads enter one parallel region a program and meet between steps by counting: each takes chunks, first of its
-own share, whose inputs are likely in its cache, then of the others', until none is left, and waits until all that were
-taken are done. A region for each step would put the others to sleep and wake them up again every time, and where they
-are slow to wake, or to work, because the machine is shared, all would wait for the slowest. None waits for a thread
-that has not come: one alone would do it all.
+Several threads enter one parallel region for a program and meet between steps by counting: each takes chunks, first of
+its own share, whose inputs are likely in its cache, then of the others', until none is left, and waits until all that
+were taken are done. A region for each step would put the others to sleep and wake them up again every time, and where
+they are slow to wake, or to work, because the machine is shared, all would wait for the slowest. None waits for a
+thread that has not come: one alone would do it all.
 """
 
 import contextlib
@@ -86,18 +86,27 @@ class Program:
 
     def run(self) -> None:
         """Run all of it, on as many threads as `get_num_threads` says now."""
-        threads = get_num_threads()
+        self.run_with([])
+
+    def run_with(self, others: Sequence["Program"]) -> None:
+        """Run it and others that record the same on other arrays, at most as many in all as there are threads.
+
+        The threads are shared out among them: there is less to wait for than with all threads on one of them.
+        """
+        threads, programs = get_num_threads(), [self, *others]
         if len(self._scratch) < threads:
             self._scratch = empty((threads, -(-self._scratch_size // 16) * 16))
-        for part in self._runs:
-            if callable(part):
-                part()
+        for parts in zip(*[program._runs for program in programs], strict=True):
+            if callable(parts[0]):
+                for part in parts:
+                    part()
             elif threads == 1:
-                run_steps.run(part, self._scratch)
+                run_steps.run(parts[0], self._scratch)
             else:
-                with parallel_region(threads):
-                    progress = np.zeros((len(part), threads + 1, LINE), np.int64)
-                    run_steps_in_parallel.run(part, self._scratch, progress)
+                steps, team = np.stack(parts), threads // len(programs)
+                progress = np.zeros((*steps.shape[:2], team + 1, LINE), np.int64)
+                with parallel_region(team * len(programs)):
+                    run_steps_in_parallel.run(steps, self._scratch, progress)
 
 
 @contextlib.contextmanager
@@ -227,7 +236,7 @@ def _run_units(step, scratch, first, last):
 def _run_chunks(step, scratch, progress, thread, threads):
     """One thread's part in a step. `progress` counts the chunks taken of each share, and last those that are done."""
     count = step[_COUNT]
-    chunks = max(1, min(CHUNKS, count // threads))
+    chunks = max(1, min(CHUNKS, count // threads)) if threads > 1 else 1
     for distance in range(threads):
         share = (thread + distance) % threads
         first, last = count * share // threads, count * (share + 1) // threads
@@ -251,13 +260,16 @@ def _run_steps(steps, scratch):
 
 
 def _run_steps_in_parallel(steps, scratch, progress):
-    threads = progress.shape[1] - 1
-    for thread in numba.prange(threads):
-        for index in range(len(steps)):
-            _run_chunks(steps[index], scratch[thread], progress[index], thread, threads)
+    """Some programs at once: `steps` (programs, steps, columns)."""
+    team = progress.shape[2] - 1
+    for number in numba.prange(len(steps) * team):
+        thread = np.int64(number)  # Numba counts without a sign
+        program, member = thread // team, thread % team
+        for index in range(steps.shape[1]):
+            _run_chunks(steps[program, index], scratch[thread], progress[program, index], member, team)
 
 
 _STEPS, _SCRATCH = types.Array(types.int64, 2, "C"), types.Array(types.float32, 2, "C")
 run_steps = Kernel(_run_steps, types.void(_STEPS, _SCRATCH))
-_PROGRESS = types.Array(types.int64, 3, "C")
-run_steps_in_parallel = Kernel(_run_steps_in_parallel, types.void(_STEPS, _SCRATCH, _PROGRESS), parallel=True)
+_PROGRAMS, _PROGRESS = types.Array(types.int64, 3, "C"), types.Array(types.int64, 4, "C")
+run_steps_in_parallel = Kernel(_run_steps_in_parallel, types.void(_PROGRAMS, _SCRATCH, _PROGRESS), parallel=True)
