@@ -34,8 +34,9 @@ from .threads import get_num_threads, parallel_region
 
 _recorder = threading.local()
 
-# The columns of a step: the kernel's machine code, units of work, address and length of each array, the sizes.
-_ADDRESS, _COUNT, _ARRAYS = 0, 1, 2
+# The columns of a step: the kernel's machine code, units of work, of a chunk at least, address and length of each array,
+# the sizes.
+_ADDRESS, _COUNT, _GRAIN, _ARRAYS = 0, 1, 2, 3
 _SIZES = _ARRAYS + 2 * (INPUTS + 1)
 _COLUMNS = _SIZES + 24
 
@@ -62,13 +63,14 @@ class Program:
         out: np.ndarray,
         sizes: Sequence[int],
         scratch: int,
+        grain: int,
     ) -> None:
         """Append a step; see the function `launch`."""
         arrays = [*inputs, *[EMPTY] * (INPUTS - len(inputs)), out]
         self._arrays += arrays
         self._scratch_size = max(self._scratch_size, scratch)
         step = np.zeros(_COLUMNS, np.int64)
-        step[_ADDRESS], step[_COUNT] = kernel.address, count
+        step[_ADDRESS], step[_COUNT], step[_GRAIN] = kernel.address, count, grain
         step[_ARRAYS:_SIZES] = [number for array in arrays for number in (array.ctypes.data, array.size)]
         step[_SIZES : _SIZES + len(sizes)] = sizes
         if self._parts and isinstance(self._parts[-1], list):
@@ -127,15 +129,16 @@ def launch(
     out: np.ndarray,
     sizes: Sequence[int] = (),
     scratch: int = 0,
+    grain: int = 1,
 ) -> None:
     """Run units 0 to `count` of a kernel, or record that. Arrays are float32, C-contiguous and writable (see
-    `border.py`); each thread has `scratch` float32 to work in."""
+    `border.py`); each thread has `scratch` float32 to work in, and takes about `grain` units at a time, or more."""
     program = getattr(_recorder, "program", None)
     if program is not None:
-        program.launch(kernel, count, inputs, out, sizes, scratch)
+        program.launch(kernel, count, inputs, out, sizes, scratch, grain)
     else:
         alone = Program()
-        alone.launch(kernel, count, inputs, out, sizes, scratch)
+        alone.launch(kernel, count, inputs, out, sizes, scratch, grain)
         alone.finish()
         alone.run()
 
@@ -236,7 +239,7 @@ def _run_units(step, scratch, first, last):
 def _run_chunks(step, scratch, progress, thread, threads):
     """One thread's part in a step. `progress` counts the chunks taken of each share, and last those that are done."""
     count = step[_COUNT]
-    chunks = max(1, min(CHUNKS, count // threads)) if threads > 1 else 1
+    chunks = max(1, min(CHUNKS, count // (threads * step[_GRAIN]))) if threads > 1 else 1
     for distance in range(threads):
         share = (thread + distance) % threads
         first, last = count * share // threads, count * (share + 1) // threads
