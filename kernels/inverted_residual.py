@@ -101,7 +101,7 @@ def inverted_residual(
     sizes = [*geometry, channels, weights.expanded, weights.outputs, code, int(residual)]
     pixel = _pixel_size(weights.expanded)
     scratch = (2 * dilation + 2) * (width + 2 * dilation) * pixel + PIXELS * pixel
-    launch(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch, GRAIN)
+    launch(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch, grain=GRAIN)
     return out
 
 
