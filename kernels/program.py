@@ -34,8 +34,8 @@ from .threads import get_num_threads, parallel_region
 
 _recorder = threading.local()
 
-# The columns of a step: the kernel's machine code, units of work, of a chunk at least, address and length of each array,
-# the sizes.
+# The columns of a step: the kernel's machine code, units of work, how many of them make a chunk at least, address and
+# length of each array, the sizes.
 _ADDRESS, _COUNT, _GRAIN, _ARRAYS = 0, 1, 2, 3
 _SIZES = _ARRAYS + 2 * (INPUTS + 1)
 _COLUMNS = _SIZES + 24
