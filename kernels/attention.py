@@ -18,7 +18,7 @@ from . import border
 from .activate import IDENTITY
 from .elementary import exp
 from .jit import jit, kernel
-from .product import TILE_ROWS, panel_width, product
+from .product import DEPTH, TILE_ROWS, panel_width, product
 from .program import launch
 from .simd import LANES, SQUARE, fill, fma, load, maximum, splat, store, transpose
 
@@ -100,10 +100,13 @@ def _exponentials(scores, tokens, columns, scale, sums):
             d = maximum(d, load(scores, row3 * columns + column, LANES, 0.0))
         shift = -scale * maximum(maximum(a, b), maximum(c, d))
         total = splat(0.0)
-        for row in range(tokens):
-            term = exp(fma(load(scores, row * columns + column, LANES, 0.0), scale, shift))
-            store(scores, row * columns + column, LANES, term)
-            total = total + term
+        for first in range(0, tokens, DEPTH):  # in parts, as all long sums
+            part = splat(0.0)
+            for row in range(first, min(first + DEPTH, tokens)):
+                term = exp(fma(load(scores, row * columns + column, LANES, 0.0), scale, shift))
+                store(scores, row * columns + column, LANES, term)
+                part = part + term
+            total = total + part
         store(scores, sums + column, LANES, total)
 
 

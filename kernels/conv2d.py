@@ -155,7 +155,7 @@ def _add_rows(block, x, weight, so_far, target, finish_with, padded, sizes):
         then = finish_with if kernel_row == kernel_height - 1 else (finish_with[0][:0], IDENTITY)
         patches = (padded, 0, room, stride * channels, 1)
         product((lines, out_width, depth, outputs), patches, weights, so_far, target, then)
-        so_far = target
+        so_far = (padded[:0], 0, 0, 0)
 
 
 @jit
@@ -181,7 +181,7 @@ def _add_taps(block, group, x, weights, bias, target, finish_with, sizes):
             sums = (out, out_at + first_line * out_line + first * out_row, out_line, out_row)
             shape = (last_line - first_line, last - first, inputs, outputs)
             panels = (weight, weight_at, kernel_width * inputs, tap * inputs)
-            product(shape, source, panels, sums, sums, (finish_with[0][:0], IDENTITY))
+            product(shape, source, panels, (x[:0], 0, 0, 0), sums, (finish_with[0][:0], IDENTITY))
         weight_at += kernel_width * inputs * padded_columns(outputs)
     for line in range(lines):
         finish((out, out_at + line * out_line, out_row), out_width, outputs, *finish_with)

@@ -53,7 +53,7 @@ def _best(work: Callable[[], object]) -> float:
     return min(times)
 
 
-_load, _, _store = tile_instructions(ROWS, VECTORS)
+_, _load, _, _, _store = tile_instructions(ROWS, VECTORS)
 _tile = types.UniTuple(vector, TILE)
 
 

@@ -208,7 +208,7 @@ def fill(target, at, count, value):
 
 
 def tile_instructions(rows, vectors):
-    """The functions (load, step, store) for tiles of this shape.
+    """The functions (zeros, load, step, add, store) for tiles of this shape.
 
     All work for a tile of which only `used` rows are there: those beyond read the last row again and are not stored.
     """
@@ -233,6 +233,14 @@ def tile_instructions(rows, vectors):
             result += [fma(builder, scalar, row[j], tile[i * vectors + j]) for j in range(vectors)]
         return result
 
+    @instruction(returns=tile)
+    def tile_zeros(builder):
+        return [_constant(_VECTOR, 0.0)] * (rows * vectors)
+
+    @instruction(tile, tile, returns=tile)
+    def tile_add(builder, a, b):
+        return [builder.fadd(*pair) for pair in zip(a, b, strict=True)]
+
     @instruction(tile, FLOATS, types.int64, types.int64, types.int64, types.int64, returns=types.void)
     def tile_store(builder, tile, array, at, stride, used, columns):
         """array[at + i * stride + 16 j : + 16] = tile[i, j], up to `columns`"""
@@ -247,7 +255,7 @@ def tile_instructions(rows, vectors):
         offsets = [j * LANES for j in range(vectors)]
         return [(_vector_pointer(builder, array, _add(builder, start, n)), _add(builder, columns, -n)) for n in offsets]
 
-    return tile_load, tile_step, tile_store
+    return tile_zeros, tile_load, tile_step, tile_add, tile_store
 
 
 def _row(builder, at, stride, used, i):
