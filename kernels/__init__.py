@@ -1,11 +1,12 @@
 """The Numba kernels: every op of the engine, float32, channels last, one op a file.
 
 Each file opens with its formula and its cost; the public function checks and allocates, the private loop below it does
-the work. `jit.py` compiles, `threads.py` launches, `border.py` checks, `simd.py` is the vocabulary that the loops are
-written in. Nothing here knows the rest of the project.
+the work. `jit.py` compiles, `cache.py` keeps, `program.py` runs, `border.py` checks, `simd.py` is the vocabulary that
+the loops are written in. Nothing here knows the rest of the project.
 
-Arithmetic is in a fixed order: products accumulate by fused multiply-add in order of k, other sums by a fixed tree over
-16 lanes. So a result has the same bits for every number of threads, every batch and position in it, and every CPU.
+Arithmetic is in a fixed order: products accumulate by fused multiply-add in order of k, long ones in parts that depend
+only on their length; sums across the lanes are a fixed tree. So a result has the same bits for every number of threads,
+every batch and position in it, and every CPU.
 """
 
 from .activate import ACTIVATIONS, activate

@@ -1,4 +1,4 @@
-"""How the kernels are compiled: the options, the one signature, the cache. `program.py` runs them.
+"""How the kernels are compiled: the options, the one signature. `cache.py` keeps them, `program.py` runs them.
 
 Three decorators. `jit` marks a helper that compiled code calls (Python may call it too, uncompiled), `inline` one that
 is always inlined. `kernel` marks what a program runs: a function
@@ -14,23 +14,20 @@ first run); and a whole list of them runs without returning to Python.
 A kernel allocates nothing and raises nothing: what it needs to work in is handed to it, and `border.py` checks before.
 Helpers count no references to arrays, which is faster; so a helper must not return an array, nor a part of one.
 
-Nothing is compiled on import. A kernel is compiled, or loaded from Numba's cache, when it is first used. Numba's
-cache watches only the file a function stands in, so a change in a helper elsewhere would go unseen: here the key is a
-hash of every file of this folder.
+Nothing is compiled on import. A kernel is compiled, or loaded from the cache, when it is first used.
 """
 
-import contextlib
 import functools
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
 from numba import types
 from numba.core.typing import Signature
 from numba.extending import register_jitable
+
+from .cache import KernelCache
 
 # No `fastmath`: it would reorder sums and assume NaN away. `error_model="numpy"`: x / 0 is inf, not an exception.
 # No wrapper for callers in C: there are none, and each takes time to compile.
@@ -71,43 +68,32 @@ class Kernel:
         self.name = function.__name__.lstrip("_")
         self._signature = signature
         self._dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
-        with contextlib.suppress(RuntimeError):  # no folder to cache in can be written: compile in every process
-            self._dispatcher.enable_caching()
-            self._dispatcher._cache._cache_file._source_stamp = _source_stamp()
+        self._dispatcher._cache = self._cache = KernelCache(function, signature, self._target)
 
     @functools.cached_property
-    def run(self) -> Any:
-        """The compiled function."""
-        try:
-            self._dispatcher.compile(self._signature)
-        except Exception:  # a damaged cache file or a full disk must not stop the work; an error in the code recurs
-            with contextlib.suppress(Exception):
-                self._dispatcher._cache.flush()
-            self._dispatcher._cache.disable()
-            self._dispatcher.compile(self._signature)
-        return self._dispatcher
+    def run(self) -> Callable:
+        """The compiled function. Call it with exactly what the signature says: the dispatcher, which would look at the
+        types of the arguments and first import much for that, is left out."""
+        return self._dispatcher.compile(self._signature)
 
     @functools.cached_property
     def address(self) -> int:
         """Where the machine code of `run` begins."""
-        result = self.run.overloads[self._signature.args]
+        _ = self.run
+        result = self._dispatcher.overloads[self._signature.args]
         return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
 
     @property
-    def cache_folder(self) -> Path | None:
-        """Where its machine code is kept; None if no folder could be written."""
-        path = self._dispatcher._cache.cache_path
-        return None if path is None else Path(path)
+    def file(self) -> Path | None:
+        """Where the compiled function is kept, or would be; None if there is no such place."""
+        return self._cache.file
 
     def is_ready(self) -> bool:
         """Whether `run` will return at once or after a read from the cache."""
-        if self._dispatcher.overloads:
-            return True
-        with contextlib.suppress(Exception):  # no cache, or one that cannot be read
-            cache = self._dispatcher._cache
-            key = cache._index_key(self._signature, self._dispatcher.targetctx.codegen())
-            return key in cache._cache_file._load_index()
-        return False
+        return bool(self._dispatcher.overloads) or (self.file is not None and self.file.exists())
+
+    def _target(self) -> tuple:
+        return self._dispatcher.targetctx.codegen().magic_tuple()
 
 
 KERNELS: list[Kernel] = []
@@ -116,11 +102,3 @@ KERNELS: list[Kernel] = []
 def kernel(function: Callable) -> Kernel:
     KERNELS.append(Kernel(function, SIGNATURE))
     return KERNELS[-1]
-
-
-@functools.cache
-def _source_stamp() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -1,6 +1,6 @@
 """The first run on a machine compiles the kernels, for some seconds: whether it will, and doing it with progress shown.
 
-Later runs load them from Numba's cache. Nothing here is needed: a kernel that is not ready is compiled when it is used.
+Later runs load them from the cache. Nothing here is needed: a kernel that is not ready is compiled when it is used.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from .threads import get_num_threads, start_threads
 
 
 def is_cached() -> bool:
-    """Whether all kernels are compiled, in this process or in Numba's cache. Takes a few milliseconds."""
+    """Whether all kernels are compiled, in this process or in the cache. Takes a few milliseconds."""
     return all(kernel.is_ready() for kernel in _needed())
 
 
@@ -28,7 +28,8 @@ def warm_up() -> Iterator[tuple[int, int, str]]:
 
 def cache_folder() -> Path | None:
     """Where the compiled kernels are kept for later processes; None if no folder can be written."""
-    return KERNELS[0].cache_folder
+    file = KERNELS[0].file
+    return None if file is None else file.parent
 
 
 def _needed() -> list[Kernel]:

@@ -3,10 +3,13 @@
 import inspect
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -14,13 +17,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numba.core.dispatcher import Dispatcher
+from llvmlite import binding
 from torch.nn import functional as F  # noqa: N812
 from transformers.models.mobilevit.modeling_mobilevit import MobileViTLayer
 
 from oracle import KERNEL_FLOAT32, assert_same
 from tinymvit import kernels
-from tinymvit.kernels import jit
+from tinymvit.kernels import cache, jit
 
 TORCH_ACTIVATIONS = {
     "identity": lambda x: x,
@@ -699,36 +702,64 @@ def run_copy_first(kernel):
     assert out[0] == 7
 
 
-def test_kernels_work_where_no_cache_can_be_written(monkeypatch):
-    def no_folder(self):
-        raise RuntimeError("cannot cache function: no locator available for file")
+def copy_first_ready():
+    return jit.Kernel(_copy_first, jit.SIGNATURE).is_ready()
 
-    monkeypatch.setattr(Dispatcher, "enable_caching", no_folder)
+
+def test_kernels_work_where_no_cache_can_be_written(monkeypatch):
+    monkeypatch.setattr(cache, "_folders", lambda: [])
     kernel = jit.Kernel(_copy_first, jit.SIGNATURE)
+    assert kernel.file is None
     assert not kernel.is_ready()
     run_copy_first(kernel)
     assert kernel.is_ready()
 
 
-def test_a_damaged_cache_is_replaced(monkeypatch, tmp_path):
+@pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: content[:-1] + b"?", lambda _: b""])
+def test_a_damaged_cache_is_replaced(monkeypatch, tmp_path, damage):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
-    (data,) = tmp_path.rglob("*.nbc")
-    data.write_bytes(data.read_bytes()[:100])
+    (file,) = tmp_path.rglob("*.pickle")
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
     run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
-    (index,) = tmp_path.rglob("*.nbi")
-    index.write_bytes(b"")
+    assert len(file.read_bytes()) == pytest.approx(len(whole), rel=0.1)
+
+
+def test_the_cache_is_keyed_by_the_sources_the_processor_and_the_versions(monkeypatch, tmp_path):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
+    assert copy_first_ready()
+    names = {(cache, "SOURCES"), (cache.numba, "__version__"), (cache.llvmlite, "__version__"), (sys, "version")}
+    for place, name in names:
+        with monkeypatch.context() as changed:
+            changed.setattr(place, name, "another")
+            assert not copy_first_ready()
     kernel = jit.Kernel(_copy_first, jit.SIGNATURE)
-    assert not kernel.is_ready()
+    triple, cpu, features = kernel._target()
+    assert cpu in (numba.config.CPU_NAME, binding.get_host_cpu_name())
+    assert "+fma" in features or platform.machine() not in ("x86_64", "AMD64")
+    for target in ((triple, "i486", features), (triple, cpu, "")):
+        assert not cache.KernelCache(_copy_first, jit.SIGNATURE, lambda target=target: target).file.exists()
     run_copy_first(kernel)
 
 
-def test_the_cache_is_keyed_by_the_sources(monkeypatch, tmp_path):
+def test_the_sources_are_all_files_of_the_folder():
+    contents = [path.read_bytes() for path in sorted(Path(cache.__file__).parent.glob("*.py"))]
+    assert cache.digest(*contents) == cache.SOURCES
+    assert len(contents) > 20
+
+
+def test_kernels_of_sources_that_are_no_more_are_removed(monkeypatch, tmp_path):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    with monkeypatch.context() as changed:
+        changed.setattr(cache, "SOURCES", "yesterday")
+        run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
+    other = jit.Kernel(_copy_first, jit.SIGNATURE).file.parent / "another.kernel.yesterday.pickle"
+    other.write_bytes(b"")
     run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
-    assert jit.Kernel(_copy_first, jit.SIGNATURE).is_ready()
-    monkeypatch.setattr(jit, "_source_stamp", lambda: "sources of another version")
-    assert not jit.Kernel(_copy_first, jit.SIGNATURE).is_ready()
+    assert {file.name.split(".")[-2] for file in other.parent.iterdir()} == {cache.SOURCES, "yesterday"}
+    assert len(list(other.parent.iterdir())) == 2
 
 
 def test_a_full_disk_costs_only_the_cache(monkeypatch, tmp_path):
@@ -738,8 +769,95 @@ def test_a_full_disk_costs_only_the_cache(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kernel._dispatcher._cache._cache_file, "_save_data", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     run_copy_first(kernel)
+    assert list(kernel.file.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="each user has temporary files of their own")
+def test_a_temporary_cache_that_others_can_write_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = cache._private_temporary_folder()
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert cache._private_temporary_folder() is None
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    assert cache._private_temporary_folder() is None
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert cache._private_temporary_folder() is None
+
+
+# An installation that nobody may write, not even root, who gives up the right to write everywhere by `exec`.
+WITHOUT_RIGHTS = """
+import ctypes, os, sys
+for capability in (1, 2, 3):  # to write, to read, to change the mode of what is another's or locked
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-P", "-c", sys.argv[1]])
+"""
+ADD_ON_ONE_THREAD = """
+import numpy as np
+from tinymvit import kernels
+from tinymvit.kernels.add import _add
+kernels.set_num_threads(1)
+ready = _add.is_ready()
+assert kernels.add(np.ones(3, np.float32), np.ones(3, np.float32)).tolist() == [2, 2, 2]
+print(ready, _add.file and _add.file.parent)
+"""
+
+
+@pytest.fixture
+def installation(tmp_path):
+    """A copy of the package without compiled kernels, and how to run a program with it where no home is."""
+    root = Path(cache.__file__).parent.parent
+    package = tmp_path / "site" / "tinymvit"
+    for part, place in (("tinymvit", package), ("kernels", package / "kernels"), ("weights", package / "weights")):
+        shutil.copytree(root / part, place, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    (tmp_path / "tmp").mkdir()
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    environment |= {"HOME": str(locked), "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(package.parent)}
+    # The folder that PYTHONPATH names comes after an editable installation of the package, which is left out.
+    program = "import sys\nsys.meta_path = [each for each in sys.meta_path if 'ditable' not in str(each)]\n"
+
+    def run(**changed):
+        command = [sys.executable, "-c", WITHOUT_RIGHTS, program + ADD_ON_ONE_THREAD]
+        result = subprocess.run(command, env=environment | changed, cwd=locked, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        ready, _, folder = result.stdout.strip().partition(" ")
+        return ready == "True", folder
+
+    yield package / "kernels", run
+    for path in (package / "kernels", package / "kernels" / "__pycache__", locked):
+        if path.exists():
+            path.chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gives up rights as Linux does")
+def test_an_installation_that_cannot_be_written(installation, tmp_path):
+    folder, run = installation
+    folder.chmod(0o555)
+    nowhere = {"NUMBA_CACHE_DIR": str(tmp_path / "locked" / "cache")}
+    ready, place = run(**nowhere)
+    assert (ready, Path(place).parent) == (False, tmp_path / "tmp" / f"tinymvit-{os.getuid()}")
+    assert run(**nowhere) == (True, place)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gives up rights as Linux does")
+def test_kernels_compiled_ahead_are_used_where_they_cannot_be_written(installation):
+    folder, run = installation
+    beside = str(folder / "__pycache__")
+    assert run() == (False, beside)
+    (folder / "__pycache__").chmod(0o555)
+    folder.chmod(0o555)
+    assert run() == (True, beside)
+    with (folder / "unfold.py").open("a") as file:  # another kernel's file
+        file.write("# edited\n")
+    ready, place = run()
+    assert not ready
+    assert place != beside
 
 
 # ---- one clear line for each mistake ----

@@ -19,7 +19,7 @@ from operator import index
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from tinymvit.graph import Graph, Unfold
 from tinymvit.trace import Trace
@@ -95,6 +95,8 @@ def attention_picture(pixel_values: Array, attention: Array, query: tuple[int, i
 
     pixel_values: (1, C, H, W), 0 to 1. attention: (H, W). Small images are enlarged a whole number of times.
     """
+    from PIL import ImageDraw
+
     grey = np.clip(pixel_values[0].mean(0), 0, 1) * 255  # so that all the colour is attention
     strength = attention / (attention.max() or 1) * OPACITY
     pixels = grey[..., None] + (COLOUR - grey[..., None]) * strength[..., None]

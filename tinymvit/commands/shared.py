@@ -87,19 +87,20 @@ def size(text: str) -> tuple[int, int]:
 def find_images(names: Iterable[Path]) -> list[Path]:
     """Each file, and for each folder the pictures anywhere below it, by their suffix, in order. A file that does not
     exist stays in the list: reading it reports it. Raises ImageError for a folder without pictures."""
-    from PIL import Image
-
-    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found: dict[Path, None] = {}  # in order, each once
     for name in names:
-        if name.is_dir():
-            pictures = sorted(path for path in name.rglob("*") if path.suffix.lower() in known and path.is_file())
-            if not pictures:
-                raise ImageError(f"{name}: no pictures in this folder")
-            found.update(dict.fromkeys(pictures))
-        else:
-            found[name] = None
+        found.update(dict.fromkeys(_pictures_in(name) if name.is_dir() else [name]))
     return list(found)
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    from PIL import Image
+
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}  # loads them all
+    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
+    if not pictures:
+        raise ImageError(f"{folder}: no pictures in this folder")
+    return pictures
 
 
 def make_folder(folder: Path) -> None:
