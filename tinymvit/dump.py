@@ -41,6 +41,7 @@ DTYPE_NAMES = {  # of a manifest, and what the safetensors format calls them
     **{dtype.name: name for name, dtype in DTYPES.items() if name != "BF16"},
     "bfloat16": "BF16",
 }
+STORED_NAMES = {short: name for name, short in DTYPE_NAMES.items()}
 PRODUCER = f"tinymvit {__version__}"
 
 
@@ -48,9 +49,10 @@ PRODUCER = f"tinymvit {__version__}"
 
 
 class Stored(NamedTuple):
-    """A tensor on disk: its shape, the dtype in which it is loaded, and how."""
+    """A tensor on disk: its shape, the name of its dtype there, the dtype in which it is loaded, and how."""
 
     shape: tuple[int, ...]
+    name: str
     dtype: np.dtype[Any]
     load: Callable[[], Array]
 
@@ -86,6 +88,10 @@ class Dump(Mapping[str, Array]):
         """The dtype in which a tensor is loaded, without loading it."""
         return self._tensors[name].dtype
 
+    def stored(self, name: str) -> str:
+        """The name of the dtype in which a tensor is stored: "bfloat16" is loaded as float32."""
+        return self._tensors[name].name
+
 
 def open_dump(path: str | Path) -> Dump:
     """The dump at `path`: a safetensors file, a folder with manifest.json, or a folder of .npy files.
@@ -119,7 +125,7 @@ def _safetensors(path: Path) -> dict[str, Stored]:
 
 def _mapped(entry: Entry, data: Array) -> Stored:
     dtype = np.dtype(np.float32) if entry.dtype == "BF16" else DTYPES[entry.dtype].newbyteorder("=")
-    return Stored(entry.shape, dtype, lambda: map_tensor(entry, data))
+    return Stored(entry.shape, STORED_NAMES[entry.dtype], dtype, lambda: map_tensor(entry, data))
 
 
 def _npy_files(folder: Path) -> dict[str, Stored]:
@@ -132,7 +138,8 @@ def _npy_files(folder: Path) -> dict[str, Stored]:
 
 def _npy_file(path: Path) -> Stored:
     array = _map_npy(path)
-    return Stored(array.shape, array.dtype.newbyteorder("="), lambda: _native(_map_npy(path)))
+    dtype = array.dtype.newbyteorder("=")
+    return Stored(array.shape, dtype.name, dtype, lambda: _native(_map_npy(path)))
 
 
 def _map_npy(path: Path) -> Array:

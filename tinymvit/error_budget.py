@@ -27,6 +27,7 @@ from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.graph import Node, last_use
 from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
 from tinymvit.summary import describe
+from tinymvit.table import align
 from tinymvit.weights.files import write_files
 
 Array = np.ndarray
@@ -274,12 +275,8 @@ def _number(error: float | None) -> str:
 
 
 def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    ]
-    return [text[0], "-" * len(text[0]), *text[1:]]
+    head, *rows = align(lines)
+    return [head, "-" * len(head), *rows]
 
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")

@@ -64,10 +64,12 @@ def run(options: argparse.Namespace) -> int:
         isolate=options.isolate,
         progress=True,
     )
-    for path, text in ((options.json, to_json_text), (options.html, to_html)):
-        if path is not None:
-            write_files(path.parent, {path.name: text_writer(text(comparison))})
-    print(to_text(comparison))
+    try:
+        for path, text in ((options.json, to_json_text), (options.html, to_html)):
+            if path is not None:
+                write_files(path.parent, {path.name: text_writer(text(comparison))})
+    finally:  # a file that cannot be written does not cost the answer
+        print(to_text(comparison))
     return 0 if comparison.agrees else 1
 
 
