@@ -161,7 +161,10 @@ def _native(array: Array) -> Array:
 
 def _manifest(folder: Path) -> dict[str, Stored]:
     path = folder / MANIFEST
-    listed = read_json(path, DumpError).get("tensors")
+    manifest = read_json(path, DumpError)
+    if (order := manifest.get("byte_order", "little")) != "little":
+        raise DumpError(f"{path}: byte_order is {reprlib.repr(order)}, expected 'little'")
+    listed = manifest.get("tensors")
     if not isinstance(listed, list):
         raise DumpError(f'{path}: expected "tensors", a list of objects with name, shape, dtype and file')
     tensors: dict[str, Stored] = {}
@@ -176,6 +179,8 @@ def _manifest(folder: Path) -> dict[str, Stored]:
             raise DumpError(f"{path}: two tensors are named {name}")
         if dtype not in DTYPE_NAMES:
             raise DumpError(f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(DTYPE_NAMES)}")
+        if file.endswith((".h", ".safetensors")):  # as `tinymvit vectors` writes them
+            raise DumpError(f"{path}: tensor {name} is in {file!r}, expected a file of its own, raw or .npy")
         read = _listed_npy if file.endswith(".npy") else _raw_file
         tensors[name] = read(_inside(folder, file, name), name, tuple(shape), dtype)
     return tensors

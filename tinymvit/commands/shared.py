@@ -59,7 +59,7 @@ def size_option(command: Any) -> None:
 
 def threads_option(command: Any) -> None:
     command.add_argument(
-        "--threads", type=positive, metavar="N", help="threads to compute with (default: the physical cores)"
+        "--threads", type=positive, metavar="N", help="threads of the engine (default: the physical cores)"
     )
 
 
