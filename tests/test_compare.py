@@ -42,7 +42,8 @@ from tinymvit.weights import resolve
 from torch_models import TINY
 
 STEM = "mobilevit.conv_stem.convolution"
-QUERY = "mobilevit.encoder.layer.2.transformer.layer.0.attention.attention.query"
+BLOCK = "mobilevit.encoder.layer.2.transformer.layer.0"
+QUERY = f"{BLOCK}.attention.attention.query"
 
 
 @cache
@@ -125,6 +126,23 @@ def test_every_layout_can_be_undone(node):
 def test_tokens_grouped_by_patch_are_no_layout():
     _, by_node = axes()
     assert not arrangements((2 * 24, 4, 8), by_node["mobilevit.encoder.layer.2.unfolding"])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("isolate", [False, True])
+def test_tokens_before_the_batch(batch, isolate):
+    """(N, B P, D), as PyTorch's own attention has it by default; of one image also the shape of patches swapped with
+    positions, which is told apart by what attention made of them."""
+    pixels = port()[2][:batch]
+    found = {name: tensor.numpy() for name, tensor in dump(port()[0], pixels).items()}
+    count = sum(x.ndim == 3 for x in found.values())
+    first = {name: np.ascontiguousarray(x.swapaxes(0, 1)) if x.ndim == 3 else x for name, x in found.items()}
+    comparison = compare(ours(), first, isolate=isolate)
+    assert comparison.first == "agree"
+    rows = [row for row in comparison.rows if row.layout in ("B N P D", "N B P D")]
+    assert count > len(rows) > 60
+    changed = first | {f"{BLOCK}.layernorm_after": first[f"{BLOCK}.layernorm_after"] * 2}
+    assert compare(ours(), changed, isolate=isolate).first == f"{BLOCK}.layernorm_after"
 
 
 def test_layout_restricts_maps():

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from tinymvit import reference
 from tinymvit.dump import Dump, open_dump
 from tinymvit.errors import DumpError
-from tinymvit.graph import Activation, BatchNorm, Graph, Input, LayerNorm, Node, Shape
+from tinymvit.graph import Activation, BatchNorm, Context, Graph, Input, LayerNorm, Node, Shape
 from tinymvit.layouts import LAYOUTS, MAP, VECTOR, Arrangement, arrangements, node_axes, shape_axes
 from tinymvit.matching import Match, Statistics, align, canonical, check_map, has_a_name, known_names, match_names
 from tinymvit.mistakes import Case, Mistake, case_of, mistakes, scale_and_shift_left_out
@@ -313,6 +314,10 @@ class _Port:
         """Their tensor in our layout, for a node in `arranged`."""
         return self.arranged[node].undo(_numbers(self.dump[self.matches[node].theirs]))
 
+    def allow_tokens_first(self) -> None:
+        """From now on (N, P, D) is a layout of one image's tokens."""
+        self.axes = {node: replace(axes, tokens_first=True) for node, axes in self.axes.items()}
+
     def leave_out(self, node: Node) -> Match:
         """The tensor that was taken for this node is not its value."""
         self.arranged.pop(node.name, None)
@@ -476,14 +481,32 @@ class _Alone:
         assert value is not None  # only a mistake may not apply
         return value
 
+    def both(self, nodes: list[Node]) -> tuple[Array, Array]:
+        """The value of the last of these nodes for their tensors: the truth, and in float32."""
+        inputs = self.inputs(nodes)
+        return self.value(nodes, inputs, np.float64), self.value(nodes, inputs, np.float32)
+
     def right(self, node: Node) -> bool:
         """Whether their tensor for this node follows from their own tensors before it."""
         if node.name not in self.port.arranged:
             return False
-        nodes = self.together(node)
-        inputs = self.inputs(nodes)
-        truth, rounded = (self.value(nodes, inputs, dtype) for dtype in (np.float64, np.float32))
+        truth, rounded = self.both(self.together(node))
         return self.port.limit(node.name, truth, rounded).allows(self.port.value(node.name), truth)
+
+    @cached_property
+    def tokens_first(self) -> bool:
+        """Whether one image's tokens lie as (N, P, D). So do patches swapped with positions: the first tensor behind an
+        attention, which sees other tokens then, tells these apart."""
+        attended = False
+        for node in self.graph:
+            attended = attended or isinstance(node.op, Context)
+            x = self.port.numbers(node.name) if attended and node.name in self.port.matches else None
+            if x is not None and x.ndim == 3 == len(node.shape):
+                truth, rounded = self.both(self.together(node))
+                value = x.swapaxes(0, 1)
+                same_shape = len(self.pixels) == 1 and value.shape == truth.shape
+                return same_shape and self.port.limit(node.name, truth, rounded).allows(value, truth)
+        return False
 
     def later(self, node: Node) -> Iterator[Node]:
         """The normalisation and activation that a port may have folded into the op before them."""
@@ -575,6 +598,9 @@ def _rows(alone: _Alone, isolate: bool, progress: bool) -> Iterator[Row]:
     searched = 0
     for node, truth, rounded, together in _truths(alone, isolate, progress):
         row = port.judge(node, truth, rounded, together)
+        if row.verdict == "shape" and alone.tokens_first:
+            port.allow_tokens_first()
+            row = port.judge(node, truth, rounded, together)
         if row.ok:
             yield row
             continue
@@ -606,9 +632,7 @@ def _truths(alone: _Alone, isolate: bool, progress: bool) -> Iterator[tuple[Node
         for node in _with_bar(graph, len(graph), progress):
             if node.name in port.matches:
                 nodes = alone.together(node)
-                inputs = alone.inputs(nodes)
-                truth, rounded = (alone.value(nodes, inputs, dtype) for dtype in (np.float64, np.float32))
-                yield node, truth, rounded, tuple(node.name for node in nodes)
+                yield node, *alone.both(nodes), tuple(node.name for node in nodes)
         return
     both = (reference.steps(graph, alone.weights, alone.pixels, dtype) for dtype in (np.float64, np.float32))
     for (node, truth), (_, rounded) in _with_bar(zip(*both, strict=True), len(graph), progress):

@@ -329,7 +329,6 @@ def _to_folder(folder: Path, kind: str) -> Iterator[Callable[[Spec, Array], None
                 np.lib.format.write_array(stream, array, allow_pickle=False)
             else:
                 _write_bytes(stream, array)
-            _flush(stream)
         listed.append(
             {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype, "file": file}
             | dict(spec.facts)
