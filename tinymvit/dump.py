@@ -340,7 +340,7 @@ def _to_folder(folder: Path, kind: str) -> Iterator[Callable[[Spec, Array], None
     manifest = {"producer": PRODUCER, "byte_order": "little", "tensors": listed}
     with (folder / MANIFEST).open("xb") as stream:
         stream.write(json.dumps(manifest, indent=1).encode() + b"\n")
-        _flush(stream)
+        _flush(stream)  # the last alone: for each tensor it would take longer than all the rest
 
 
 def statistics(array: Array) -> dict[str, float | None]:

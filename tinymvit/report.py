@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from html import escape
@@ -11,6 +10,7 @@ from typing import Any
 
 from tinymvit.comparison import Comparison, Row, some
 from tinymvit.table import align, printable
+from tinymvit.weights.files import finite
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")
 NUMERIC = range(3, 8)  # of the columns, those that are aligned to the right
@@ -84,17 +84,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "first": comparison.first,
         "agrees": comparison.agrees,
         "isolated": comparison.isolated,
-        "rows": [_finite(asdict(row)) for row in comparison.rows],
+        "rows": [finite(asdict(row)) for row in comparison.rows],
         "notes": list(comparison.notes),
     }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---- HTML ----
@@ -149,7 +141,3 @@ def _html_row(row: Row, first: bool) -> str:
 
 def _items(lines: list[str] | tuple[str, ...]) -> str:
     return "".join(f"<li>{escape(printable(line))}</li>" for line in lines)
-
-
-def to_json_text(comparison: Comparison) -> str:
-    return json.dumps(to_json(comparison), indent=1, allow_nan=False) + "\n"
