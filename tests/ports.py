@@ -136,13 +136,14 @@ def scale_and_shift_missing(model):
     return f"{TRANSFORMER}.layernorm_before", "scale and shift are missing"
 
 
-def activation_of(function, call):
+def activation_of(function, call, right="silu"):
     def mistake(model):
         name = f"{BOTTLENECK}.conv_3x3.activation"
         instead(model.get_submodule(name), lambda activation, x: call(x))
         return name, f"the activation is {function}"
 
     mistake.__name__ = f"activation_of_{function}"
+    mistake.right_activation = right
     return mistake
 
 
@@ -344,6 +345,7 @@ MISTAKES = [
     scale_and_shift_missing,
     activation_of("gelu", F.gelu),
     activation_of("relu", F.relu),
+    activation_of("silu", F.silu, right="relu"),
     same_padding,
     attention_with("scores", "the scale is 1/sqrt(D), not 1/sqrt(D/h)", scale=math.sqrt),
     attention_with("probabilities", "softmax runs over the wrong axis (the queries)", axis=-2),

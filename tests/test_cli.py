@@ -215,6 +215,15 @@ def test_output_that_is_not_a_terminal_is_plain_where_blocks_cannot_be_printed()
     assert "#####" in result.stdout
 
 
+def test_a_name_that_cannot_be_printed_does_not_cost_the_answer(tmp_path):
+    shutil.copy(DIGIT, tmp_path / "é.png")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "tinymvit.cli", "classify", str(tmp_path / "é.png"), DIGIT]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT / "tests")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\\xe9.png" in result.stdout
+
+
 def test_a_reader_that_stops_early_is_no_error():
     program = f"{sys.executable} -m tinymvit.cli summary --shape small | head -n 1"
     result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, cwd=ROOT / "tests")

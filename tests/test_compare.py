@@ -3,9 +3,11 @@
 import copy
 import json
 import logging
+import re
 import warnings
 from contextlib import contextmanager
 from functools import cache
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 
 import tinymvit
 from oracle import assert_same
@@ -39,7 +42,8 @@ from tinymvit.weights import resolve
 from torch_models import TINY
 
 STEM = "mobilevit.conv_stem.convolution"
-QUERY = "mobilevit.encoder.layer.2.transformer.layer.0.attention.attention.query"
+BLOCK = "mobilevit.encoder.layer.2.transformer.layer.0"
+QUERY = f"{BLOCK}.attention.attention.query"
 
 
 @cache
@@ -122,6 +126,23 @@ def test_every_layout_can_be_undone(node):
 def test_tokens_grouped_by_patch_are_no_layout():
     _, by_node = axes()
     assert not arrangements((2 * 24, 4, 8), by_node["mobilevit.encoder.layer.2.unfolding"])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("isolate", [False, True])
+def test_tokens_before_the_batch(batch, isolate):
+    """(N, B P, D), as PyTorch's own attention has it by default; of one image also the shape of patches swapped with
+    positions, which is told apart by what attention made of them."""
+    pixels = port()[2][:batch]
+    found = {name: tensor.numpy() for name, tensor in dump(port()[0], pixels).items()}
+    count = sum(x.ndim == 3 for x in found.values())
+    first = {name: np.ascontiguousarray(x.swapaxes(0, 1)) if x.ndim == 3 else x for name, x in found.items()}
+    comparison = compare(ours(), first, isolate=isolate)
+    assert comparison.first == "agree"
+    rows = [row for row in comparison.rows if row.layout in ("B N P D", "N B P D")]
+    assert count > len(rows) > 60
+    changed = first | {f"{BLOCK}.layernorm_after": first[f"{BLOCK}.layernorm_after"] * 2}
+    assert compare(ours(), changed, isolate=isolate).first == f"{BLOCK}.layernorm_after"
 
 
 def test_layout_restricts_maps():
@@ -214,6 +235,11 @@ def test_a_few_tensors_are_enough():
     assert [row.node for row in comparison.rows] == ["pixel_values", "mobilevit.encoder.layer.1.layer.2", "classifier"]
     assert comparison.agrees
     assert len(comparison.rows[2].together) > 150
+    comparison = compare(ours(), few | {"logits": few["logits"] * 2}, isolate=True)
+    (line,) = (line for line in to_text(comparison).splitlines() if "ops, between which" in line)
+    assert re.search(
+        r"one of \d+ ops, between which the dump has no tensor: mobilevit\.\S+, \S+, \S+ and \d+ more$", line
+    )
 
 
 # ---- judgement ----
@@ -275,6 +301,17 @@ def test_float16_and_float64_dumps():
     assert compare(ours(), {k: v.astype(np.float64) for k, v in tensors().items()}).agrees
     half = {k: v.astype(np.float16) if k != "pixel_values" else v for k, v in tensors().items()}
     assert compare(ours(), half).agrees
+
+
+def test_a_bfloat16_dump(tmp_path):
+    """Stored with 8 significant bits, a right tensor may be half a unit in the last of them away, a wrong one more."""
+    half = {name: torch.from_numpy(x).bfloat16() for name, x in tensors().items()}
+    half["pixel_values"] = torch.from_numpy(tensors()["pixel_values"])
+    save_torch_file(half, tmp_path / "half.safetensors")
+    assert compare(ours(), tmp_path / "half.safetensors").agrees
+    half[STEM] = half[STEM] * 1.05
+    save_torch_file(half, tmp_path / "half.safetensors")
+    assert compare(ours(), tmp_path / "half.safetensors").first == STEM
 
 
 def test_a_folded_normalisation_is_recognised_right_and_wrong():
@@ -363,6 +400,56 @@ def test_the_command_agrees_or_names_the_op(capsys, tmp_path, model_folder):
     assert f"<code>{node}</code>" in text
 
 
+class Page(HTMLParser):
+    """Whether the tags of a page are balanced, and whether it takes anything from elsewhere."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.cells, self.faults = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag != "meta":
+            self.open.append(tag)
+        if tag in ("script", "link", "img", "iframe") or {"src", "href"} & {name for name, _ in attributes}:
+            self.faults.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.open.pop() != tag:
+            self.faults.append(f"/{tag}")
+
+    def handle_data(self, data):
+        if self.open[-1:] in (["li"], ["td"]):
+            self.cells.append(data)
+
+
+def test_names_of_others_cannot_spoil_the_answer(capsys, tmp_path, model_folder):
+    bad = "a\nb\x1b[31m<td>&\u2028é"
+    found = {"pixel_values": tensors()["pixel_values"], STEM: tensors()[STEM] * 2, bad: np.zeros((7, 11), np.float32)}
+    save_file(found, tmp_path / "a.safetensors")
+    page = tmp_path / "page.html"
+    code, out, err = run(capsys, "compare", model_folder, tmp_path / "a.safetensors", "--html", page)
+    assert (code, err) == (1, "")
+    shown = "1 of their 3 tensors not recognised: a\\nb\\x1b[31m<td>&\\u2028é"
+    assert out.split("\n")[-2:] == [shown, ""]
+    html = Page(page.read_text("utf-8"))
+    assert (html.open, html.faults) == ([], [])
+    assert shown in html.cells
+    save_file({bad: found[bad]}, tmp_path / "a.safetensors")
+    code, out, err = run(capsys, "compare", tmp_path / "a.safetensors", tmp_path / "a.safetensors", "--map", page)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    (tmp_path / "names.json").write_text(json.dumps({"c\nd": STEM}))
+    code, out, err = run(capsys, "compare", model_folder, tmp_path / "a.safetensors", "--map", tmp_path / "names.json")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
+def test_an_output_that_cannot_be_written_does_not_cost_the_answer(capsys, tmp_path, model_folder):
+    save_file(tensors(), tmp_path / "a.safetensors")
+    code, out, err = run(capsys, "compare", model_folder, tmp_path / "a.safetensors", "--json", tmp_path)
+    assert (code, out.splitlines()[0]) == (2, "agree")
+    assert "is a folder" in err
+
+
 def test_a_map_file(capsys, tmp_path, model_folder):
     save_file({"x": tensors()["pixel_values"], "y": tensors()[STEM]}, tmp_path / "a.safetensors")
     names = tmp_path / "names.json"
@@ -375,6 +462,8 @@ def test_a_map_file(capsys, tmp_path, model_folder):
         ({"y": f"{STEM}s"}, f"did you mean '{STEM}'"),
         ({"y": 3}, "expected the name of a node of ours"),
         ([], "expected an object"),
+        ({"x": STEM, "y": STEM}, f"two tensors mean {STEM}: 'x' and 'y'"),
+        ({"x": "mobilevit.conv_stem.activation", "y": "mobilevit.conv_stem"}, "two tensors mean mobilevit.conv_stem."),
     ):
         names.write_text(json.dumps(content))
         code, out, err = run(capsys, *arguments)
@@ -389,6 +478,7 @@ BAD = [
     ({"pixel_values": np.zeros((2, 3, 64, 96), np.uint8)}, "dtype uint8; expected the floats"),
     ({"pixel_values": np.full((1, 3, 64, 64), np.nan, np.float32)}, "holds nan at [0, 0, 0, 0]"),
     ({"conv_stem__convolution": np.zeros((2, 4, 32, 48), np.float32)}, "two tensors mean"),
+    ({"mobilevit__conv_stem__activation": None, "conv_stem": np.zeros((2, 4, 32, 48))}, "two tensors mean"),
 ]
 
 
@@ -417,6 +507,8 @@ def test_options_that_are_not():
         compare(ours(), {"pixel_values": tensors()["pixel_values"], "q": np.zeros((3, 3, 3, 3, 3, 3))})
     with pytest.raises(TypeError, match="ours: a int, expected a model"):
         compare(3, tensors())
+    with pytest.raises(DumpError, match="expected images of 3 channels, last as layout nhwc says"):
+        compare(ours(), tensors(), layout="nhwc")
 
 
 def test_a_tensor_that_cannot_be_compared_is_a_row():

@@ -179,6 +179,8 @@ BAD_MANIFESTS = [
     ({"file": "/etc/hostname"}, "expected a file in the same folder"),
     ({"file": "missing.bin"}, "expected a file in the same folder"),
     ({"file": "nul\0"}, "expected a file in the same folder"),
+    ({"file": "all.safetensors"}, r"tensor x is in 'all\.safetensors', expected a file of its own, raw or \.npy"),
+    ({"file": "x.h"}, r"tensor x is in 'x\.h', expected a file of its own, raw or \.npy"),
     ({"file": "x.npy"}, r"x\.npy: holds float64 \[2\]; the manifest gives x as float32 \[2\]"),
 ]
 
@@ -223,6 +225,8 @@ def test_what_is_no_dump(tmp_path):
     refused(tmp_path / "short.safetensors", "the file is truncated")
     manifest(tmp_path)
     refused(tmp_path, "holds no tensors")
+    manifest(tmp_path, X, byte_order="big")
+    refused(tmp_path, r"manifest\.json: byte_order is 'big', expected 'little'")
     (tmp_path / "manifest.json").write_text('{"tensors": 3}')
     refused(tmp_path, r'expected "tensors", a list of objects with name, shape, dtype and file')
     (tmp_path / "manifest.json").write_text('{"tensors": [')

@@ -183,10 +183,12 @@ def test_help_shows_an_example(capsys):
     assert "example: tinymvit error" in out
 
 
-def test_the_command_prints_a_table_and_writes_numbers_and_a_plot(capsys, tmp_path):
+def test_the_command_prints_a_table_and_writes_numbers_and_a_plot(capsys, monkeypatch, tmp_path):
+    threads = []
+    monkeypatch.setattr("tinymvit.kernels.set_num_threads", threads.append)
     plot, numbers = tmp_path / "error.png", tmp_path / "error.json"
-    code, out, _ = run(capsys, "error", "digits", DIGIT, "--plot", plot, "--json", numbers)
-    assert code == 0
+    code, out, _ = run(capsys, "error", "digits", DIGIT, "--plot", plot, "--json", numbers, "--threads", 1)
+    assert (code, threads) == (0, [1])
     lines = out.splitlines()
     assert lines[0].split()[:4] == ["node", "enters", "float32", "engine"]
     assert lines[2].split()[0] == "pixel_values"

@@ -22,15 +22,15 @@ MODELS = {  # class, options, size of the input: the last stage's map has odd si
 
 
 @cache
-def models(name):
+def models(name, activation="silu"):
     kind, options, size = MODELS[name]
-    theirs, ours = pair(kind, options)
+    theirs, ours = pair(kind, options | {"hidden_act": activation})
     return theirs, ours, torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def port_with(mistake, name):
     """The dump of a port that makes this mistake, our model, and what compare should find."""
-    theirs, ours, pixels = models(name)
+    theirs, ours, pixels = models(name, getattr(mistake, "right_activation", "silu"))
     port = copy.deepcopy(theirs)
     node, sentence = mistake(port)
     return {key: tensor.numpy() for key, tensor in dump(port, pixels).items()}, ours, node, sentence

@@ -6,6 +6,7 @@ Exit codes: 0; 1 where the answer is no; 2 for bad use or bad input, with one li
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (by default the process's own) name, and return the exit code."""
     options = build_parser().parse_args(arguments)
     warnings.showwarning = lambda message, *_: print(f"tinymvit: warning: {message}", file=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode must not cost the answer
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return options.run(options)
     except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough

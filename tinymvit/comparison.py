@@ -9,10 +9,11 @@ computed from the port's own inputs, so that it answers for itself alone. Which 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from tinymvit import reference
 from tinymvit.dump import Dump, open_dump
 from tinymvit.errors import DumpError
-from tinymvit.graph import Activation, BatchNorm, Graph, Input, LayerNorm, Node, Shape
+from tinymvit.graph import Activation, BatchNorm, Context, Graph, Input, LayerNorm, Node, Shape
 from tinymvit.layouts import LAYOUTS, MAP, VECTOR, Arrangement, arrangements, node_axes, shape_axes
 from tinymvit.matching import Match, Statistics, align, canonical, check_map, has_a_name, known_names, match_names
 from tinymvit.mistakes import Case, Mistake, case_of, mistakes, scale_and_shift_left_out
@@ -30,6 +31,7 @@ from tinymvit.weights import bundled
 
 Array = np.ndarray
 Tensors = Mapping[str, Array]
+Item = TypeVar("Item")
 
 # How much further from the truth than the float32 reference a right float32 port may be, in the rms and at the worst
 # element: at least twice what PyTorch, ONNX Runtime and LiteRT were measured to need (docs/porting.md).
@@ -43,7 +45,7 @@ HINTED_ROWS = 10  # wrong rows, at most, that are searched for hints
 HINTS = 3  # of a row, at most
 NEAR = 0.01  # relative error beyond which a mistake is not even tried in float32
 UNIT = 2.0**-24  # half a unit in the last place of float32, relative: rounding the truth itself costs this
-HALF = 2.0**-11  # the same of float16
+HALF_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # the same of the formats that a dump may shorten it to
 NUMBERS = "fiub"  # kinds of dtype that hold real numbers
 PIXELS = "pixel_values"
 
@@ -221,7 +223,7 @@ def _compare_with_model(ours: Any, dump: Tensors, settings: _Settings, isolate: 
     if len(matches) == 1:
         raise DumpError(
             f"none of their {len(dump)} tensors beside the pixels could be matched with a node, neither by name nor by "
-            f"shape; theirs are {_some(leftover, 3)}, ours {_some(list(graph.nodes)[1:], 3)}; give a map of names"
+            f"shape; theirs are {some(leftover, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
         )
     alone = _Alone(graph, model.weights, port, pixels)
     rows = list(_rows(alone, isolate, settings.progress))
@@ -248,7 +250,9 @@ def _pixels(dump: Tensors, channels: int, settings: _Settings, notes: list[str])
     axes = [axis for axis, allowed in ((1, ("auto", "nchw")), (3, ("auto", "nhwc", "tokens")))
             if x.ndim == 4 and x.shape[axis] == channels and settings.layout in allowed]  # fmt: skip
     if not axes or 0 in shape:
-        raise DumpError(f"their {name} has shape {list(shape)}; expected images of {channels} channels, first or last")
+        first_or_last = "first" if settings.layout == "nchw" else "last"
+        where = "first or last" if settings.layout == "auto" else f"{first_or_last} as layout {settings.layout} says"
+        raise DumpError(f"their {name} has shape {list(shape)}; expected images of {channels} channels, {where}")
     x = x if axes[0] == 1 else x.transpose(0, 3, 1, 2)
     if not np.isfinite(x).all():
         at = [int(i) for i in np.argwhere(~np.isfinite(x))[0]]
@@ -273,7 +277,13 @@ def _shape(dump: Tensors, name: str) -> Shape:
     return dump.shape(name) if isinstance(dump, Dump) else dump[name].shape
 
 
-def _some(names: list[str], count: int) -> str:
+def _half_unit(dump: Tensors, name: str) -> float:
+    """Half a unit in the last place of the format that a tensor is stored in, relative; 0 for float32 and longer."""
+    return HALF_UNITS.get(dump.stored(name) if isinstance(dump, Dump) else dump[name].dtype.name, 0.0)
+
+
+def some(names: Sequence[str], count: int) -> str:
+    """The first of these names, and how many more there are."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 
@@ -303,6 +313,10 @@ class _Port:
     def value(self, node: str) -> Array:
         """Their tensor in our layout, for a node in `arranged`."""
         return self.arranged[node].undo(_numbers(self.dump[self.matches[node].theirs]))
+
+    def allow_tokens_first(self) -> None:
+        """From now on (N, P, D) is a layout of one image's tokens."""
+        self.axes = {node: replace(axes, tokens_first=True) for node, axes in self.axes.items()}
 
     def leave_out(self, node: Node) -> Match:
         """The tensor that was taken for this node is not its value."""
@@ -361,7 +375,7 @@ class _Port:
 
     def limit(self, node: str, truth: Array, rounded: Array) -> _Limit:
         """How far from the truth their tensor for this node may be."""
-        return _Limit.of(truth, rounded, self.settings.tolerance, self.dump[self.matches[node].theirs].dtype)
+        return _Limit.of(truth, rounded, self.settings.tolerance, _half_unit(self.dump, self.matches[node].theirs))
 
     def guess(self, leftover: list[str], weights: Tensors, pixels: Array) -> None:
         """Match tensors whose names mean nothing with nodes that have none, by shape, order and statistics."""
@@ -372,7 +386,8 @@ class _Port:
             return
         theirs = {name: Statistics.of(_numbers(self.dump[name])) for name in fitting}
         steps = reference.steps(self.graph, weights, pixels, np.float32)
-        ours = {node.name: Statistics.of(_numbers(value)) for node, value in steps}
+        steps_with_bar = _with_bar(steps, len(self.graph), self.settings.progress)
+        ours = {node.name: Statistics.of(_numbers(value)) for node, value in steps_with_bar}
         pairs = align(
             [node.name for node in free],
             fitting,
@@ -393,18 +408,18 @@ class _Port:
         if layouts:
             notes.append("layouts undone: " + ", ".join(f"{order} ({count})" for order, count in layouts.items()))
         if self.chosen:
-            notes.append(f"several layouts fit {len(self.chosen)} tensors, the values decided: {_some(self.chosen, 1)}")
+            notes.append(f"several layouts fit {len(self.chosen)} tensors, the values decided: {some(self.chosen, 1)}")
         if self.folded:
-            notes.append(f"{len(self.folded)} tensors hold the value behind a folded op: {_some(self.folded, 1)}")
+            notes.append(f"{len(self.folded)} tensors hold the value behind a folded op: {some(self.folded, 1)}")
         if self.unscaled:
             notes.append(
                 f"{len(self.unscaled)} normalisations are without scale and shift, judged with what follows: "
-                f"{_some(self.unscaled, 1)}"
+                f"{some(self.unscaled, 1)}"
             )
         notes.append(f"{len(rows)} of {len(self.graph)} nodes compared")
         used = {match.theirs for match in self.matches.values()}
         if unknown := [name for name in leftover if name not in used]:
-            notes.append(f"{len(unknown)} of their {len(self.dump)} tensors not recognised: {_some(unknown, 3)}")
+            notes.append(f"{len(unknown)} of their {len(self.dump)} tensors not recognised: {some(unknown, 3)}")
         return notes
 
 
@@ -466,14 +481,32 @@ class _Alone:
         assert value is not None  # only a mistake may not apply
         return value
 
+    def both(self, nodes: list[Node]) -> tuple[Array, Array]:
+        """The value of the last of these nodes for their tensors: the truth, and in float32."""
+        inputs = self.inputs(nodes)
+        return self.value(nodes, inputs, np.float64), self.value(nodes, inputs, np.float32)
+
     def right(self, node: Node) -> bool:
         """Whether their tensor for this node follows from their own tensors before it."""
         if node.name not in self.port.arranged:
             return False
-        nodes = self.together(node)
-        inputs = self.inputs(nodes)
-        truth, rounded = (self.value(nodes, inputs, dtype) for dtype in (np.float64, np.float32))
+        truth, rounded = self.both(self.together(node))
         return self.port.limit(node.name, truth, rounded).allows(self.port.value(node.name), truth)
+
+    @cached_property
+    def tokens_first(self) -> bool:
+        """Whether one image's tokens lie as (N, P, D). So do patches swapped with positions: the first tensor behind an
+        attention, which sees other tokens then, tells these apart."""
+        attended = False
+        for node in self.graph:
+            attended = attended or isinstance(node.op, Context)
+            x = self.port.numbers(node.name) if attended and node.name in self.port.matches else None
+            if x is not None and x.ndim == 3 == len(node.shape):
+                truth, rounded = self.both(self.together(node))
+                value = x.swapaxes(0, 1)
+                same_shape = len(self.pixels) == 1 and value.shape == truth.shape
+                return same_shape and self.port.limit(node.name, truth, rounded).allows(value, truth)
+        return False
 
     def later(self, node: Node) -> Iterator[Node]:
         """The normalisation and activation that a port may have folded into the op before them."""
@@ -498,6 +531,8 @@ class _Alone:
         """Whether their tensor is a normalisation without scale and shift, as converters fold these into what follows.
         Where they are really missing, that is then found behind it."""
         nodes, x = self.together(node), self.port.numbers(node.name)
+        if len(nodes) > HINTED_OPS:
+            return False
         wrong = {node.name: scale_and_shift_left_out}
         return x is not None and self._error(nodes, self.inputs(nodes), wrong, node, x) is not None
 
@@ -563,6 +598,9 @@ def _rows(alone: _Alone, isolate: bool, progress: bool) -> Iterator[Row]:
     searched = 0
     for node, truth, rounded, together in _truths(alone, isolate, progress):
         row = port.judge(node, truth, rounded, together)
+        if row.verdict == "shape" and alone.tokens_first:
+            port.allow_tokens_first()
+            row = port.judge(node, truth, rounded, together)
         if row.ok:
             yield row
             continue
@@ -590,21 +628,20 @@ def _rows(alone: _Alone, isolate: bool, progress: bool) -> Iterator[Row]:
 def _truths(alone: _Alone, isolate: bool, progress: bool) -> Iterator[tuple[Node, Array, Array, tuple[str, ...]]]:
     """Each matched node with its values in float64 and float32 and the names of the ops that made them."""
     graph, port = alone.graph, alone.port
-    with tqdm(total=len(graph), unit="node", disable=None if progress else True, leave=False) as bar:
-        if isolate:
-            for node in graph:
-                bar.update()
-                if node.name in port.matches:
-                    nodes = alone.together(node)
-                    inputs = alone.inputs(nodes)
-                    truth, rounded = (alone.value(nodes, inputs, dtype) for dtype in (np.float64, np.float32))
-                    yield node, truth, rounded, tuple(node.name for node in nodes)
-            return
-        both = (reference.steps(graph, alone.weights, alone.pixels, dtype) for dtype in (np.float64, np.float32))
-        for (node, truth), (_, rounded) in zip(*both, strict=True):
-            bar.update()
+    if isolate:
+        for node in _with_bar(graph, len(graph), progress):
             if node.name in port.matches:
-                yield node, truth, rounded, (node.name,)
+                nodes = alone.together(node)
+                yield node, *alone.both(nodes), tuple(node.name for node in nodes)
+        return
+    both = (reference.steps(graph, alone.weights, alone.pixels, dtype) for dtype in (np.float64, np.float32))
+    for (node, truth), (_, rounded) in _with_bar(zip(*both, strict=True), len(graph), progress):
+        if node.name in port.matches:
+            yield node, truth, rounded, (node.name,)
+
+
+def _with_bar(nodes: Iterable[Item], count: int, shown: bool) -> Iterable[Item]:
+    return tqdm(nodes, total=count, unit="node", disable=None if shown else True, leave=False)
 
 
 def _wrong_and_folded(alone: _Alone, node: Node) -> Node | None:
@@ -644,7 +681,7 @@ def _compare_dumps(ours: Tensors, theirs: Tensors, settings: _Settings) -> Compa
     if not matches:
         raise DumpError(
             f"none of their {len(theirs)} tensors could be matched with ours, neither by name nor by shape; "
-            f"theirs are {_some(list(theirs), 3)}, ours {_some(list(ours), 3)}; give a map of names"
+            f"theirs are {some(list(theirs), 3)}, ours {some(list(ours), 3)}; give a map of names"
         )
     if settings.tolerance is None:
         settings = replace(settings, tolerance=WITHOUT_MODEL)
@@ -663,7 +700,8 @@ def _dumped_row(name: str, ours: Array, match: Match, theirs: Tensors, settings:
     if not options:
         return replace(row, verdict="shape")
     truth, values = _numbers(ours), _numbers(x)
-    limit = _Limit.of(truth, truth, settings.tolerance, x.dtype)
+    half = _half_unit(theirs, match.theirs)
+    limit = _Limit.of(truth, truth, settings.tolerance, half)
     option = min(options, key=lambda option: _rms(_difference(option.undo(values), truth)))
     value = option.undo(values)
     row = replace(row, layout=option.order, errors=_errors(value, truth), tolerance=limit.rms)
@@ -672,7 +710,7 @@ def _dumped_row(name: str, ours: Array, match: Match, theirs: Tensors, settings:
     if verdict != "ok" and canonical(name) == PIXELS:
         for sentence, mistake in mistakes(Input()).items():
             wrong = mistake(Case(name, Input(), (truth,)))
-            if wrong is not None and _Limit.of(wrong, wrong, settings.tolerance, x.dtype).allows(value, wrong):
+            if wrong is not None and _Limit.of(wrong, wrong, settings.tolerance, half).allows(value, wrong):
                 hints.append(Hint(name, sentence))
     return replace(row, verdict=verdict, hints=tuple(hints[:HINTS]))
 
@@ -688,10 +726,9 @@ class _Limit:
     largest: float
 
     @classmethod
-    def of(cls, truth: Array, rounded: Array, tolerance: float | None, stored: np.dtype[Any]) -> _Limit:
+    def of(cls, truth: Array, rounded: Array, tolerance: float | None, half: float) -> _Limit:
         """By the float32 reference, `rounded`, or relative to the truth's size if a tolerance is given. A float32 can
-        be no closer than its last bit, nor can one that is stored as float16."""
-        half = HALF if stored == np.float16 else 0.0
+        be no closer than its last bit, nor can one that is stored in a shorter format: `half` a unit of that."""
         sizes = _rms(truth), _largest(truth)
         noise = rounded - truth
         noises = _rms(noise), _largest(noise)

@@ -41,6 +41,7 @@ DTYPE_NAMES = {  # of a manifest, and what the safetensors format calls them
     **{dtype.name: name for name, dtype in DTYPES.items() if name != "BF16"},
     "bfloat16": "BF16",
 }
+STORED_NAMES = {short: name for name, short in DTYPE_NAMES.items()}
 PRODUCER = f"tinymvit {__version__}"
 
 
@@ -48,9 +49,10 @@ PRODUCER = f"tinymvit {__version__}"
 
 
 class Stored(NamedTuple):
-    """A tensor on disk: its shape, the dtype in which it is loaded, and how."""
+    """A tensor on disk: its shape, the name of its dtype there, the dtype in which it is loaded, and how."""
 
     shape: tuple[int, ...]
+    name: str
     dtype: np.dtype[Any]
     load: Callable[[], Array]
 
@@ -86,6 +88,10 @@ class Dump(Mapping[str, Array]):
         """The dtype in which a tensor is loaded, without loading it."""
         return self._tensors[name].dtype
 
+    def stored(self, name: str) -> str:
+        """The name of the dtype in which a tensor is stored: "bfloat16" is loaded as float32."""
+        return self._tensors[name].name
+
 
 def open_dump(path: str | Path) -> Dump:
     """The dump at `path`: a safetensors file, a folder with manifest.json, or a folder of .npy files.
@@ -119,7 +125,7 @@ def _safetensors(path: Path) -> dict[str, Stored]:
 
 def _mapped(entry: Entry, data: Array) -> Stored:
     dtype = np.dtype(np.float32) if entry.dtype == "BF16" else DTYPES[entry.dtype].newbyteorder("=")
-    return Stored(entry.shape, dtype, lambda: map_tensor(entry, data))
+    return Stored(entry.shape, STORED_NAMES[entry.dtype], dtype, lambda: map_tensor(entry, data))
 
 
 def _npy_files(folder: Path) -> dict[str, Stored]:
@@ -132,7 +138,8 @@ def _npy_files(folder: Path) -> dict[str, Stored]:
 
 def _npy_file(path: Path) -> Stored:
     array = _map_npy(path)
-    return Stored(array.shape, array.dtype.newbyteorder("="), lambda: _native(_map_npy(path)))
+    dtype = array.dtype.newbyteorder("=")
+    return Stored(array.shape, dtype.name, dtype, lambda: _native(_map_npy(path)))
 
 
 def _map_npy(path: Path) -> Array:
@@ -154,7 +161,10 @@ def _native(array: Array) -> Array:
 
 def _manifest(folder: Path) -> dict[str, Stored]:
     path = folder / MANIFEST
-    listed = read_json(path, DumpError).get("tensors")
+    manifest = read_json(path, DumpError)
+    if (order := manifest.get("byte_order", "little")) != "little":
+        raise DumpError(f"{path}: byte_order is {reprlib.repr(order)}, expected 'little'")
+    listed = manifest.get("tensors")
     if not isinstance(listed, list):
         raise DumpError(f'{path}: expected "tensors", a list of objects with name, shape, dtype and file')
     tensors: dict[str, Stored] = {}
@@ -169,6 +179,8 @@ def _manifest(folder: Path) -> dict[str, Stored]:
             raise DumpError(f"{path}: two tensors are named {name}")
         if dtype not in DTYPE_NAMES:
             raise DumpError(f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(DTYPE_NAMES)}")
+        if file.endswith((".h", ".safetensors")):  # as `tinymvit vectors` writes them
+            raise DumpError(f"{path}: tensor {name} is in {file!r}, expected a file of its own, raw or .npy")
         read = _listed_npy if file.endswith(".npy") else _raw_file
         tensors[name] = read(_inside(folder, file, name), name, tuple(shape), dtype)
     return tensors
@@ -317,7 +329,6 @@ def _to_folder(folder: Path, kind: str) -> Iterator[Callable[[Spec, Array], None
                 np.lib.format.write_array(stream, array, allow_pickle=False)
             else:
                 _write_bytes(stream, array)
-            _flush(stream)
         listed.append(
             {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype, "file": file}
             | dict(spec.facts)
@@ -329,7 +340,7 @@ def _to_folder(folder: Path, kind: str) -> Iterator[Callable[[Spec, Array], None
     manifest = {"producer": PRODUCER, "byte_order": "little", "tensors": listed}
     with (folder / MANIFEST).open("xb") as stream:
         stream.write(json.dumps(manifest, indent=1).encode() + b"\n")
-        _flush(stream)
+        _flush(stream)  # the last alone: for each tensor it would take longer than all the rest
 
 
 def statistics(array: Array) -> dict[str, float | None]:

@@ -24,10 +24,12 @@ from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.engine import Engine
 from tinymvit.errors import CheckpointError, OutputError
+from tinymvit.formats import to_bfloat16, to_float16
 from tinymvit.graph import Node, last_use
 from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
 from tinymvit.summary import describe
-from tinymvit.weights.files import write_files
+from tinymvit.table import align
+from tinymvit.weights.files import finite, write_files
 
 Array = np.ndarray
 
@@ -71,7 +73,7 @@ class ErrorBudget:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it: an infinite error is None."""
-        return _finite(asdict(self))
+        return finite(asdict(self))
 
 
 # ---- the ways of computing ----
@@ -98,19 +100,11 @@ def float32(x: Array) -> Array:
 
 
 def float16(x: Array) -> Array:
-    """Rounded to float16: 11 significant bits, infinite from 65520 on. In float64."""
-    return x.astype(np.float16).astype(np.float64)
+    return to_float16(float64(x))
 
 
 def bfloat16(x: Array) -> Array:
-    """A float32 array rounded to bfloat16: 8 significant bits, the range of float32. In float64.
-
-    bfloat16 is the upper half of a float32. Adding just under half of its last place, and one more if that place is
-    odd, carries into it exactly where rounding to nearest, ties to even, goes up.
-    """
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
-    return np.where(np.isnan(x), np.nan, rounded.view(np.float32).astype(np.float64))  # a carry may unmake a NaN
+    return float64(to_bfloat16(x))
 
 
 EXACT = Way(float64, float64)
@@ -203,17 +197,6 @@ def _result(value: Array, exact: Array, is_logits: bool) -> ResultErrors:
     return ResultErrors(relative_error(value, exact), largest if math.isfinite(largest) else math.inf, same)
 
 
-def _finite(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-        case float() if not math.isfinite(value):
-            return None
-    return value
-
-
 # ---- showing ----
 
 COLUMNS = {  # of the table: head, and the accumulated error that stands there
@@ -274,12 +257,8 @@ def _number(error: float | None) -> str:
 
 
 def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    ]
-    return [text[0], "-" * len(text[0]), *text[1:]]
+    head, *rows = align(lines)
+    return [head, "-" * len(head), *rows]
 
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")

@@ -24,7 +24,7 @@ PARTS = {"P": "i j", "N": "y x", "D": "h e"}
 
 MAP = ("B C H W", "B H W C")
 TOKENS = (
-    *("B P N D", "P B N D", "B N P D"),
+    *("B P N D", "P B N D", "B N P D", "N B P D"),
     *("B P D N", "B D P N", "B D N P"),  # channels before the tokens
     *("B D y i x j", "B y i x j D"),  # not unfolded: still a map
     *("B P h N e", "h B P N e", "B h P N e", "B P h e N"),  # heads apart; the last is a transposed key
@@ -35,11 +35,16 @@ VECTOR = ("B C",)
 
 @dataclass(frozen=True)
 class Axes:
-    """What can be asked of a node's tensor: our shape, its elementary axes in our order, and the orders to try."""
+    """What can be asked of a node's tensor: our shape, its elementary axes in our order, and the orders to try.
+
+    tokens_first: whether (N, P, D) is a layout of one image's tokens, rather than the mistake of attending inside
+    patches, which has that shape too.
+    """
 
     shape: Shape
     sizes: tuple[tuple[str, int], ...]
     orders: tuple[str, ...]
+    tokens_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def arrangements(shape: Shape, axes: Axes, layout: str = "auto") -> tuple[Arrang
     found: dict[tuple[str, ...], Arrangement] = {}
     sizes = dict(axes.sizes)
     for order in axes.orders:
-        if not _allowed(order, shape, sizes, layout):
+        if not _allowed(order, shape, axes, layout):
             continue
         long = tuple(axis for axis in _elementary(order) if sizes[axis] > 1)
         if long not in found and _merges([sizes[axis] for axis in long], [size for size in shape if size != 1]):
@@ -119,8 +124,9 @@ def _elementary(order: str) -> list[str]:
     return " ".join(PARTS.get(axis, axis) for axis in order.split()).split()
 
 
-def _allowed(order: str, shape: Shape, sizes: dict[str, int], layout: str) -> bool:
+def _allowed(order: str, shape: Shape, axes: Axes, layout: str) -> bool:
     """What the user says of maps; and tokens (B N, P, D) are no layout but the mistake of attending inside patches."""
+    sizes = dict(axes.sizes)
     if order in MAP:
         if layout == "nchw":
             return order == "B C H W"
@@ -128,7 +134,7 @@ def _allowed(order: str, shape: Shape, sizes: dict[str, int], layout: str) -> bo
             return order == "B H W C"
         if layout == "tokens":
             return order == "B H W C" and (len(shape) < 4 or 1 in (sizes["H"], sizes["W"]))
-    if order == "B N P D":
+    if order in ("B N P D", "N B P D") and not axes.tokens_first:
         places, patches = sizes["i"] * sizes["j"], sizes["y"] * sizes["x"]
         return shape != (sizes["B"] * patches, places, sizes["h"] * sizes["e"])
     return True

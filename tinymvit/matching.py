@@ -81,7 +81,8 @@ def match_names(known: list[dict[str, str]], names: Iterable[str], given: Mappin
                 continue
             claim = (-1 if theirs in given else closeness), theirs
             rival = claims.get(node, (len(known), ""))
-            if claim[0] == rival[0] and closeness == 0:
+            same = canonical(given.get(theirs, theirs)) == canonical(given.get(rival[1], rival[1]))
+            if claim[0] == rival[0] and (same or theirs in given):
                 raise DumpError(f"two tensors mean {node}: {rival[1]!r} and {theirs!r}; expected one")
             claims[node] = claim if claim[0] < rival[0] else rival
             break

@@ -17,6 +17,7 @@ import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit import reference
+from tinymvit.formats import to_bfloat16, to_float16, to_int8, to_int8_by_channel, to_uint8
 
 Array = np.ndarray
 
@@ -68,35 +69,6 @@ def with_inputs_and_weights(change: Callable[[Array], Array], case: Case) -> Arr
 
 def with_weights(change: Callable[[Array], Array], case: Case) -> Array | None:
     return case.compute(weights=(change(case.weights[0]), *case.weights[1:]))
-
-
-def to_float16(x: Array) -> Array:
-    return x.astype(np.float16).astype(x.dtype)
-
-
-def to_bfloat16(x: Array) -> Array:
-    """Rounded to nearest, ties to even, in the upper half of a float32's bits."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(x.dtype)
-
-
-def to_int8(x: Array) -> Array:
-    """Whole multiples, -127 to 127, of the largest magnitude over 127."""
-    step = np.abs(x).max(initial=0) / 127 or 1
-    return np.round(x / step) * x.dtype.type(step)
-
-
-def to_uint8(x: Array) -> Array:
-    """Whole multiples, 0 to 255 from a zero point, of the range over 255; the range includes 0."""
-    low, high = min(x.min(initial=0), 0), max(x.max(initial=0), 0)
-    step = (high - low) / 255 or 1
-    zero = np.round(-low / step)
-    return (np.clip(np.round(x / step) + zero, 0, 255) - zero) * x.dtype.type(step)
-
-
-def to_int8_by_channel(x: Array) -> Array:
-    """As `to_int8`, with a step for each output channel (the first axis of a weight)."""
-    return np.stack([to_int8(channel) for channel in x])
 
 
 def weights_of(other: int, case: Case) -> Array | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from html import escape
 from string import Template
 from typing import Any
 
-from tinymvit.comparison import Comparison, Row
+from tinymvit.comparison import Comparison, Row, some
+from tinymvit.table import align, printable
+from tinymvit.weights.files import finite
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")
+NUMERIC = range(3, 8)  # of the columns, those that are aligned to the right
 LISTED = 9  # wrong ops that are named beside the first
 
 
@@ -21,7 +23,7 @@ LISTED = 9  # wrong ops that are named beside the first
 def to_text(comparison: Comparison) -> str:
     """The first divergent node or "agree" on a line of its own; why; the table in the graph's order; the notes."""
     lines = [comparison.first, *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
-    return "\n".join([*lines, "", *comparison.notes])
+    return "\n".join(map(printable, [*lines, "", *comparison.notes]))
 
 
 def reasons(comparison: Comparison) -> list[str]:
@@ -31,7 +33,7 @@ def reasons(comparison: Comparison) -> list[str]:
         return []
     lines = [_what(row), *(f"hint: {hint}" for hint in row.hints)]
     if len(row.together) > 1 and not row.hints:
-        lines.append(f"one of {len(row.together)} ops, between which the dump has no tensor: {', '.join(row.together)}")
+        lines.append(f"one of {len(row.together)} ops, between which the dump has no tensor: {some(row.together, 3)}")
     others = comparison.wrong[1:]
     if not comparison.isolated:
         return [*lines, f"{len(others)} nodes behind it differ too"] if others else lines
@@ -68,16 +70,9 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def _table(comparison: Comparison) -> list[str]:
-    lines = [COLUMNS, *map(cells, comparison.rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            cell.rjust(width) if 2 < i < 8 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return [text[0], "-" * max(map(len, text)), *text[1:]]
+    left = [column for column in range(len(COLUMNS)) if column not in NUMERIC]
+    head, *rows = align([COLUMNS, *map(cells, comparison.rows)], left)
+    return [head, "-" * max(map(len, (head, *rows))), *rows]
 
 
 # ---- JSON ----
@@ -89,17 +84,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "first": comparison.first,
         "agrees": comparison.agrees,
         "isolated": comparison.isolated,
-        "rows": [_finite(asdict(row)) for row in comparison.rows],
+        "rows": [finite(asdict(row)) for row in comparison.rows],
         "notes": list(comparison.notes),
     }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---- HTML ----
@@ -142,7 +129,7 @@ def to_html(comparison: Comparison) -> str:
 def _html_row(row: Row, first: bool) -> str:
     kind = "ok" if row.ok else "wrong first" if first else "wrong"
     data = [
-        f'<td class="n">{escape(cell)}</td>' if 2 < i < 8 else f"<td>{escape(cell)}</td>"
+        f'<td class="n">{escape(cell)}</td>' if i in NUMERIC else f"<td>{escape(cell)}</td>"
         for i, cell in enumerate(cells(row))
     ]
     if row.errors is not None:
@@ -153,8 +140,4 @@ def _html_row(row: Row, first: bool) -> str:
 
 
 def _items(lines: list[str] | tuple[str, ...]) -> str:
-    return "".join(f"<li>{escape(line)}</li>" for line in lines)
-
-
-def to_json_text(comparison: Comparison) -> str:
-    return json.dumps(to_json(comparison), indent=1, allow_nan=False) + "\n"
+    return "".join(f"<li>{escape(printable(line))}</li>" for line in lines)

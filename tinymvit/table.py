@@ -1,4 +1,4 @@
-"""Rows of text as aligned columns."""
+"""Text for a terminal: rows as aligned columns, and names of others that cannot break a line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 def align(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
     """One line a row: each column as wide as its widest cell, to the left if its number is in `left`."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -15,3 +16,8 @@ def align(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str
         ).rstrip()
         for row in rows
     ]
+
+
+def printable(text: str) -> str:
+    """`text` with line breaks, escape sequences and whatever else a terminal would obey written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -131,19 +131,19 @@ def facts(name: str, node: Node) -> dict[str, Any]:
     """What a manifest says of a value beside its numbers: op, attributes, inputs and weights, by their names."""
     known: dict[str, Any] = {
         "op": type(node.op).__name__,
-        "attributes": _attributes(node.op),
+        "attributes": attributes(node.op),
         "inputs": list(node.inputs),
         "weights": list(node.weights),
     }
     return known if name == node.name else {"node": node.name} | known
 
 
-def _attributes(op: Op) -> dict[str, Any]:
+def attributes(op: Op) -> dict[str, Any]:
     """An op's fields, as JSON can hold them."""
     return {field.name: _as_json(getattr(op, field.name)) for field in fields(op)}
 
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, Op):  # the op inside a fused one
-        return {"op": type(value).__name__} | _attributes(value)
+        return {"op": type(value).__name__} | attributes(value)
     return getattr(value, "__name__", repr(value)) if callable(value) else value

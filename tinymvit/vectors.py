@@ -25,7 +25,7 @@ import uuid
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from tinymvit import reference
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.graph import Graph, Shape
 from tinymvit.modeling import MobileViTPreTrainedModel
+from tinymvit.trace import attributes
 from tinymvit.version import __version__
 
 Array = np.ndarray
@@ -375,7 +376,7 @@ def describe(vector: Vector) -> dict[str, Any]:
     return {
         "name": vector.name,
         "op": type(vector.op).__name__ if vector.op else "model",
-        "attributes": attributes(vector.op),
+        "attributes": attributes(vector.op) if vector.op else {},
         "inputs": list(vector.inputs),
         "weights": list(vector.weights),
         "outputs": {
@@ -383,13 +384,6 @@ def describe(vector: Vector) -> dict[str, Any]:
             for name, result in vector.outputs.items()
         },
         "nodes": list(vector.nodes),
-    }
-
-
-def attributes(op: ops.Op | None) -> dict[str, Any]:
-    values = {field.name: getattr(op, field.name) for field in fields(op)} if op else {}
-    return {
-        name: getattr(value, "__name__", str(value)) if callable(value) else value for name, value in values.items()
     }
 
 
@@ -414,7 +408,7 @@ def c_header(vector: Vector) -> str:
     """The vector as C99: macros for shapes, attributes and tolerances; arrays of exact hexadecimal floats."""
     macro = f"TINYMVIT_{vector.name}".upper()
     lines = [f"/* {vector.op or 'The whole model.'} */", f"#ifndef {macro}_H", f"#define {macro}_H", ""]
-    numbers = attributes(vector.op)
+    numbers = attributes(vector.op) if vector.op else {}
     for name, result in vector.outputs.items():
         numbers |= {f"{name}_absolute_tolerance": result.absolute, f"{name}_relative_tolerance": result.relative}
     for name, number in numbers.items():

@@ -5,6 +5,7 @@ to the callers.
 """
 
 import json
+import math
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -74,6 +75,18 @@ def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
     except (TypeError, ValueError) as failure:
         raise OutputError(f"cannot be written as JSON: {failure}") from None
     return text_writer(f"{text}\n")
+
+
+def finite(value: Any) -> Any:
+    """`value` with None for each number that JSON lacks: infinity and NaN."""
+    match value:
+        case dict():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
 
 
 def text_writer(text: str) -> Callable[[BinaryIO], object]:

@@ -52,8 +52,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from tinymvit.comparison import compare
-    from tinymvit.report import to_html, to_json_text, to_text
-    from tinymvit.weights.files import text_writer, write_files
+    from tinymvit.report import to_html, to_json, to_text
+    from tinymvit.weights.files import json_writer, text_writer, write_files
 
     comparison = compare(
         options.ours,
@@ -64,10 +64,13 @@ def run(options: argparse.Namespace) -> int:
         isolate=options.isolate,
         progress=True,
     )
-    for path, text in ((options.json, to_json_text), (options.html, to_html)):
-        if path is not None:
-            write_files(path.parent, {path.name: text_writer(text(comparison))})
-    print(to_text(comparison))
+    try:
+        if options.json:
+            write_files(options.json.parent, {options.json.name: json_writer(to_json(comparison))})
+        if options.html:
+            write_files(options.html.parent, {options.html.name: text_writer(to_html(comparison))})
+    finally:  # a file that cannot be written does not cost the answer
+        print(to_text(comparison))
     return 0 if comparison.agrees else 1
 
 

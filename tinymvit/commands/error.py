@@ -20,6 +20,7 @@ def add(commands: Any) -> None:
     command.add_argument("model", metavar="MODEL", help=shared.MODEL_HELP)
     command.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="an image file (default: noise)")
     command.add_argument("--plot", type=Path, metavar="FILE", help="draw the errors: .png, .svg or .pdf")
+    shared.threads_option(command)
     command.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
 
 
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.plot:
         check_plot(options.plot)
+    shared.set_threads(options)
     model = load_model(options.model)
     pixel_values = read_pixels(options, model)
     shared.warm_up()

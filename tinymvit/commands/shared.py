@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tinymvit.errors import ImageError, OutputError
+from tinymvit.table import printable
 
 Result = TypeVar("Result")
 MODEL_HELP = "a bundled name, a folder, a .safetensors file or a hub id such as apple/mobilevit-small"
@@ -58,7 +59,7 @@ def size_option(command: Any) -> None:
 
 def threads_option(command: Any) -> None:
     command.add_argument(
-        "--threads", type=positive, metavar="N", help="threads to compute with (default: the physical cores)"
+        "--threads", type=positive, metavar="N", help="threads of the engine (default: the physical cores)"
     )
 
 
@@ -131,7 +132,7 @@ def each(paths: list[Path], work: Callable[[Path], Result]) -> Iterator[tuple[Pa
 
 def report(error: object) -> None:
     """The one line on stderr that says what is wrong."""
-    print(f"tinymvit: {error}", file=sys.stderr)
+    print(f"tinymvit: {printable(str(error))}", file=sys.stderr)
 
 
 def model_and_pixels(options: argparse.Namespace) -> tuple[Any, Any]:

@@ -48,6 +48,7 @@ def add(commands: Any) -> None:
         default="reference",
         help="who computes: the NumPy reference, or the engine, which merges nodes (default: reference)",
     )
+    shared.threads_option(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit.trace import Trace
 
     kind = choose_format(options.output, options.format)
+    shared.set_threads(options)
     model, pixel_values = shared.model_and_pixels(options)
     if options.source == "engine":
         shared.warm_up()
