@@ -5,6 +5,8 @@ import warnings
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tinymvit import kernels
+
 settings.register_profile(
     "tinymvit",
     deadline=None,
@@ -33,3 +35,13 @@ def haswell(tmp_path_factory):
         "NUMBA_CPU_FEATURES": "+avx2,+avx,+fma,+bmi,+bmi2",
         "NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("haswell")),
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels():
+    """So that no test is the first run, which says so."""
+    before = kernels.get_num_threads()
+    for threads in {1, kernels.max_num_threads()}:
+        kernels.set_num_threads(threads)
+        list(kernels.warm_up())
+    kernels.set_num_threads(before)
