@@ -23,7 +23,7 @@ from .program import Program, call, recording
 from .resize_bilinear import resize_bilinear
 from .threads import get_num_threads, max_num_threads, set_num_threads
 from .unfold import fold, unfold
-from .warm_up import is_cached, warm_up
+from .warm_up import cache_folder, is_cached, warm_up
 
 __all__ = [
     "ACTIVATIONS",
@@ -35,6 +35,7 @@ __all__ = [
     "activate",
     "add",
     "attention",
+    "cache_folder",
     "call",
     "concat",
     "conv2d",

@@ -20,7 +20,7 @@ from .elementary import exp
 from .jit import jit, kernel
 from .product import TILE_ROWS, panel_width, product
 from .program import launch
-from .simd import LANES, fill, fma, load, maximum, splat, store, transpose
+from .simd import LANES, SQUARE, fill, fma, load, maximum, splat, store, transpose
 
 QUERIES = len(TILE_ROWS) * LANES  # at most so many are taken together: a panel of the products
 
@@ -52,7 +52,7 @@ def _attention(arrays, sizes, first, last):
     query, key, value, _, out, scratch = arrays
     tokens, width, heads = sizes[0], sizes[1], sizes[2]
     depth = width // heads
-    block, sums, zeros, _ = _places(tokens, depth)
+    block, sums, zeros, square, _ = _places(tokens, depth)
     fill(scratch, zeros, QUERIES, 0.0)
     start, no_finish = (scratch, zeros, 0, 0), (scratch[:0], IDENTITY)
     scale = np.float32(1) / np.sqrt(np.float32(depth))
@@ -63,24 +63,25 @@ def _attention(arrays, sizes, first, last):
         while query_at < tokens:
             columns = panel_width(tokens - query_at)
             queries, rows = min(columns, tokens - query_at), at + query_at * width
-            transpose((query, rows, width), queries, depth, (scratch, block, columns), columns)
+            transpose((query, rows, width), queries, depth, (scratch, block, columns), columns, (scratch, square))
             keys, panel, scores = (key, at, 0, width, 1), (scratch, block, depth, 0), (scratch, 0, 0, columns)
             product((1, tokens, depth, columns), keys, panel, start, scores, no_finish)
             _exponentials(scratch, tokens, columns, scale, sums)
             values, panel, result = (value, at, 0, 1, width), (scratch, 0, tokens, 0), (scratch, block, 0, columns)
             product((1, depth, tokens, columns), values, panel, start, result, no_finish)
             _divide(scratch, block, depth, columns, sums)
-            transpose((scratch, block, columns), depth, queries, (out, rows, width), depth)
+            transpose((scratch, block, columns), depth, queries, (out, rows, width), depth, (scratch, square))
             query_at += columns
 
 
 @jit
 def _places(tokens, depth):
     """Where in the working memory are, after the scores: a block of queries and then of the output, both (d, QUERIES);
-    the sums of the scores; zeros for a product to start with; and the end."""
+    the sums of the scores; zeros for a product to start with; a square to transpose in; and the end."""
     block = tokens * QUERIES
     sums = block + depth * QUERIES
-    return block, sums, sums + QUERIES, sums + 2 * QUERIES
+    square = sums + 2 * QUERIES
+    return block, sums, sums + QUERIES, square, square + SQUARE
 
 
 @jit

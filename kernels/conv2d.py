@@ -7,10 +7,10 @@ Cost for P output pixels: 2 P O kh kw I / groups operations; it reads 4 H W I by
 pixels, and writes 4 P O.
 
 A few output rows are taken at a time, one row of the kernel after another, each product added to the last. Channels
-are last, so a kernel row of a patch is one run of memory, and the next pixel's patch begins `stride` pixels further: the
-product reads them as they lie, from a copy of the input's rows with zeros at both ends. With dilation or groups there
-are no such runs; then each tap is a product by itself, with the pixels for which it lies inside the map, so that of a
-kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution is the linear layer.
+are last, so a kernel row of a patch is one run of memory, and the next pixel's patch begins `stride` pixels further:
+the product reads them as they lie, from a copy of the input's rows with zeros at both ends. With dilation or groups
+there are no such runs; then each tap is a product by itself, with the pixels for which it lies inside the map, so that
+of a kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution is the linear layer.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ import numpy as np
 from . import border
 from .activate import IDENTITY, activation_code, finish
 from .jit import jit, kernel
-from .linear import BLOCK, multiply_rows
+from .linear import BLOCK, GRAIN, multiply_rows
 from .product import ROWS, pack_panels, padded_columns, product
 from .program import launch
 from .simd import copy, fill
@@ -87,7 +87,8 @@ def conv2d(
     arrays = [x, weight.data, bias, residual]
     if kernel_size == (1, 1) and steps[:2] == (1, 0) and weight.groups == 1:
         pixels = batch * out_height * out_width
-        launch(multiply_rows, -(-pixels // ROWS), arrays, out, [pixels, channels, weight.outputs, code])
+        sizes = [pixels, channels, weight.outputs, code]
+        launch(multiply_rows, -(-pixels // ROWS), arrays, out, sizes, grain=GRAIN)
     else:
         sizes = [height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width]
         scratch = (
@@ -95,7 +96,8 @@ def conv2d(
             if _has_runs(kernel_size[1], steps[2], weight.groups)
             else 0
         )
-        launch(_conv2d, batch * out_height, arrays, out, [*sizes, weight.outputs, code], scratch)
+        grain = _lines(2 * out_width)  # half a block at least, for all the weights pass each time
+        launch(_conv2d, batch * out_height, arrays, out, [*sizes, weight.outputs, code], scratch, grain=grain)
     return out
 
 

@@ -24,6 +24,7 @@ from .program import launch
 from .simd import LANES, fill, fma, load, opaque, store
 
 PIXELS = -(-16 // ROWS) * ROWS
+GRAIN = 16  # rows in one go: each time, the first of them needs rows of `wide` that another thread has too
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def inverted_residual(
     sizes = [*geometry, channels, weights.expanded, weights.outputs, code, int(residual)]
     pixel = _pixel_size(weights.expanded)
     scratch = (2 * dilation + 2) * (width + 2 * dilation) * pixel + PIXELS * pixel
-    launch(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch)
+    launch(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch, grain=GRAIN)
     return out
 
 

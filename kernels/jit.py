@@ -93,6 +93,12 @@ class Kernel:
         result = self.run.overloads[self._signature.args]
         return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
 
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where its machine code is kept; None if no folder could be written."""
+        path = self._dispatcher._cache.cache_path
+        return None if path is None else Path(path)
+
     def is_ready(self) -> bool:
         """Whether `run` will return at once or after a read from the cache."""
         if self._dispatcher.overloads:

@@ -16,6 +16,7 @@ from .product import ROWS, pack_panels, product
 from .program import launch
 
 BLOCK = 8 * ROWS  # rows that stay in cache while every panel of weights passes
+GRAIN = 4  # units of ROWS in one go, for all the weights pass each time
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def linear(
     out = border.output(out, "linear: out", shape, [x, bias, residual])
     rows = x.size // weight.inputs
     sizes = [rows, weight.inputs, weight.outputs, code]
-    launch(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes)
+    launch(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes, grain=GRAIN)
     return out
 
 

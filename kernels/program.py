@@ -7,11 +7,11 @@ Every op ends in `launch`. Between `with recording() as program:` and its end, `
 otherwise it would run at once; so the checks of an op, and whatever else its Python does, are paid for once. From one
 step to the next nothing returns to Python: for the 130 steps of a small network that cost more than a millisecond.
 
-Several threads enter one parallel region a program and meet between steps by counting: each takes chunks, first of its
-own share, whose inputs are likely in its cache, then of the others', until none is left, and waits until all that were
-taken are done. A region for each step would put the others to sleep and wake them up again every time, and where they
-are slow to wake, or to work, because the machine is shared, all would wait for the slowest. None waits for a thread
-that has not come: one alone would do it all.
+Several threads enter one parallel region for a program and meet between steps by counting: each takes chunks, first of
+its own share, whose inputs are likely in its cache, then of the others', until none is left, and waits until all that
+were taken are done. A region for each step would put the others to sleep and wake them up again every time, and where
+they are slow to wake, or to work, because the machine is shared, all would wait for the slowest. None waits for a
+thread that has not come: one alone would do it all.
 """
 
 import contextlib
@@ -34,8 +34,9 @@ from .threads import get_num_threads, parallel_region
 
 _recorder = threading.local()
 
-# The columns of a step: the kernel's machine code, units of work, address and length of each array, the sizes.
-_ADDRESS, _COUNT, _ARRAYS = 0, 1, 2
+# The columns of a step: the kernel's machine code, units of work, how many of them make a chunk at least, address and
+# length of each array, the sizes.
+_ADDRESS, _COUNT, _GRAIN, _ARRAYS = 0, 1, 2, 3
 _SIZES = _ARRAYS + 2 * (INPUTS + 1)
 _COLUMNS = _SIZES + 24
 
@@ -62,13 +63,14 @@ class Program:
         out: np.ndarray,
         sizes: Sequence[int],
         scratch: int,
+        grain: int,
     ) -> None:
         """Append a step; see the function `launch`."""
         arrays = [*inputs, *[EMPTY] * (INPUTS - len(inputs)), out]
         self._arrays += arrays
         self._scratch_size = max(self._scratch_size, scratch)
         step = np.zeros(_COLUMNS, np.int64)
-        step[_ADDRESS], step[_COUNT] = kernel.address, count
+        step[_ADDRESS], step[_COUNT], step[_GRAIN] = kernel.address, count, grain
         step[_ARRAYS:_SIZES] = [number for array in arrays for number in (array.ctypes.data, array.size)]
         step[_SIZES : _SIZES + len(sizes)] = sizes
         if self._parts and isinstance(self._parts[-1], list):
@@ -86,18 +88,27 @@ class Program:
 
     def run(self) -> None:
         """Run all of it, on as many threads as `get_num_threads` says now."""
-        threads = get_num_threads()
+        self.run_with([])
+
+    def run_with(self, others: Sequence["Program"]) -> None:
+        """Run it and others that record the same on other arrays, at most as many in all as there are threads.
+
+        The threads are shared out among them: there is less to wait for than with all threads on one of them.
+        """
+        threads, programs = get_num_threads(), [self, *others]
         if len(self._scratch) < threads:
             self._scratch = empty((threads, -(-self._scratch_size // 16) * 16))
-        for part in self._runs:
-            if callable(part):
-                part()
+        for parts in zip(*[program._runs for program in programs], strict=True):
+            if callable(parts[0]):
+                for part in parts:
+                    part()
             elif threads == 1:
-                run_steps.run(part, self._scratch)
+                run_steps.run(parts[0], self._scratch)
             else:
-                with parallel_region(threads):
-                    progress = np.zeros((len(part), threads + 1, LINE), np.int64)
-                    run_steps_in_parallel.run(part, self._scratch, progress)
+                steps, team = np.stack(parts), threads // len(programs)
+                progress = np.zeros((*steps.shape[:2], team + 1, LINE), np.int64)
+                with parallel_region(team * len(programs)):
+                    run_steps_in_parallel.run(steps, self._scratch, progress)
 
 
 @contextlib.contextmanager
@@ -118,15 +129,16 @@ def launch(
     out: np.ndarray,
     sizes: Sequence[int] = (),
     scratch: int = 0,
+    grain: int = 1,
 ) -> None:
     """Run units 0 to `count` of a kernel, or record that. Arrays are float32, C-contiguous and writable (see
-    `border.py`); each thread has `scratch` float32 to work in."""
+    `border.py`); each thread has `scratch` float32 to work in, and takes about `grain` units at a time, or more."""
     program = getattr(_recorder, "program", None)
     if program is not None:
-        program.launch(kernel, count, inputs, out, sizes, scratch)
+        program.launch(kernel, count, inputs, out, sizes, scratch, grain)
     else:
         alone = Program()
-        alone.launch(kernel, count, inputs, out, sizes, scratch)
+        alone.launch(kernel, count, inputs, out, sizes, scratch, grain)
         alone.finish()
         alone.run()
 
@@ -227,7 +239,7 @@ def _run_units(step, scratch, first, last):
 def _run_chunks(step, scratch, progress, thread, threads):
     """One thread's part in a step. `progress` counts the chunks taken of each share, and last those that are done."""
     count = step[_COUNT]
-    chunks = max(1, min(CHUNKS, count // threads))
+    chunks = max(1, min(CHUNKS, count // (threads * step[_GRAIN]))) if threads > 1 else 1
     for distance in range(threads):
         share = (thread + distance) % threads
         first, last = count * share // threads, count * (share + 1) // threads
@@ -251,13 +263,16 @@ def _run_steps(steps, scratch):
 
 
 def _run_steps_in_parallel(steps, scratch, progress):
-    threads = progress.shape[1] - 1
-    for thread in numba.prange(threads):
-        for index in range(len(steps)):
-            _run_chunks(steps[index], scratch[thread], progress[index], thread, threads)
+    """Some programs at once: `steps` (programs, steps, columns)."""
+    team = progress.shape[2] - 1
+    for number in numba.prange(len(steps) * team):
+        thread = np.int64(number)  # Numba counts without a sign
+        program, member = thread // team, thread % team
+        for index in range(steps.shape[1]):
+            _run_chunks(steps[program, index], scratch[thread], progress[program, index], member, team)
 
 
 _STEPS, _SCRATCH = types.Array(types.int64, 2, "C"), types.Array(types.float32, 2, "C")
 run_steps = Kernel(_run_steps, types.void(_STEPS, _SCRATCH))
-_PROGRESS = types.Array(types.int64, 3, "C")
-run_steps_in_parallel = Kernel(_run_steps_in_parallel, types.void(_STEPS, _SCRATCH, _PROGRESS), parallel=True)
+_PROGRAMS, _PROGRESS = types.Array(types.int64, 3, "C"), types.Array(types.int64, 4, "C")
+run_steps_in_parallel = Kernel(_run_steps_in_parallel, types.void(_PROGRAMS, _SCRATCH, _PROGRESS), parallel=True)

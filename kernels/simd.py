@@ -257,37 +257,47 @@ def _row(builder, at, stride, used, i):
     return builder.add(at, builder.mul(builder.select(builder.icmp_signed("<", row, used), row, last), stride))
 
 
-_square = types.UniTuple(vector, LANES)
-_load_square, _, _store_square = tile_instructions(LANES, 1)
+# ---- Transposing ----
+
+SQUARE = LANES * LANES
 
 
-@instruction(_square, returns=_square)
-def _transposed(builder, rows):
-    """Column j of the rows, as row j: in four rounds, rows 8, 4, 2 and 1 apart exchange half of what they hold."""
+@instruction(FLOATS, types.int64, returns=types.void)
+def transpose_square(builder, array, at):
+    """Of LANES x LANES values side by side, in place: in four rounds, rows 8, 4, 2 and 1 apart exchange half of what
+    they hold."""
+    pointers = [_vector_pointer(builder, array, _add(builder, at, i * LANES)) for i in range(LANES)]
+    rows = [builder.load(pointer, align=4) for pointer in pointers]
     distance = LANES // 2
     while distance:
-        exchanged = list(rows)
-        for i in range(LANES):
-            if not i & distance:
-                keep = [j if not j & distance else LANES + j - distance for j in range(LANES)]
-                give = [j + distance if not j & distance else LANES + j for j in range(LANES)]
-                pair = rows[i], rows[i + distance]
-                exchanged[i] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, keep))
-                exchanged[i + distance] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, give))
-        rows, distance = exchanged, distance // 2
-    return rows
+        keep = [j if not j & distance else LANES + j - distance for j in range(LANES)]
+        give = [j + distance if not j & distance else LANES + j for j in range(LANES)]
+        for i in (i for i in range(LANES) if not i & distance):
+            pair = rows[i], rows[i + distance]
+            rows[i] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, keep))
+            rows[i + distance] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, give))
+        distance //= 2
+    for row, pointer in zip(rows, pointers, strict=True):
+        builder.store(row, pointer, align=4)
 
 
 @jit
-def transpose(source, rows, columns, target, room):
+def transpose(source, rows, columns, target, room, square):
     """target[j, i] = source[i, j] for rows and columns of the source, both (flat array, offset, elements from row to
-    row). The target's rows are filled up to `room` with copies of the last element."""
+    row). The target's rows are filled up to `room` with copies of the last element. `square` is (flat array, offset) of
+    SQUARE values to work in."""
     array, at, stride = source
     out, out_at, out_stride = target
+    work, work_at = square
     for i in range(0, rows, LANES):
         for j in range(0, columns, LANES):
-            square = _transposed(_load_square(array, at + i * stride + j, stride, rows - i, columns - j))
-            _store_square(square, out, out_at + j * out_stride + i, out_stride, columns - j, room - i)
+            for row in range(LANES):
+                taken = load(array, at + min(i + row, rows - 1) * stride + j, columns - j, 0.0)
+                store(work, work_at + row * LANES, LANES, taken)
+            transpose_square(work, work_at)
+            for column in range(min(LANES, columns - j)):
+                taken = load(work, work_at + column * LANES, LANES, 0.0)
+                store(out, out_at + (j + column) * out_stride + i, room - i, taken)
 
 
 # ---- What the emitters above are made of ----

@@ -4,6 +4,7 @@ Later runs load them from Numba's cache. Nothing here is needed: a kernel that i
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from .jit import KERNELS, Kernel
 from .program import run_steps, run_steps_in_parallel
@@ -23,6 +24,11 @@ def warm_up() -> Iterator[tuple[int, int, str]]:
     for number, kernel in enumerate(kernels, 1):
         yield number, len(kernels), kernel.name
         _ = kernel.address
+
+
+def cache_folder() -> Path | None:
+    """Where the compiled kernels are kept for later processes; None if no folder can be written."""
+    return KERNELS[0].cache_folder
 
 
 def _needed() -> list[Kernel]:

@@ -79,6 +79,23 @@ def test_the_bits_do_not_depend_on_threads_batch_or_company(weights):
         assert_same(alone[name], value[1:2], name=name)
 
 
+@pytest.mark.parametrize("threads", range(1, kernels.max_num_threads() + 1))
+@pytest.mark.parametrize("hidden_act", ["silu", np.tanh])
+def test_an_engine_for_one_image_serves_any_number(weights, threads, hidden_act):
+    graph = model.semantic_segmentation(MobileViTConfig(**OPTIONS, hidden_act=hidden_act), (1, 3, 40, 51))
+    x = np.random.default_rng(5).random((5, 3, 40, 51), np.float32)
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(threads)
+    try:
+        engine = Engine(graph, weights)
+        together = engine.run(x)
+        alone = [engine.run(image[None]) for image in x]
+    finally:
+        kernels.set_num_threads(before)
+    for name, value in together.items():
+        assert_same(value, np.concatenate([each[name] for each in alone]), name=name)
+
+
 def test_many_python_threads_may_share_one_engine(weights):
     engine = Engine(record((1, 3, 32, 32)), weights)
     inputs = np.random.default_rng(3).random((12, 1, 3, 32, 32), np.float32)

@@ -24,11 +24,12 @@ from tinymvit.commands import (
     summary,
     trace,
     vectors,
+    warmup,
 )
 from tinymvit.version import __version__
 
 # In the order in which --help lists them.
-COMMANDS = (classify, segment, summary, bench, trace, attention, features, compare, vectors, error, models)
+COMMANDS = (classify, segment, summary, bench, trace, attention, features, compare, vectors, error, models, warmup)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

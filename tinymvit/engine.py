@@ -34,7 +34,11 @@ class Workspace:
 
 
 class Engine:
-    """A graph ready to run on inputs of its one shape; may be called by several Python threads at once."""
+    """A graph ready to run on images of its one size; may be called by several Python threads at once.
+
+    A graph recorded for one image serves any number of them, one after the other, so that what it works on stays in the
+    caches; with several threads, as many images at once.
+    """
 
     def __init__(
         self, graph: Graph, weights: Mapping[str, Array], packed: dict[tuple[str, ...], list[Any]] | None = None
@@ -49,17 +53,33 @@ class Engine:
         self._idle: list[Workspace] = []
 
     def run(self, pixel_values: Array) -> dict[str, Array]:
-        """The graph's outputs by their public names: new float32 arrays, channels first."""
-        try:
-            workspace = self._idle.pop()
-        except IndexError:
-            workspace = self._prepare()
-        values = workspace.values
-        _enter(pixel_values, values["pixel_values"])
-        workspace.program.run()
-        results = {public: _channels_first(values[name]) for public, name in self.graph.outputs.items()}
-        self._idle.append(workspace)
+        """The graph's outputs by their public names: new float32 arrays, channels first.
+
+        The images are as many as the graph was recorded for, or a multiple of that.
+        """
+        size = self.graph["pixel_values"].shape[0]
+        times = len(pixel_values) // size
+        shapes = {public: self.graph[name].shape for public, name in self.graph.outputs.items()}
+        results = {public: np.empty((times * shape[0], *shape[1:]), np.float32) for public, shape in shapes.items()}
+        at_once = kernels.get_num_threads()
+        for first in range(0, times, at_once):
+            numbers = range(first, min(first + at_once, times))
+            workspaces = [self._take() for _ in numbers]
+            for number, workspace in zip(numbers, workspaces, strict=True):
+                _enter(pixel_values[number * size : (number + 1) * size], workspace.values["pixel_values"])
+            workspaces[0].program.run_with([workspace.program for workspace in workspaces[1:]])
+            for number, workspace in zip(numbers, workspaces, strict=True):
+                for public, name in self.graph.outputs.items():
+                    rows = shapes[public][0]
+                    results[public][number * rows : (number + 1) * rows] = _channels_first(workspace.values[name])
+            self._idle += workspaces
         return results
+
+    def _take(self) -> Workspace:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._prepare()
 
     def trace(self, pixel_values: Array) -> Iterator[tuple[Node, Array]]:
         """Each node of the compiled graph with its value: a new float32 array, channels first."""
@@ -67,7 +87,7 @@ class Engine:
         _enter(pixel_values, values["pixel_values"])
         for node in self.graph:
             self._launch(node, values)
-            yield node, _channels_first(values[node.name])
+            yield node, np.array(_channels_first(values[node.name]), order="C")
 
     def profile(self, pixel_values: Array) -> Iterator[tuple[Node, float]]:
         """Run once, node by node: each node with the seconds it took, the input's being its copy."""
@@ -111,7 +131,7 @@ def _enter(pixel_values: Array, value: Array) -> None:
 
 
 def _channels_first(x: Array) -> Array:
-    return np.array(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x, order="C")
+    return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
 
 
 def plan_memory(graph: Graph) -> tuple[dict[str, int], int]:
@@ -194,7 +214,7 @@ def activation(op: ops.Activation, out: Array, x: Array) -> None:
 def call_users_activation(function: Callable, out: Array, x: Array) -> None:
     """It sees the public layout."""
     if x.ndim == 4:
-        out[...] = call_activation(function, _channels_first(x)).transpose(0, 2, 3, 1)
+        out[...] = call_activation(function, np.array(_channels_first(x), order="C")).transpose(0, 2, 3, 1)
     else:
         out[...] = call_activation(function, x)
 

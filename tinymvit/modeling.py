@@ -140,11 +140,12 @@ class MobileViTPreTrainedModel:
 
     def _run(self, pixel_values: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
         pixel_values = check_pixel_values(pixel_values, self.config.num_channels)
-        key = pixel_values.shape, outputs
+        shape = (1, *pixel_values.shape[1:])
+        key = shape, outputs
         with self._lock:
             engine = self._engines.pop(key, None)
             if engine is None:
-                graph = self.graph(pixel_values.shape).select(outputs)
+                graph = self.graph(shape).select(outputs)
                 engine = Engine(graph, self.weights, self._packed)
             self._engines[key] = engine  # the latest used stands last
             while len(self._engines) > ENGINES_KEPT:

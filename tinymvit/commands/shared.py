@@ -152,13 +152,19 @@ def set_threads(options: argparse.Namespace) -> None:
 
 def warm_up() -> None:
     """Compile the kernels if this is the first run, and say so: a line, and a bar if stderr is a terminal."""
+    from tinymvit import kernels
+
+    if not kernels.is_cached():
+        print("tinymvit: first run here: compiling the kernels, once", file=sys.stderr)
+        compile_kernels()
+
+
+def compile_kernels() -> None:
+    """Compile or load all kernels, with a bar if stderr is a terminal."""
     from tqdm import tqdm
 
     from tinymvit import kernels
 
-    if kernels.is_cached():
-        return
-    print("tinymvit: first run here: compiling the kernels, once", file=sys.stderr)
     with tqdm(unit="kernel", disable=None, leave=False) as bar:
         for number, count, name in kernels.warm_up():
             bar.total, bar.n = count, number - 1
