@@ -13,7 +13,7 @@ import numpy as np
 from tinymvit.kernels.activate import IDENTITY
 from tinymvit.kernels.elementary import exp
 from tinymvit.kernels.product import panel_width, product
-from tinymvit.kernels.simd import LANES, load, max_lanes, maximum, splat, store, sum_lanes, transpose
+from tinymvit.kernels.simd import LANES, load, max_lanes, maximum, splat, store, sum_lanes
 
 compiled = numba.njit(error_model="numpy")
 
@@ -90,8 +90,9 @@ def pack_keys(key, at, shape, panels):
     depth, first = width // heads, 0
     while first < tokens:
         columns = panel_width(tokens - first)
-        count, target = min(columns, tokens - first), (panels, first * depth, columns)
-        transpose((key, at + first * width, width), count, depth, target, columns)
+        for n in range(min(columns, tokens - first)):
+            for k in range(depth):
+                panels[first * depth + k * columns + n] = key[at + (first + n) * width + k]
         first += columns
 
 
