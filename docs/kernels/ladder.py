@@ -35,6 +35,7 @@ from tinymvit.table import align
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")  # read when NumPy is loaded
 RELATIVE_TOLERANCE = 2e-6  # of float32 sums of a few hundred products
 ULP_TOLERANCE = 4  # of SiLU
+TURN = 0.01  # seconds in which a rung runs as often as it can: as long as the measurement of the limit takes
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Ladder:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=20, help="how often each rung is timed (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=20, help="how many turns each rung has (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="run the kernels on so many, too (%(default)s)")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
@@ -98,9 +99,9 @@ def error_of(rung: Rung, ladder: Ladder) -> float:
 
 
 def race(rungs: list[Rung], rounds: int) -> tuple[list[list[float]], dict[int, float]]:
-    """Seconds of each round of each rung, for all of its work; and the limit, GFLOP/s by number of threads.
+    """Seconds of each run of each rung, for all of its work; and the limit, GFLOP/s by number of threads.
 
-    The limit takes its turn with the rungs. The run before the timed one fills the caches.
+    The limit takes its turns with the rungs. A turn begins with a run that fills the caches, and is not counted.
     """
     seconds = [[] for _ in rungs]
     peaks = dict.fromkeys([rung.threads for rung in rungs], 0.0)
@@ -110,14 +111,17 @@ def race(rungs: list[Rung], rounds: int) -> tuple[list[list[float]], dict[int, f
             peaks[threads] = max(peaks[threads], 2e-9 * limits.multiply_adds_a_second())
         for rung, times in zip(rungs, seconds, strict=True):
             rung.run()
-            start = time.perf_counter()
-            rung.run()
-            times.append((time.perf_counter() - start) / rung.part)
+            begin = now = time.perf_counter()
+            while now - begin < TURN:
+                start = now
+                rung.run()
+                now = time.perf_counter()
+                times.append((now - start) / rung.part)
     return seconds, peaks
 
 
 def table(ladder: Ladder, errors: list[float], seconds: list[list[float]], peaks: dict[int, float]) -> list[str]:
-    """The lines of a ladder's table. Rates are those of the fastest round, which other work disturbed least."""
+    """The lines of a ladder's table. Rates are those of the fastest run, which other work disturbed least."""
     slowest = min(seconds[0])
     rows = [["", "median", "min", "times", "", "of limit", "error"]]
     if ladder.operations:
