@@ -10,12 +10,12 @@ import math
 import numba
 import numpy as np
 
-from tinymvit.kernels.activate import IDENTITY
+from convolution import ROWS, WIDTH, tile_load, tile_step, tile_store
 from tinymvit.kernels.elementary import exp
-from tinymvit.kernels.product import panel_width, product
+from tinymvit.kernels.jit import OPTIONS
 from tinymvit.kernels.simd import LANES, load, max_lanes, maximum, splat, store, sum_lanes
 
-compiled = numba.njit(error_model="numpy")
+compiled = numba.njit(**OPTIONS)
 
 
 def formula(query, key, value, heads, out):
@@ -87,45 +87,39 @@ def softmax_by_vectors(scores, at, tokens, scale):
 def pack_keys(key, at, shape, panels):
     """The keys of the head that begins at `at`, transposed, as panels: a row a channel, a column a token."""
     _, tokens, width, heads = shape
-    depth, first = width // heads, 0
-    while first < tokens:
-        columns = panel_width(tokens - first)
-        for n in range(min(columns, tokens - first)):
-            for k in range(depth):
-                panels[first * depth + k * columns + n] = key[at + (first + n) * width + k]
-        first += columns
+    depth = width // heads
+    for n in range(tokens):
+        panel, column = n // WIDTH, n % WIDTH
+        for k in range(depth):
+            panels[(panel * depth + k) * WIDTH + column] = key[at + n * width + k]
 
 
 @compiled
 def pack_values(value, at, shape, panels):
     """The values of the head that begins at `at` as panels: a row a token, a column a channel."""
     _, tokens, width, heads = shape
-    depth, first = width // heads, 0
-    while first < depth:
-        columns = panel_width(depth - first)
-        for n in range(tokens):
-            for i in range(0, columns, LANES):
-                channels = load(value, at + n * width + first + i, depth - first - i, 0.0)
-                store(panels, first * tokens + n * columns + i, LANES, channels)
-        first += columns
-
-
-@compiled
-def multiply_query(query, at, rows, shape, panels, zeros, scores, scores_at):
-    """scores (rows, N) = queries, the first at `at`, times keys."""
-    _, tokens, width, heads = shape
-    left, target = (query, at, 0, width, 1), (scores, scores_at, 0, tokens)
     depth = width // heads
-    product((1, rows, depth, tokens), left, (panels, 0, depth, 0), (zeros, 0, 0, 0), target, (zeros[:0], IDENTITY))
+    for first in range(0, depth, LANES):
+        panel, column = first // WIDTH, first % WIDTH
+        for n in range(tokens):
+            channels = load(value, at + n * width + first, depth - first, 0.0)
+            store(panels, (panel * tokens + n) * WIDTH + column, LANES, channels)
 
 
 @compiled
-def multiply_value(scores, scores_at, rows, shape, panels, zeros, out, at):
-    """The context of so many queries, the first at `at`, = scores (rows, N) times values."""
-    _, tokens, width, heads = shape
-    left, target = (scores, scores_at, 0, tokens, 1), (out, at, 0, width)
-    sizes = (1, rows, tokens, width // heads)
-    product(sizes, left, (panels, 0, tokens, 0), (zeros, 0, 0, 0), target, (zeros[:0], IDENTITY))
+def multiply(sizes, left, panels, zeros, out):
+    """out = left times panels; `out` and `left` are (flat array, offset, elements from row to row)."""
+    rows, depth, columns = sizes
+    array, at, stride = left
+    target, target_at, target_stride = out
+    for column in range(0, columns, WIDTH):
+        for row in range(0, rows, ROWS):
+            used, row_at = min(ROWS, rows - row), target_at + row * target_stride
+            totals = tile_load(zeros, 0, 0, used, WIDTH)
+            for k in range(depth):
+                place = column * depth + k * WIDTH
+                totals = tile_step(totals, array, at + row * stride + k, stride, used, panels, place)
+            tile_store(totals, target, row_at + column, target_stride, used, columns - column)
 
 
 @compiled
@@ -141,15 +135,18 @@ def make_op_by_op(softmax):
         """Scores of all heads (S, h, N, N), their softmax, then the context: each is a pass over memory."""
         scores, panels, _, zeros = memory
         sequences, tokens, width, heads = shape
-        scale = np.float32(1) / np.sqrt(np.float32(width // heads))
+        depth = width // heads
+        scale = np.float32(1) / np.sqrt(np.float32(depth))
         for unit in range(sequences * heads):
-            pack_keys(key, head_start(unit, shape), shape, panels)
-            multiply_query(query, head_start(unit, shape), tokens, shape, panels, zeros, scores, unit * tokens**2)
+            at, of_head = head_start(unit, shape), (scores, unit * tokens * tokens, tokens)
+            pack_keys(key, at, shape, panels)
+            multiply((tokens, depth, tokens), (query, at, width), panels, zeros, of_head)
         for row in range(sequences * heads * tokens):
             softmax(scores, row * tokens, tokens, scale)
         for unit in range(sequences * heads):
-            pack_values(value, head_start(unit, shape), shape, panels)
-            multiply_value(scores, unit * tokens**2, tokens, shape, panels, zeros, out, head_start(unit, shape))
+            at, of_head = head_start(unit, shape), (scores, unit * tokens * tokens, tokens)
+            pack_values(value, at, shape, panels)
+            multiply((tokens, tokens, depth), of_head, panels, zeros, (out, at, width))
 
     return op_by_op
 
@@ -164,14 +161,15 @@ def block_by_block(query, key, value, out, memory, shape):
     """QUERIES rows of scores at a time, through all three steps while they are in cache."""
     scores, key_panels, value_panels, zeros = memory
     sequences, tokens, width, heads = shape
-    scale = np.float32(1) / np.sqrt(np.float32(width // heads))
+    depth = width // heads
+    scale = np.float32(1) / np.sqrt(np.float32(depth))
     for unit in range(sequences * heads):
         start = head_start(unit, shape)
         pack_keys(key, start, shape, key_panels)
         pack_values(value, start, shape, value_panels)
         for first in range(0, tokens, QUERIES):
             at, rows = start + first * width, min(QUERIES, tokens - first)
-            multiply_query(query, at, rows, shape, key_panels, zeros, scores, 0)
+            multiply((rows, depth, tokens), (query, at, width), key_panels, zeros, (scores, 0, tokens))
             for row in range(rows):
                 softmax_by_vectors(scores, row * tokens, tokens, scale)
-            multiply_value(scores, 0, rows, shape, value_panels, zeros, out, at)
+            multiply((rows, tokens, depth), (scores, 0, tokens), value_panels, zeros, (out, at, width))

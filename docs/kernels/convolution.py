@@ -9,10 +9,11 @@ import numba
 import numpy as np
 
 from tinymvit.kernels.elementary import exp_of_negative
+from tinymvit.kernels.jit import OPTIONS
 from tinymvit.kernels.product import TILE_ROWS
 from tinymvit.kernels.simd import LANES, fma, load, store, tile_instructions
 
-compiled = numba.njit(error_model="numpy")
+compiled = numba.njit(**OPTIONS)
 
 
 def loop(x, weight, bias, out):
@@ -41,7 +42,7 @@ def channels_last(x, weight, bias, out):
             out[p, o] = total
 
 
-channels_last_fastmath = numba.njit(error_model="numpy", fastmath=True)(channels_last.py_func)
+channels_last_fastmath = numba.njit(**OPTIONS, fastmath=True)(channels_last.py_func)
 
 
 @compiled
@@ -90,7 +91,7 @@ def make_tile(rows, vectors):
 
 small_tile = make_tile(4, 1)
 
-ROWS, VECTORS = TILE_ROWS[-1], len(TILE_ROWS)  # 8 and 3 with AVX-512, 6 and 1 with AVX2 and NEON
+ROWS, VECTORS = TILE_ROWS[-1], len(TILE_ROWS)  # 8 and 3 with AVX-512, 6 and 1 elsewhere
 WIDTH = VECTORS * LANES
 tile = make_tile(ROWS, VECTORS)
 tile_load, tile_step, tile_store = tile_instructions(ROWS, VECTORS)

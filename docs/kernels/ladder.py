@@ -19,17 +19,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import attention
-import convolution
 import numpy as np
-import silu
 from tqdm import tqdm
 
+import attention
+import convolution
+import silu
 from tinymvit import kernels
 from tinymvit.kernels import limits
 from tinymvit.kernels.border import aligned
 from tinymvit.kernels.product import pack_panels
-from tinymvit.kernels.simd import LANES
 from tinymvit.table import align
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")  # read when NumPy is loaded
@@ -170,7 +169,7 @@ def convolution_ladder(threads: int, pixels: int = 16 * 16, inputs: int = 96, ou
         Rung("outputs innermost", last(convolution.outputs_innermost, weight_last)),
         Rung("one vector", flat(convolution.one_vector, weight_last)),
         Rung("tile of 4 x 1 vectors", flat(convolution.small_tile, weight_last)),
-        Rung(f"tile of {convolution.ROWS} x {convolution.VECTORS}", flat(convolution.tile, weight_last)),
+        Rung("tile that fills the registers", flat(convolution.tile, weight_last)),
         Rung("packed panels", flat(convolution.packed, misaligned(panels))),
         Rung("aligned panels", flat(convolution.packed, panels)),
         *kernel_rungs("kernels.conv2d", convolution_kernel(x, weight, bias, "identity"), threads),
@@ -221,7 +220,7 @@ def silu_ladder(threads: int, count: int = 256 * 384) -> Ladder:
 
     rungs = [
         Rung("number by number", plain(silu.by_numbers)),
-        Rung("NumPy", plain(silu.numpy)),
+        Rung("NumPy", plain(silu.with_numpy)),
         Rung("vectors", plain(silu.by_vectors)),
         *kernel_rungs("kernels.activate", lambda: kernels.activate(x, "silu"), threads),
         *torch_silu(x),
@@ -234,8 +233,8 @@ def attention_ladder(threads: int, sequences: int = 4, tokens: int = 256, width:
     shape = (sequences, tokens, width, heads)
     query, key, value = [normal(*shape[:3], seed=seed) for seed in range(3)]
     scores = kernels.empty((sequences * heads * tokens**2,))
-    panels = [kernels.empty(((tokens + LANES) * (width + LANES),)) for _ in range(2)]
-    memory = (scores, *panels, np.zeros(max(tokens, width) + LANES, np.float32))
+    panels = [np.zeros((tokens + convolution.WIDTH) * (width + convolution.WIDTH), np.float32) for _ in range(2)]
+    memory = (scores, *panels, np.zeros(convolution.WIDTH, np.float32))
 
     def plain(function):
         out = kernels.empty(query.shape)

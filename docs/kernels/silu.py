@@ -6,9 +6,10 @@ import numba
 import numpy as np
 
 from tinymvit.kernels.elementary import exp_of_negative
+from tinymvit.kernels.jit import OPTIONS
 from tinymvit.kernels.simd import LANES, load, store
 
-compiled = numba.njit(error_model="numpy")
+compiled = numba.njit(**OPTIONS)
 
 
 @compiled
@@ -17,7 +18,7 @@ def by_numbers(x, out):
         out[i] = x[i] / (1 + math.exp(-x[i]))
 
 
-def numpy(x, out):
+def with_numpy(x, out):
     out[:] = x / (1 + np.exp(-x))
 
 
