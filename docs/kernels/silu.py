@@ -1,0 +1,29 @@
+"""SiLU, x / (1 + e^-x), of many values: the code of docs/kernels.md."""
+
+import math
+
+import numba
+import numpy as np
+
+from tinymvit.kernels.elementary import exp_of_negative
+from tinymvit.kernels.jit import OPTIONS
+from tinymvit.kernels.simd import LANES, load, store
+
+compiled = numba.njit(**OPTIONS)
+
+
+@compiled
+def by_numbers(x, out):
+    for i in range(x.size):
+        out[i] = x[i] / (1 + math.exp(-x[i]))
+
+
+def with_numpy(x, out):
+    out[:] = x / (1 + np.exp(-x))
+
+
+@compiled
+def by_vectors(x, out):
+    for i in range(0, x.size, LANES):
+        value = load(x, i, x.size - i, 0.0)
+        store(out, i, x.size - i, value / (exp_of_negative(value) + 1.0))
