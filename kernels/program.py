@@ -112,9 +112,9 @@ class Program:
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[Program]:
-    """Until it ends, what this Python thread launches is recorded, not run."""
-    _recorder.program = program = Program()
+def recording(program: Program | None = None) -> Iterator[Program]:
+    """Until it ends, what this Python thread launches is recorded in `program`, by default a new one, not run."""
+    _recorder.program = program = program or Program()
     try:
         yield program
     finally:

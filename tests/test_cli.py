@@ -123,8 +123,12 @@ def test_summary_totals(capsys):
     assert round(table["multiply_adds"] / 1e6) == 2001
     assert sum(layer["parameters"] for layer in table["layers"]) == table["parameters"]
     code, text, _ = run(capsys, "summary", "--shape", "small")
-    assert "5,578,632" in text.splitlines()[-1]
-    assert len(text.splitlines()) == len(table["layers"]) + 4
+    *lines, total, memory = text.splitlines()
+    assert "5,578,632" in total
+    assert len(lines) == len(table["layers"]) + 3
+    megabytes = [f"{table['memory'][part] / 1e6:.1f} MB" for part in ("values", "scratch", "weights")]
+    assert re.findall(r"[\d.]+ MB", memory) == megabytes
+    assert table["memory"]["weights"] == pytest.approx(4 * 5_578_632, rel=0.02)  # norms folded away, some padding
     assert any("mobilevit.encoder.layer.2.unfolding " in line and "Unfold" in line for line in text.splitlines())
 
 

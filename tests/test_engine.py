@@ -1,5 +1,6 @@
 """The engine: the reference's results in float32, memory shared only by values that never meet, many callers."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,6 +48,36 @@ def test_memory_is_reused():
     graph = record((1, 3, 64, 64)).select(["logits"])
     everything = 4 * sum(int(np.prod(node.shape)) for node in graph)
     assert plan_memory(graph)[1] < everything / 5
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_memory_is_what_is_allocated(weights, count):
+    if count > kernels.max_num_threads():
+        pytest.skip("one processor")
+    graph = record((1, 3, 256, 256)).select(["logits"])
+    x = np.zeros((1, 3, 256, 256), np.float32)
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(count)
+    Engine(graph, weights).run(x)  # what is imported and compiled once is not counted
+    tracemalloc.start()
+    try:
+        engine = Engine(graph, weights)
+        packed = tracemalloc.get_traced_memory()[0]
+        result = engine.run(x)
+        full = tracemalloc.get_traced_memory()[0] - sum(value.nbytes for value in result.values())
+        tracemalloc.reset_peak()
+        engine.run(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        kernels.set_num_threads(before)
+    memory = engine.memory()
+    nodes = 3000 * len(graph)  # bytes of Python objects, at most
+    assert memory.weights < packed < memory.weights + nodes
+    assert memory.values + count * memory.scratch <= full - packed < memory.values + count * memory.scratch + nodes
+    assert peak - full < 3 * result["logits"].nbytes + 10_000  # a later call allocates its outputs
+    assert memory.values > 1_000_000
+    assert memory.scratch > 10_000
 
 
 def test_results_are_the_reference_s_and_last(weights):

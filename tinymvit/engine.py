@@ -33,6 +33,33 @@ class Workspace:
     program: kernels.Program
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that an engine needs beside its outputs. values: the block that the nodes' values share, for each call at
+    a time. scratch: what each thread works in. weights: as packed, once for all engines of a model."""
+
+    values: int
+    scratch: int
+    weights: int
+
+
+class Rehearsal(kernels.Program):
+    """A program that takes note of the memory its kernels want to work in; so that none need be compiled to know it."""
+
+    scratch = 0
+
+    def launch(
+        self,
+        kernel: Any,
+        count: int,
+        inputs: Sequence[Array],
+        out: Array,
+        sizes: Sequence[int],
+        scratch: int,
+    ) -> None:
+        self.scratch = max(self.scratch, scratch)
+
+
 class Engine:
     """A graph ready to run on images of its one size; may be called by several Python threads at once.
 
@@ -102,13 +129,20 @@ class Engine:
                 program.run()
             yield node, time.perf_counter() - start
 
-    def _prepare(self) -> Workspace:
+    def memory(self) -> Memory:
+        """What it needs; nothing is computed or compiled to find out."""
+        rehearsal = Rehearsal()
+        self._prepare(rehearsal)
+        weights = sum(each.data.nbytes for node in self.graph for each in self._packed[node.weights])
+        return Memory(self.working_set, 4 * rehearsal.scratch, weights)
+
+    def _prepare(self, program: kernels.Program | None = None) -> Workspace:
         block = kernels.empty((self.working_set // 4,))
         values = {
             node.name: block[self._offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
             for node in self.graph
         }
-        with kernels.recording() as program:
+        with kernels.recording(program) as program:
             for node in self.graph:
                 self._launch(node, values)
         return Workspace(values, program)

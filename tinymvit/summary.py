@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from tinymvit.graph import Activation, Conv2d, Graph, Op, Shape, parameters
+from tinymvit.table import align
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,6 @@ def format_table(graph: Graph) -> str:
     ]
     sums = totals(graph)
     lines.append((f"total of {len(graph)}", "", "", f"{sums['parameters']:,}", f"{sums['multiply_adds']:,}"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            cell.rjust(width) if i > 2 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
+    text = align(lines, left=(0, 1, 2))
     rule = "-" * len(text[0])
     return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])

@@ -1,17 +1,25 @@
-"""`tinymvit summary`: the table of a network's layers."""
+"""`tinymvit summary`: the table of a network's layers, and the memory that it needs."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinymvit.commands import shared
+
+if TYPE_CHECKING:
+    from tinymvit.engine import Memory
+    from tinymvit.graph import Graph
 
 
 def add(commands: Any) -> None:
     command = shared.command(
-        commands, "summary", run, "print the table of a network's layers", "tinymvit summary --shape deeplabv3-small"
+        commands,
+        "summary",
+        run,
+        "print the table of a network's layers and the memory it needs",
+        "tinymvit summary --shape deeplabv3-small",
     )
     shared.model_or_shape_option(command)
     shared.size_option(command)
@@ -33,8 +41,22 @@ def run(options: argparse.Namespace) -> int:
     height, width = options.size or config.image_shape
     record = model.semantic_segmentation if segmenter else model.image_classification
     graph = record(config, (1, config.num_channels, height, width)).select(["logits"])
+    memory = memory_of(graph)
     if options.json:
-        print(json.dumps(totals(graph) | {"layers": [asdict(row) for row in rows(graph)]}))
+        facts = totals(graph) | {"memory": asdict(memory), "layers": [asdict(row) for row in rows(graph)]}
+        print(json.dumps(facts))
     else:
         print(format_table(graph))
+        values, scratch, weights = (f"{size / 1e6:.1f} MB" for size in (memory.values, memory.scratch, memory.weights))
+        print(f"the engine's memory: {values} for values, {scratch} to work in for each thread, {weights} for weights")
     return 0
+
+
+def memory_of(graph: Graph) -> Memory:
+    """What an engine would need, whatever the weights: here all are ones."""
+    import numpy as np
+
+    from tinymvit.engine import Engine
+
+    ones = {name: np.broadcast_to(np.float32(1), shape) for name, shape in graph.weight_shapes().items()}
+    return Engine(graph, ones).memory()
