@@ -54,6 +54,7 @@ class Program:
         self._arrays: list[np.ndarray] = []  # kept alive: the steps hold only addresses
         self._scratch = np.empty((0, 0), np.float32)
         self._scratch_size = 0
+        self._progress = np.empty((0, 0, 0, 0), np.int64)
 
     def launch(
         self,
@@ -105,10 +106,14 @@ class Program:
             elif threads == 1:
                 run_steps.run(parts[0], self._scratch)
             else:
-                steps, team = np.stack(parts), threads // len(programs)
-                progress = np.zeros((*steps.shape[:2], team + 1, LINE), np.int64)
+                steps = np.stack(parts) if others else parts[0][np.newaxis]
+                team = threads // len(programs)
+                shape = (*steps.shape[:2], team + 1, LINE)
+                if self._progress.shape != shape:
+                    self._progress = np.empty(shape, np.int64)
+                self._progress.fill(0)
                 with parallel_region(team * len(programs)):
-                    run_steps_in_parallel.run(steps, self._scratch, progress)
+                    run_steps_in_parallel.run(steps, self._scratch, self._progress)
 
 
 @contextlib.contextmanager

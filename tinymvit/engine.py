@@ -56,6 +56,7 @@ class Rehearsal(kernels.Program):
         out: Array,
         sizes: Sequence[int],
         scratch: int,
+        grain: int,
     ) -> None:
         self.scratch = max(self.scratch, scratch)
 
