@@ -72,7 +72,7 @@ def one_vector(x, weight, bias, out, shape):
 
 def make_tile(rows, vectors):
     """A tile of rows x vectors accumulators."""
-    tile_load, tile_step, tile_store = tile_instructions(rows, vectors)
+    _, tile_load, tile_step, _, tile_store = tile_instructions(rows, vectors)
     width = vectors * LANES
 
     @compiled
@@ -94,7 +94,7 @@ small_tile = make_tile(4, 1)
 ROWS, VECTORS = TILE_ROWS[-1], len(TILE_ROWS)  # 8 and 3 with AVX-512, 6 and 1 elsewhere
 WIDTH = VECTORS * LANES
 tile = make_tile(ROWS, VECTORS)
-tile_load, tile_step, tile_store = tile_instructions(ROWS, VECTORS)
+_, tile_load, tile_step, _, tile_store = tile_instructions(ROWS, VECTORS)
 
 
 @compiled
