@@ -5,8 +5,8 @@ the work. `jit.py` compiles, `cache.py` keeps, `program.py` runs, `border.py` ch
 the loops are written in. Nothing here knows the rest of the project.
 
 Arithmetic is in a fixed order: products accumulate by fused multiply-add in order of k, long ones in parts that depend
-only on their length; sums across the lanes are a fixed tree. So a result has the same bits for every number of threads,
-every batch and position in it, and every CPU.
+only on their length, the classifier's in float64; sums across the lanes are a fixed tree. So a result has the same bits
+for every number of threads, every batch and position in it, and every CPU.
 """
 
 from .activate import ACTIVATIONS, activate
@@ -16,6 +16,7 @@ from .border import empty
 from .concat import concat
 from .conv2d import PackedConv2d, conv2d, pack_conv2d
 from .depthwise_conv2d import PackedDepthwiseConv2d, depthwise_conv2d, pack_depthwise_conv2d
+from .gemv import gemv
 from .inverted_residual import PackedInvertedResidual, inverted_residual, pack_inverted_residual
 from .layer_norm import layer_norm
 from .linear import PackedLinear, linear, pack_linear
@@ -43,6 +44,7 @@ __all__ = [
     "depthwise_conv2d",
     "empty",
     "fold",
+    "gemv",
     "get_num_threads",
     "inverted_residual",
     "is_cached",

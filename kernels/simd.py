@@ -30,20 +30,23 @@ from .jit import FLOATS, inline, jit
 LANES = 16
 _FLOAT, _INT32 = ir.FloatType(), ir.IntType(32)
 _VECTOR, _INT_VECTOR = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT32, LANES)
+_DOUBLE_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 
 
 class VectorType(types.Type):
-    def __init__(self):
-        super().__init__(name=f"float32x{LANES}")
+    def __init__(self, name, llvm_type):
+        super().__init__(name=f"{name}x{LANES}")
+        self.llvm_type = llvm_type
 
 
 @register_model(VectorType)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, _VECTOR)
+        super().__init__(dmm, fe_type, fe_type.llvm_type)
 
 
-vector = VectorType()
+vector = VectorType("float32", _VECTOR)
+double_vector = VectorType("float64", _DOUBLE_VECTOR)
 
 
 def instruction(*arguments, returns=vector, symbol=None):
@@ -101,6 +104,25 @@ def splat(builder, number):
 def fma(builder, a, b, c):
     """a * b + c, rounded once."""
     return _intrinsic(builder, "llvm.fma.v16f32", _VECTOR, a, b, c)
+
+
+@instruction(vector, returns=double_vector)
+def widen(builder, a):
+    """In float64."""
+    return builder.fpext(a, _DOUBLE_VECTOR)
+
+
+@instruction(double_vector)
+def narrow(builder, a):
+    """Rounded to float32."""
+    return builder.fptrunc(a, _VECTOR)
+
+
+@instruction(vector, vector, double_vector, returns=double_vector)
+def fma_double(builder, a, b, c):
+    """a * b + c in float64, where a * b is exact."""
+    wide = [builder.fpext(each, _DOUBLE_VECTOR) for each in (a, b)]
+    return _intrinsic(builder, "llvm.fma.v16f64", _DOUBLE_VECTOR, *wide, c)
 
 
 @instruction(vector, vector)

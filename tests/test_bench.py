@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import fake_peers
 from oracle import assert_same
@@ -27,9 +28,10 @@ from torch_models import TINY
 
 @pytest.fixture(autouse=True)
 def same_threads():
-    before = get_num_threads()
+    ours, torchs = get_num_threads(), torch.get_num_threads()
     yield
-    set_num_threads(before)
+    set_num_threads(ours)
+    torch.set_num_threads(torchs)
 
 
 @pytest.fixture

@@ -245,6 +245,23 @@ def test_linear(seed, leading, inputs, outputs, with_bias, with_residual, activa
     assert_same(actual, expected + residual if with_residual else expected, KERNEL_FLOAT32, dtype=np.float32)
 
 
+def test_gemv_by_hand():
+    weight = kernels.pack_linear(np.float32([[1, 2], [3, 4], [5, 6]]))
+    out = kernels.gemv(np.float32([[1, 10], [0, 1]]), weight, np.float32([0.5, 0, -0.5]))
+    assert out.tolist() == [[21.5, 43, 64.5], [2.5, 4, 5.5]]
+
+
+@given(seeds, st.integers(1, 3), channel_counts, st.integers(1, 150), st.booleans(), layouts)
+def test_gemv_rounds_once(seed, batch, inputs, outputs, with_bias, layout):
+    x, weight = normal(seed, batch, inputs), normal(seed + 1, outputs, inputs)
+    bias = normal(seed + 2, outputs) if with_bias else None
+    expected = F.linear(double(x), double(weight), double(bias) if with_bias else None).numpy()
+    packed = kernels.pack_linear(laid_out(weight, layout))
+    actual = kernels.gemv(laid_out(x, layout), packed, laid_out(bias, layout) if with_bias else None)
+    assert actual.dtype == np.float32
+    assert np.all(np.abs(actual - expected) <= 0.5001 * np.spacing(np.abs(actual)) + 1e-12)
+
+
 def test_layer_norm_by_hand():
     out = kernels.layer_norm(np.float32([[1, 3]]), np.float32([1, 2]), np.float32([0, 5]), 0.0)
     assert out.tolist() == [[-1, 7]]
@@ -483,6 +500,7 @@ def test_nan_reaches_what_it_should_and_nothing_else():
     tokens = x.reshape(2, 81, 20)
     assert np.isnan(kernels.layer_norm(tokens, bias[:20], bias[:20], 1e-5)).sum() == 20
     assert np.isnan(kernels.linear(tokens, kernels.pack_linear(weight[:, :, 0, 0]), None)).sum() == 30
+    assert np.isnan(kernels.gemv(tokens[:, 40], kernels.pack_linear(weight[:, :, 0, 0]), None)).sum() == 30
     clean = np.nan_to_num(tokens)
     head = np.arange(20) // 5 == 1  # channel 7 is the second head's
     out = np.isnan(kernels.attention(clean, clean, tokens, 4))
@@ -536,6 +554,7 @@ def every_op(x, place=np.ascontiguousarray):
             residual=True,
         ),
         "linear": kernels.linear(x, kernels.pack_linear(weights(20, 37)), None, activation="gelu"),
+        "gemv": kernels.gemv(place(x[:, 0, 0]), kernels.pack_linear(weights(70, 37)), weights(70)),
         "layer_norm": kernels.layer_norm(x, weights(37), weights(37), 1e-5),
         "attention": kernels.attention(query, key, value, 4),
         "resize": kernels.resize_bilinear(x, 5, 29),
@@ -937,6 +956,9 @@ MISTAKES = {
     "linear: x must have 8 values in its last axis, not 7": lambda: kernels.linear(X[..., 1:], LINEAR, None),
     "linear: weight must come from pack_linear, not be PackedConv2d": lambda: kernels.linear(X, CONV, None),
     "linear: x must be (..., I), not of shape ()": lambda: kernels.linear(np.array(1, np.float32), LINEAR, None),
+    "gemv: x must have 8 values in its last axis, not 7": lambda: kernels.gemv(X[0, 0, :, 1:], LINEAR, None),
+    "gemv: weight must come from pack_linear, not be PackedConv2d": lambda: kernels.gemv(X[0, 0], CONV, None),
+    "gemv: x must be (B, I), not of shape (1, 4, 6, 8)": lambda: kernels.gemv(X, LINEAR, None),
     "layer_norm: weight must have 8 values, not 5": lambda: kernels.layer_norm(X, EIGHT[:5], EIGHT, 1e-5),
     "layer_norm: bias must be a NumPy array (C), not NoneType": lambda: kernels.layer_norm(X, EIGHT, None, 1e-5),
     "layer_norm: eps must be at least 0, not -1": lambda: kernels.layer_norm(X, EIGHT, EIGHT, -1),

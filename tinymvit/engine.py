@@ -231,7 +231,10 @@ def fused(op: ops.Fused, out: Array, x: Array, *others: Any) -> None:
 
 
 def unfused(op: ops.Conv2d | ops.Linear, out: Array, x: Array, *weights: Any) -> None:
-    fused(ops.Fused(op), out, x, *weights)
+    if isinstance(op, ops.Linear) and x.ndim == 2:
+        kernels.gemv(x, weights[0], weights[1] if op.bias else None, out=out)
+    else:
+        fused(ops.Fused(op), out, x, *weights)
 
 
 def inverted_residual(op: ops.InvertedResidual, out: Array, x: Array, weights: Any) -> None:

@@ -1,0 +1,54 @@
+"""A matrix times a vector an image: the classifier. Its weights are read once for two operations each, so memory is the
+limit, not arithmetic; sums in float64 take no longer, and rounding the result is all the error left.
+
+    out[b, o] = sum over i of x[b, i] * weight[o, i] + bias[o]
+
+Cost: 2 B I O operations; 4 I O bytes of weights for each image.
+"""
+
+import numpy as np
+
+from . import border
+from .jit import kernel
+from .linear import PackedLinear
+from .product import panel_width
+from .program import launch
+from .simd import LANES, fma_double, load, narrow, splat, store, widen
+
+
+def gemv(x: np.ndarray, weight: PackedLinear, bias: np.ndarray | None, *, out: np.ndarray | None = None) -> np.ndarray:
+    """x W^T + bias, as `torch.nn.Linear`, each sum in float64: x (B, I) -> (B, O), float32.
+
+    Raises TypeError or ValueError, one line, for an argument of the wrong type or shape.
+    """
+    x = border.tensor(x, "gemv: x", "(B, I)")
+    if not isinstance(weight, PackedLinear):
+        raise TypeError(f"gemv: weight must come from pack_linear, not be {type(weight).__name__}")
+    batch, inputs = x.shape
+    if inputs != weight.inputs:
+        raise ValueError(f"gemv: x must have {weight.inputs} values in its last axis, not {inputs}")
+    bias = border.bias(bias, "gemv: bias", weight.outputs)
+    out = border.output(out, "gemv: out", (batch, weight.outputs), [x, bias])
+    vectors = -(-weight.outputs // LANES)
+    sizes = [inputs, weight.outputs, vectors]
+    launch(_multiply_vector, batch * vectors, [x, weight.data, bias], out, sizes)
+    return out
+
+
+@kernel
+def _multiply_vector(arrays, sizes, first, last):
+    """A unit of work is one vector of outputs of one image."""
+    x, weight, bias, _, out, _ = arrays
+    inputs, outputs, vectors = sizes[0], sizes[1], sizes[2]
+    for unit in range(first, last):
+        image, column = unit // vectors, unit % vectors * LANES
+        panel = 0
+        while panel + panel_width(outputs - panel) <= column:
+            panel += panel_width(outputs - panel)
+        width = panel_width(outputs - panel)
+        at = panel * inputs + column - panel
+        lanes = outputs - column
+        total = widen(load(bias, column, lanes, 0.0) if bias.size else splat(0.0))
+        for i in range(inputs):
+            total = fma_double(splat(x[image * inputs + i]), load(weight, at + i * width, LANES, 0.0), total)
+        store(out, image * outputs + column, lanes, narrow(total))
