@@ -232,15 +232,14 @@ def fill(target, at, count, value):
 def tile_instructions(rows, vectors):
     """The functions (zeros, load, step, add, store) for tiles of this shape.
 
-    All work for a tile of which only `used` rows are there: those beyond read the last row again and are not stored.
+    All work for a tile of which only `used` rows are there: those beyond are the last row again.
     """
     tile = types.UniTuple(vector, rows * vectors)
 
     @instruction(FLOATS, types.int64, types.int64, types.int64, types.int64, returns=tile)
     def tile_load(builder, array, at, stride, used, columns):
         """tile[i, j] = array[at + i * stride + 16 j : + 16], up to `columns`"""
-        starts = [_row(builder, at, stride, used, i) for i in range(rows)]
-        cells = [cell for start in starts for cell in _row_cells(builder, array, start, columns)]
+        cells = _cells(builder, array, at, stride, used, columns)
         return _load(builder, cells, _is_whole(builder, columns, vectors * LANES), _constant(_VECTOR, 0.0))
 
     @instruction(tile, FLOATS, types.int64, types.int64, types.int64, FLOATS, types.int64, returns=tile)
@@ -250,8 +249,8 @@ def tile_instructions(rows, vectors):
             builder.load(_vector_pointer(builder, b, _add(builder, b_at, j * LANES)), align=4) for j in range(vectors)
         ]
         result = []
-        for i in range(rows):
-            scalar = _splat(builder, builder.load(builder.gep(a, [_row(builder, a_at, a_stride, used, i)])))
+        for i, offset in enumerate(_row_offsets(builder, a_stride, used)):
+            scalar = _splat(builder, builder.load(builder.gep(a, [builder.add(a_at, offset)])))
             result += [fma(builder, scalar, row[j], tile[i * vectors + j]) for j in range(vectors)]
         return result
 
@@ -266,25 +265,28 @@ def tile_instructions(rows, vectors):
     @instruction(tile, FLOATS, types.int64, types.int64, types.int64, types.int64, returns=types.void)
     def tile_store(builder, tile, array, at, stride, used, columns):
         """array[at + i * stride + 16 j : + 16] = tile[i, j], up to `columns`"""
-        whole = _is_whole(builder, columns, vectors * LANES)
-        for i in range(rows):
-            with builder.if_then(builder.icmp_signed("<", ir.Constant(used.type, i), used)):
-                cells = _row_cells(builder, array, _row(builder, at, stride, used, i), columns)
-                _store(builder, cells, whole, tile[i * vectors : (i + 1) * vectors])
+        cells = _cells(builder, array, at, stride, used, columns)
+        _store(builder, cells, _is_whole(builder, columns, vectors * LANES), tile)
 
-    def _row_cells(builder, array, start, columns):
-        """Where each vector of a row is, and how many of its lanes are there."""
-        offsets = [j * LANES for j in range(vectors)]
-        return [(_vector_pointer(builder, array, _add(builder, start, n)), _add(builder, columns, -n)) for n in offsets]
+    def _cells(builder, array, at, stride, used, columns):
+        """Where each vector of each row is, and how many of its lanes are there."""
+        lanes = [_add(builder, columns, -j * LANES) for j in range(vectors)]
+        starts = [builder.add(at, offset) for offset in _row_offsets(builder, stride, used)]
+        return [
+            (_vector_pointer(builder, array, _add(builder, start, j * LANES)), lanes[j])
+            for start in starts
+            for j in range(vectors)
+        ]
+
+    def _row_offsets(builder, stride, used):
+        """How far each row is from the first; those beyond the `used` rows lie on the last of them."""
+        offsets = [ir.Constant(stride.type, 0)]
+        for i in range(1, rows):
+            there = builder.icmp_signed("<", ir.Constant(used.type, i), used)
+            offsets.append(builder.add(offsets[-1], builder.select(there, stride, offsets[0])))
+        return offsets
 
     return tile_zeros, tile_load, tile_step, tile_add, tile_store
-
-
-def _row(builder, at, stride, used, i):
-    """Where row i of a tile begins; beyond the `used` rows, the last of them."""
-    row = ir.Constant(used.type, i)
-    last = builder.sub(used, ir.Constant(used.type, 1))
-    return builder.add(at, builder.mul(builder.select(builder.icmp_signed("<", row, used), row, last), stride))
 
 
 # ---- Transposing ----
