@@ -31,7 +31,7 @@ def multiply_adds_a_second() -> float:
     threads = get_num_threads()
     starts = np.arange(TILE * LANES, dtype=np.float32)
     out = empty((threads * TILE * LANES,))
-    seconds = _best(lambda: launch(_multiply_add, threads, [starts], out))
+    seconds = _best(lambda: launch(_multiply_add, threads, [starts], out, [STEPS]))
     return threads * STEPS * TILE * LANES / seconds
 
 
@@ -64,13 +64,13 @@ def _step(builder, sums, a, b):
 
 
 def _multiply_add_loop(arrays, sizes, first, last):
-    """A unit of work is STEPS steps of the whole tile. The sums start apart, or they would be computed as one."""
+    """A unit of work is some steps of the whole tile. The sums start apart, or they would be computed as one."""
     starts, _, _, _, out, _ = arrays
     width = VECTORS * LANES
     factor = load(starts, 0, LANES, 0.0)  # read, not written here: a known factor would be worked into the code
     for unit in range(first, last):
         sums = _load(starts, 0, width, ROWS, width)
-        for _ in range(STEPS):
+        for _ in range(sizes[0]):
             sums = _step(sums, factor, factor)
         _store(sums, out, unit * ROWS * width, width, ROWS, width)
 

@@ -78,7 +78,7 @@ def product(shape, a, b, start, out, finish_with):
     `start` and `out` are (flat array, offset, elements from line to line, from row to row), `a` also has the elements
     from k to k, and `b` is (panels, offset, the depth they are packed for, the first k of them to use). A `start` with
     rows 0 elements apart is a bias; if its array is empty, the product is added to what `out` holds. `finish_with` is
-    (residual, code of the activation), done a tile at a time while it is in L1.
+    (residual, code of the activation), done for a line of a panel while it is in cache.
     """
     lines, rows, depth, columns = shape
     left, left_at, left_line, left_row, left_step = a
@@ -100,8 +100,8 @@ def product(shape, a, b, start, out, finish_with):
                     begin = _place(start, line, row, column) if part == 0 else (start[0][:0], 0, 0)
                     target = _place(out, line, row, column)
                     _tile(vectors, size, rows_of_a, (panels, at + (first + k) * width), begin, target)
-                    if finishes:
-                        finish(target, size[0], size[2], residual, code)
+                if finishes:
+                    finish(_place(out, line, 0, column), rows, min(width, columns - column), residual, code)
         at += packed_depth * width
         column += width
 
