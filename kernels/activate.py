@@ -1,6 +1,6 @@
 """Activation functions: on vectors, for the kernels that end in one, and on whole arrays.
 
-Cost: 4 bytes read and 4 written a value; silu takes about 25 instructions and a division for 16 values.
+Cost: 4 bytes read and 4 written a value; silu takes about 20 instructions, a division among them, for 16 values.
 
 A NaN stays a NaN, and infinities give what PyTorch gives, so silu(-inf), both gelu(-inf) and hardswish(-inf), which
 are -inf * 0, are NaN. (In float32 PyTorch's gelu(inf) is NaN too, in float64 inf; here it is inf.)
@@ -9,7 +9,7 @@ are -inf * 0, are NaN. (In float32 PyTorch's gelu(inf) is NaN too, in float64 in
 import numpy as np
 
 from . import border
-from .elementary import exp, exp_of_negative, normal_tail, tanh
+from .elementary import normal_tail, one_plus_exp_of_negative, tanh
 from .jit import inline, jit, kernel
 from .program import launch
 from .simd import LANES, copy, load, magnitude, maximum, minimum, store, where_less
@@ -115,7 +115,24 @@ def _make_apply(function):
 @inline
 def _silu(x):
     """Largest error 2.4 ULP; 0 below -88.37, where the exact result is below 4e-37."""
-    return x / (exp_of_negative(x) + 1.0)
+    return x / one_plus_exp_of_negative(x)
+
+
+@jit
+def _apply_silu(x, out, rows, columns):
+    """The network's own activation: two vectors at a time, because each instruction of one waits for the one before,
+    and only the last of a row with a mask."""
+    array, at, stride = out
+    for row in range(rows):
+        place, end = at + row * stride, at + row * stride + columns
+        while place + 2 * LANES <= end:
+            a, b = _silu(load(x, place, LANES, 0.0)), _silu(load(x, place + LANES, LANES, 0.0))
+            store(array, place, LANES, a)
+            store(array, place + LANES, LANES, b)
+            place += 2 * LANES
+        while place < end:
+            store(array, place, end - place, _silu(load(x, place, end - place, 0.0)))
+            place += LANES
 
 
 @inline
@@ -139,10 +156,10 @@ def _gelu(x):
 def _gelu_tanh(x):
     """x (1 + tanh u) / 2, with (1 + tanh u) / 2 = 1 / (1 + e^-2u), which does not cancel.
 
-    Largest error 5 ULP for x > -1; below, the rounding of u counts: 24 ULP at -5, 170 ULP at -9.
+    Largest error 5 ULP for x > -1; below, the rounding of u counts: 40 ULP near -5, 170 ULP near -9.
     """
     u = 0.7978845608028654 * (x + 0.044715 * (x * x * x))
-    return x / (exp(-2.0 * u) + 1.0)
+    return x / one_plus_exp_of_negative(u + u)
 
 
 @inline
@@ -159,10 +176,10 @@ def _leaky_relu(x):
 @inline
 def _sigmoid(x):
     """Largest error 2.5 ULP; 0 below -88.37, where the exact result is subnormal."""
-    return 1.0 / (exp_of_negative(x) + 1.0)
+    return 1.0 / one_plus_exp_of_negative(x)
 
 
-_apply_silu, _apply_relu, _apply_relu6 = _make_apply(_silu), _make_apply(_relu), _make_apply(_relu6)
+_apply_relu, _apply_relu6 = _make_apply(_relu), _make_apply(_relu6)
 _apply_gelu, _apply_gelu_tanh, _apply_tanh = _make_apply(_gelu), _make_apply(_gelu_tanh), _make_apply(tanh)
 _apply_hardswish, _apply_leaky_relu = _make_apply(_hardswish), _make_apply(_leaky_relu)
 _apply_sigmoid = _make_apply(_sigmoid)

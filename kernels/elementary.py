@@ -9,11 +9,11 @@ from .jit import inline
 from .simd import POWER_OF_ONE, fma, magnitude, maximum, minimum, power_of_two, where_less, with_sign
 
 
-def _make_exp(sign):
+def _make_factors(sign):
     low, high = (-88.0, 88.5) if sign > 0 else (-88.5, 88.0)  # n from -127 to 128
 
     @inline
-    def power(x):
+    def factors(x):
         x = minimum(high, maximum(low, x))
         shifted = fma(x, sign * 1.4426950408889634, POWER_OF_ONE)  # rounds to a whole number n, in the low bits
         n = shifted - POWER_OF_ONE
@@ -23,15 +23,28 @@ def _make_exp(sign):
         p = fma(p, r, 0.04166838899254799)
         p = fma(p, r, sign * 0.1666652113199234)
         p = fma(p, r, 0.4999999403953552)
-        return fma(fma(p, r, sign), r, 1.0) * power_of_two(shifted)
+        return fma(fma(p, r, sign), r, 1.0), power_of_two(shifted)
 
-    return power
+    return factors
 
 
-# e^x and e^-x: x = n ln 2 + r with |r| <= ln 2 / 2, then e^r by a polynomial of degree 6, times 2^n. Largest error
-# 0.90 ULP. 0 below -87.68, where the exact result is subnormal, and inf above 88.37, where it is more than 2.4e38:
-# so 2^n is one float32, whose bits are written down, and the ends need no more than two clamps.
-exp, exp_of_negative = _make_exp(1.0), _make_exp(-1.0)
+# Two factors of e^x and of e^-x: x = n ln 2 + r with |r| <= ln 2 / 2, then e^r by a polynomial of degree 6, and 2^n.
+_factors, _factors_of_negative = _make_factors(1.0), _make_factors(-1.0)
+
+
+@inline
+def exp(x):
+    """Largest error 0.90 ULP. 0 below -87.68, where the exact result is subnormal, and inf above 88.37, where it is
+    more than 2.4e38: so 2^n is one float32, whose bits are written down, and the ends need no more than two clamps."""
+    p, power = _factors(x)
+    return p * power
+
+
+@inline
+def one_plus_exp_of_negative(x):
+    """1 + e^-x, product and sum in one instruction. Largest error 1 ULP."""
+    p, power = _factors_of_negative(x)
+    return fma(p, power, 1.0)
 
 
 @inline

@@ -8,7 +8,7 @@ Written to be read: I and O are whole vectors and panels, and nothing is checked
 import numba
 import numpy as np
 
-from tinymvit.kernels.elementary import exp_of_negative
+from tinymvit.kernels.elementary import one_plus_exp_of_negative
 from tinymvit.kernels.jit import OPTIONS
 from tinymvit.kernels.product import TILE_ROWS
 from tinymvit.kernels.simd import LANES, fma, load, store, tile_instructions
@@ -115,7 +115,7 @@ def silu_after_all(x, panels, bias, out, shape):
     packed(x, panels, bias, out, shape)
     for at in range(0, out.size, LANES):
         value = load(out, at, LANES, 0.0)
-        store(out, at, LANES, value / (exp_of_negative(value) + 1.0))
+        store(out, at, LANES, value / one_plus_exp_of_negative(value))
 
 
 @compiled
@@ -131,7 +131,7 @@ def silu_after_each_tile(x, panels, bias, out, shape):
             for row in range(p, p + used):
                 for column in range(o, o + WIDTH, LANES):
                     value = load(out, row * outputs + column, LANES, 0.0)
-                    store(out, row * outputs + column, LANES, value / (exp_of_negative(value) + 1.0))
+                    store(out, row * outputs + column, LANES, value / one_plus_exp_of_negative(value))
 
 
 def blas(x, weight, bias, out):

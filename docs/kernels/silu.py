@@ -5,7 +5,7 @@ import math
 import numba
 import numpy as np
 
-from tinymvit.kernels.elementary import exp_of_negative
+from tinymvit.kernels.elementary import one_plus_exp_of_negative
 from tinymvit.kernels.jit import OPTIONS
 from tinymvit.kernels.simd import LANES, load, store
 
@@ -26,4 +26,4 @@ def with_numpy(x, out):
 def by_vectors(x, out):
     for i in range(0, x.size, LANES):
         value = load(x, i, x.size - i, 0.0)
-        store(out, i, x.size - i, value / (exp_of_negative(value) + 1.0))
+        store(out, i, x.size - i, value / one_plus_exp_of_negative(value))
