@@ -88,8 +88,8 @@ def test_agreement_of_known_numbers():
 
 
 def test_ratios_and_the_best_peer():
-    def result(name, milliseconds):
-        rounds = [[1e-3 * each for each in milliseconds]]
+    def result(name, milliseconds, slow=(1,)):
+        rounds = [[1e-3 * factor * each for each in milliseconds] for factor in slow]
         return bench.Result(name, "1.0", 1, 0.5, 0.25, 0.1, bench.Agreement(2e-7, 3e-7), rounds, 5_000_000)
 
     race = bench.Race(
@@ -103,6 +103,10 @@ def test_ratios_and_the_best_peer():
         "spread above 20 % for tinymvit, lucky: other work ran beside; repeat this",
         "gone: lost",
     ]
+    slow_for_both = (1, 3, 5)
+    race = bench.Race([result("tinymvit", [2, 2, 4], slow_for_both), result("even", [5, 5, 5], slow_for_both)], {})
+    race.results[1].rounds[2] = [1.0]  # and one round that was slow for one
+    assert race.ratios(race.results[1]) == pytest.approx((2.5, 2.5))
     table = lines[:6]
     assert len({len(line) for line in table}) == 1, "the columns are aligned"
     assert " ".join(lines[3].split()) == "tinymvit 1.0 1.00 0.50 0.25 100 2.00 2.00 3.60 50 1.00 1.00 5 -"

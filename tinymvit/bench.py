@@ -98,9 +98,11 @@ class Race:
     absent: dict[str, str]
 
     def ratios(self, result: Result) -> tuple[float, float]:
-        """A contestant's median over our median, and its minimum over our minimum."""
-        theirs, ours = result.statistics, self.results[0].statistics
-        return theirs.median / ours.median, theirs.minimum / ours.minimum
+        """A contestant's time over ours: of medians, round by round, the median; and of minima over all rounds."""
+        ours = self.results[0]
+        pairs = zip(result.rounds, ours.rounds, strict=True)
+        by_round = [np.median(theirs) / np.median(our) for theirs, our in pairs]
+        return float(np.median(by_round)), result.statistics.minimum / ours.statistics.minimum
 
     def best(self) -> tuple[tuple[float, str], tuple[float, str]]:
         """The least ratio of a peer, with its name: of medians, and of minima."""
