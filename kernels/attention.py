@@ -20,7 +20,7 @@ from .elementary import exp
 from .jit import jit, kernel
 from .product import DEPTH, TILE_ROWS, panel_width, product
 from .program import launch
-from .simd import LANES, SQUARE, fill, fma, load, maximum, splat, store, transpose
+from .simd import LANES, SQUARE, fill, load, maximum, splat, store, transpose
 
 QUERIES = len(TILE_ROWS) * LANES  # at most so many are taken together: a panel of the products
 
@@ -98,12 +98,12 @@ def _exponentials(scores, tokens, columns, scale, sums):
             b = maximum(b, load(scores, row1 * columns + column, LANES, 0.0))
             c = maximum(c, load(scores, row2 * columns + column, LANES, 0.0))
             d = maximum(d, load(scores, row3 * columns + column, LANES, 0.0))
-        shift = -scale * maximum(maximum(a, b), maximum(c, d))
+        largest = maximum(maximum(a, b), maximum(c, d))
         total = splat(0.0)
         for first in range(0, tokens, DEPTH):  # in parts, as all long sums
             part = splat(0.0)
             for row in range(first, min(first + DEPTH, tokens)):
-                term = exp(fma(load(scores, row * columns + column, LANES, 0.0), scale, shift))
+                term = exp((load(scores, row * columns + column, LANES, 0.0) - largest) * scale)
                 store(scores, row * columns + column, LANES, term)
                 part = part + term
             total = total + part

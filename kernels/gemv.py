@@ -48,7 +48,7 @@ def _multiply_vector(arrays, sizes, first, last):
         width = panel_width(outputs - panel)
         at = panel * inputs + column - panel
         lanes = outputs - column
-        total = widen(load(bias, column, lanes, 0.0) if bias.size else splat(0.0))
+        total = widen(load(bias, column, lanes, 0.0))
         for i in range(inputs):
             total = fma_double(splat(x[image * inputs + i]), load(weight, at + i * width, LANES, 0.0), total)
         store(out, image * outputs + column, lanes, narrow(total))

@@ -89,14 +89,14 @@ class Program:
 
     def run(self) -> None:
         """Run all of it, on as many threads as `get_num_threads` says now."""
-        self.run_with([])
+        self.run_with([], get_num_threads())
 
-    def run_with(self, others: Sequence["Program"]) -> None:
-        """Run it and others that record the same on other arrays, at most as many in all as there are threads.
+    def run_with(self, others: Sequence["Program"], threads: int) -> None:
+        """Run it and others that record the same on other arrays, on `threads` threads, at least one for each.
 
         The threads are shared out among them: there is less to wait for than with all threads on one of them.
         """
-        threads, programs = get_num_threads(), [self, *others]
+        programs = [self, *others]
         if len(self._scratch) < threads:
             self._scratch = empty((threads, -(-self._scratch_size // 16) * 16))
         for parts in zip(*[program._runs for program in programs], strict=True):

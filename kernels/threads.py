@@ -52,8 +52,8 @@ def max_num_threads() -> int:
 @contextlib.contextmanager
 def parallel_region(threads: int) -> Iterator[None]:
     """Within it, parallel code may run on `threads` threads, and no other Python thread is in one."""
-    start_threads()
     with _region:
+        _load_threads()
         callers = numba.get_num_threads()  # Numba's own setting belongs to the caller's other code
         numba.set_num_threads(threads)
         try:
@@ -62,8 +62,14 @@ def parallel_region(threads: int) -> Iterator[None]:
             numba.set_num_threads(callers)
 
 
-@functools.cache
 def start_threads() -> None:
+    """Start Numba's threads ahead of their first work."""
+    with _region:
+        _load_threads()
+
+
+@functools.cache
+def _load_threads() -> None:
     """Start Numba's threads, and let GNU OpenMP, if that is what they are, wait politely.
 
     By default a thread that waits for the others spins for many milliseconds. Where another process wants the core,

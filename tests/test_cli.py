@@ -286,3 +286,14 @@ def test_warmup_says_when_nothing_is_left_and_when_nothing_can_be_kept(capsys, m
         "tinymvit: no folder to keep the compiled kernels in can be written; name one in NUMBA_CACHE_DIR, "
         "or every process compiles them again\n"
     )
+
+
+def test_too_large_for_the_memory_is_one_line(capsys, monkeypatch):
+    from tinymvit.commands import summary
+
+    def exhausted(graph):
+        raise MemoryError
+
+    monkeypatch.setattr(summary, "memory_of", exhausted)
+    assert main(["summary"]) == 2
+    assert capsys.readouterr().err == "tinymvit: out of memory; expected a smaller --size, batch or image\n"

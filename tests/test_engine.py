@@ -151,3 +151,16 @@ def test_a_user_s_activation_sees_the_public_layout(weights):
     assert_same(own.run(x)["logits"], silu.run(x)["logits"], MODEL_FLOAT32)
     assert (1, 4, 16, 24) in shapes  # the stem's map, channels first
     assert any(len(shape) == 3 for shape in shapes)  # the tokens of an MLP
+
+
+def test_threads_that_change_during_a_batch_change_nothing(weights, monkeypatch):
+    if kernels.max_num_threads() == 1:
+        pytest.skip("one processor")
+    engine = Engine(record((1, 3, 64, 64)).select(["logits"]), weights)
+    x = np.random.default_rng(0).random((3, 3, 64, 64), np.float32)
+    expected = engine.run(x)["logits"]
+    for start, later in ((2, 1), (1, 2)):
+        answers = iter([start])
+        monkeypatch.setattr(kernels, "get_num_threads", lambda: next(answers, later))  # noqa: B023
+        monkeypatch.setattr(kernels.program, "get_num_threads", lambda: later)  # noqa: B023
+        assert_same(engine.run(x)["logits"], expected, name=f"{start}, then {later} threads")

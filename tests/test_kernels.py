@@ -306,6 +306,11 @@ def test_attention_is_stable_for_large_scores():
     # The scores are near 1e6, where float32 has steps of 1/16; the weights are nearly all 0 or 1.
     query, key = np.round(query), np.round(key)
     assert_same(kernels.attention(query, key, value, 2), torch_attention(query, key, value, 2), KERNEL_FLOAT32)
+    # Scores of 1e11 and a scale that is no power of two: a weight is 1 or 0, whatever rounds where.
+    query, key, value = (normal(i, 2, 40, 9) * scale for i, scale in enumerate([1e5, 1e6, 1]))
+    out = kernels.attention(query, key, value, 3)
+    assert np.isfinite(out).all()
+    assert np.abs(out).max() <= np.abs(value).max()
 
 
 # ---- moving values ----

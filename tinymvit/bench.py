@@ -38,6 +38,7 @@ PROGRAM = (sys.executable, "-P", "-m", "tinymvit.contestant")  # -P: the install
 TOLERANCE = 1e-4  # relative rms from our answer; float32 in another order makes 1e-6, bfloat16 arithmetic 1e-2
 WARM = 2  # runs at the start of each round that are not counted: caches and clock settle
 STEADY = 0.2  # a spread beyond this says that the machine was busy with something else
+SETTINGS = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA")  # of which CPU to play
 PAUSE = 0.1  # seconds before each round, in which the threads of the one before stop spinning
 
 
@@ -270,7 +271,8 @@ def draw_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
 
 def machine() -> dict[str, Any]:
-    """What the times were taken on: the CPU's name, its features as LLVM names them, processors, system, Python."""
+    """What the times were taken on: the CPU's name, its features as LLVM names them, processors, system, Python; and
+    the environment's variables that make a runtime use fewer of the features."""
     from llvmlite import binding
 
     name = platform.processor() or platform.machine()
@@ -284,6 +286,7 @@ def machine() -> dict[str, Any]:
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
     }
 
 

@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError) as error:
         shared.report(error)
         return 2
+    except MemoryError:
+        print("tinymvit: out of memory; expected a smaller --size, batch or image", file=sys.stderr)
+        return 2
 
 
 def build_parser() -> argparse.ArgumentParser:

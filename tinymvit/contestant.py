@@ -81,7 +81,7 @@ def peak_bytes() -> int | None:
     what the parent held."""
     try:
         return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-    except OSError:
+    except (OSError, IndexError):
         if sys.platform != "darwin":
             return None
         import resource

@@ -35,8 +35,9 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that an engine needs beside its outputs. values: the block that the nodes' values share, for each call at
-    a time. scratch: what each thread works in. weights: as packed, once for all engines of a model."""
+    """Bytes that an engine needs beside its outputs. values: the block that the nodes' values share, once for each
+    image at work: of a batch as many as there are threads. scratch: what each thread works in. weights: as packed,
+    once for all engines of a model."""
 
     values: int
     scratch: int
@@ -89,13 +90,13 @@ class Engine:
         times = len(pixel_values) // size
         shapes = {public: self.graph[name].shape for public, name in self.graph.outputs.items()}
         results = {public: np.empty((times * shape[0], *shape[1:]), np.float32) for public, shape in shapes.items()}
-        at_once = kernels.get_num_threads()
+        at_once = kernels.get_num_threads()  # read once: another Python thread may change it
         for first in range(0, times, at_once):
             numbers = range(first, min(first + at_once, times))
             workspaces = [self._take() for _ in numbers]
             for number, workspace in zip(numbers, workspaces, strict=True):
                 _enter(pixel_values[number * size : (number + 1) * size], workspace.values["pixel_values"])
-            workspaces[0].program.run_with([workspace.program for workspace in workspaces[1:]])
+            workspaces[0].program.run_with([workspace.program for workspace in workspaces[1:]], at_once)
             for number, workspace in zip(numbers, workspaces, strict=True):
                 for public, name in self.graph.outputs.items():
                     rows = shapes[public][0]
@@ -118,17 +119,23 @@ class Engine:
             yield node, np.array(_channels_first(values[node.name]), order="C")
 
     def profile(self, pixel_values: Array) -> Iterator[tuple[Node, float]]:
-        """Run once, node by node: each node with the seconds it took, the input's being its copy."""
+        """Run once, node by node: each node with the seconds it took, the input's being its copy. To start a program
+        takes its time too, which a whole run pays for once: that of one which does nothing is taken off."""
         values = self._prepare().values
+        programs: list[kernels.Program] = []
         for node in self.graph:
             with kernels.recording() as program:
                 self._launch(node, values)
+            programs.append(program)
+        start_up = _time_to_start()
+        for node, program in zip(self.graph, programs, strict=True):
             start = time.perf_counter()
             if isinstance(node.op, ops.Input):
                 _enter(pixel_values, values[node.name])
+                yield node, time.perf_counter() - start
             else:
                 program.run()
-            yield node, time.perf_counter() - start
+                yield node, max(1e-7, time.perf_counter() - start - start_up)
 
     def memory(self) -> Memory:
         """What it needs; nothing is computed or compiled to find out."""
@@ -152,6 +159,19 @@ class Engine:
         if not isinstance(node.op, ops.Input):
             inputs = [values[name] for name in node.inputs]
             KERNELS[type(node.op)](node.op, values[node.name], *inputs, *self._packed[node.weights])
+
+
+def _time_to_start() -> float:
+    """Seconds that a program of one small step takes."""
+    few = np.ones(16, np.float32)
+    with kernels.recording() as program:
+        kernels.add(few, few)
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        program.run()
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def engine_shape(shape: Shape) -> Shape:

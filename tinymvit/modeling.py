@@ -6,6 +6,7 @@ the last few input shapes. Loading and naming tensors is `weights`' part.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from tinymvit.trace import Trace
 Array = np.ndarray
 
 ENGINES_KEPT = 4  # compiled input shapes a model remembers
+_lock = threading.Lock()  # of the models' engines
 HIDDEN_STATES = tuple(f"hidden_states.{stage}" for stage in range(5))
 
 
@@ -114,7 +116,7 @@ class MobileViTPreTrainedModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or another process needs: not the engines, which it compiles for itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("_packed", "_engines", "_lock")}
+        return {name: value for name, value in vars(self).items() if name not in ("_packed", "_engines")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -136,13 +138,12 @@ class MobileViTPreTrainedModel:
         self.weights = dict(tensors)
         self._packed: dict[tuple[str, ...], list[Any]] = {}
         self._engines: dict[tuple[Shape, tuple[str, ...]], Engine] = {}
-        self._lock = threading.Lock()
 
     def _run(self, pixel_values: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
         pixel_values = check_pixel_values(pixel_values, self.config.num_channels)
         shape = (1, *pixel_values.shape[1:])
         key = shape, outputs
-        with self._lock:
+        with _lock:
             engine = self._engines.pop(key, None)
             if engine is None:
                 graph = self.graph(shape).select(outputs)
@@ -283,10 +284,20 @@ def check_pixel_values(pixel_values: Any, channels: int) -> Array:
     if 0 in x.shape:
         raise ValueError(f"pixel_values have shape {x.shape}; expected at least one image of at least one pixel")
     x = x.astype(np.float32, copy=False)
-    if not np.isfinite(x).all():
+    if not (np.isfinite(x.min()) and np.isfinite(x.max())):  # without an array of as many truth values
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         raise ValueError(f"pixel_values hold {x[at]} at {at}; expected finite numbers")
     return x
+
+
+def _after_fork_in_child() -> None:
+    """Another thread of the parent may hold the lock, and it will never let go here."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _hidden_states(results: Mapping[str, Array]) -> tuple[Array, ...] | None:

@@ -86,10 +86,12 @@ def run(options: argparse.Namespace) -> int:
             "multiply_adds": sum(graph.multiply_adds(node) for node in graph),
             "threads": get_num_threads(),
         }
+        settings = [f"{name}={value}" for name, value in facts["settings"].items()]
+        machine = ", ".join([facts["cpu"], f"{facts['processors']} processors", *settings])
         print(
             f"{facts['class']} ({facts['model']}), input {' x '.join(map(str, shape))}, "
             f"{1e-9 * facts['multiply_adds']:.2f} billion multiply-adds, threads: {facts['threads']}\n"
-            f"{facts['cpu']}, {facts['processors']} processors\n",
+            f"{machine}\n",
             flush=True,
         )
         race = bench.race(folder, pixel_values, options.against, facts["threads"], options.rounds, options.runs)
@@ -102,8 +104,10 @@ def run(options: argparse.Namespace) -> int:
             from tinymvit import layer_times
             from tinymvit.engine import Engine
 
-            profile = layer_times.profile(Engine(graph, model.weights), pixel_values)
-            print(f"\n{layer_times.format_profile(profile)}")
+            one = model.graph((1, *shape[1:])).select(["logits"])  # the engine takes the images of a batch one by one
+            profile = layer_times.profile(Engine(one, model.weights), pixel_values[:1])
+            of_one = "one image of the batch; " if options.batch > 1 else ""
+            print(f"\n{of_one}{layer_times.format_profile(profile)}")
             facts["profile"] = asdict(profile)
     if options.json is not None:
         write_files(options.json.parent, {options.json.name: json_writer(facts)})

@@ -157,7 +157,11 @@ def warm_up() -> None:
     from tinymvit import kernels
 
     if not kernels.is_cached():
-        print("tinymvit: first run here: compiling the kernels, once", file=sys.stderr)
+        once = "first run here: compiling the kernels, once"
+        each_time = (
+            "compiling the kernels, as each time: no folder to keep them in can be written (see tinymvit warmup)"
+        )
+        print("tinymvit:", each_time if kernels.cache_folder() is None else once, file=sys.stderr)
         compile_kernels()
 
 

@@ -48,7 +48,10 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(format_table(graph))
         values, scratch, weights = (f"{size / 1e6:.1f} MB" for size in (memory.values, memory.scratch, memory.weights))
-        print(f"the engine's memory: {values} for values, {scratch} to work in for each thread, {weights} for weights")
+        print(
+            f"the engine's memory: {values} for an image's values, {scratch} for each thread to work in, {weights} for "
+            "weights; of a batch, as many images are at work as there are threads"
+        )
     return 0
 
 

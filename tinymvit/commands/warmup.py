@@ -18,18 +18,18 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit import kernels
     from tinymvit.errors import OutputError
 
-    start, compiled = time.perf_counter(), False
-    for threads in sorted({1, kernels.max_num_threads()}):  # what runs them is another function for one thread
-        kernels.set_num_threads(threads)
-        if not kernels.is_cached():
-            compiled = True
-            shared.compile_kernels()
     folder = kernels.cache_folder()
     if folder is None:
         raise OutputError(
             "no folder to keep the compiled kernels in can be written; name one in NUMBA_CACHE_DIR, "
             "or every process compiles them again"
         )
+    start, compiled = time.perf_counter(), False
+    for threads in sorted({1, kernels.max_num_threads()}):  # what runs them is another function for one thread
+        kernels.set_num_threads(threads)
+        if not kernels.is_cached():
+            compiled = True
+            shared.compile_kernels()
     took = f"compiled the kernels in {time.perf_counter() - start:.1f} s" if compiled else "all kernels are compiled"
     print(f"{took}: {folder}")
     return 0
