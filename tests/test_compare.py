@@ -274,6 +274,36 @@ def test_one_wrong_element_is_seen_and_located():
     assert row.errors.absolute == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_tensor_beside_the_one_that_is_read_for_its_node_is_judged_too(isolate):
+    """A module's output is its last node's: hooks dump both. `logits` is the classifier's, a block its last op's."""
+    logits, block = tensors()["logits"], "mobilevit.encoder.layer.2"
+    for name, value, verdict in (
+        ("logits", logits * 7, "differs"),
+        ("logits", np.full_like(logits, np.nan), "not finite"),
+        ("mobilevit.conv_stem", np.zeros((2, 3), np.float32), "shape"),
+        (block, tensors()[block] + tensors()["mobilevit.encoder.layer.1"].mean(), "differs"),
+    ):
+        comparison = compare(ours(), tensors() | {name: value}, isolate=isolate)
+        assert comparison.first == name
+        assert [(row.node, row.verdict) for row in comparison.wrong] == [(name, verdict)]
+        at = comparison.rows.index(comparison.divergence)
+        read = comparison.rows[at - 1]
+        assert read.ok
+        assert f"their {name} and {read.theirs} should be the same: both are {read.node}" in comparison.notes
+        assert len(comparison.rows) == len(compare(ours(), tensors()).rows) + 1
+    last = {"logits": logits.astype(np.float64)[:, :, None], block: tensors()[block].transpose(0, 2, 3, 1)}
+    assert compare(ours(), tensors() | last, isolate=isolate).agrees
+    wrong_twice = {"classifier": logits * 2, "logits": logits[:, :, None] * 2}
+    assert [row.node for row in compare(ours(), tensors() | wrong_twice, isolate=isolate).wrong] == ["classifier"]
+
+
+def test_a_tensor_whose_name_the_map_gives_to_another_is_not_judged():
+    found = tensors() | {"mine": tensors()["classifier"], "classifier": np.zeros((2, 5), np.float32)}
+    assert compare(ours(), found, names={"mine": "classifier"}).agrees
+    assert compare(ours(), found | {"logits": found["classifier"]}, names={"mine": "classifier"}).first == "logits"
+
+
 def test_the_numbers_of_a_row():
     logits = tensors()["classifier"]
     row = compare(ours(), tensors(classifier=2 * logits, logits=None)).divergence

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,17 @@ from tinymvit.dump import Dump, open_dump
 from tinymvit.errors import DumpError
 from tinymvit.graph import Activation, BatchNorm, Context, Graph, Input, LayerNorm, Node, Shape
 from tinymvit.layouts import LAYOUTS, MAP, VECTOR, Arrangement, arrangements, node_axes, shape_axes
-from tinymvit.matching import Match, Statistics, align, canonical, check_map, has_a_name, known_names, match_names
+from tinymvit.matching import (
+    Match,
+    Statistics,
+    align,
+    canonical,
+    check_map,
+    has_a_name,
+    known_names,
+    match_names,
+    namesakes,
+)
 from tinymvit.mistakes import Case, Mistake, case_of, mistakes, scale_and_shift_left_out
 from tinymvit.modeling import MobileViTPreTrainedModel, load_model
 from tinymvit.summary import describe
@@ -76,7 +87,7 @@ class Hint:
 
 @dataclass(frozen=True)
 class Row:
-    """A node that was compared.
+    """A node that was compared, or a module or output whose tensor is not the one that is read for its node.
 
     verdict: "ok", "differs", "shape" (no layout explains it), "not finite" (NaN or infinity where the truth has
     numbers) or "not numbers". tolerance: what `errors.rms` may be. together: the ops that were judged as one because
@@ -217,7 +228,7 @@ def _compare_with_model(ours: Any, dump: Tensors, settings: _Settings, isolate: 
     known = known_names(graph)
     check_map(settings.names, dump, known)
     matches = match_names(known, dump, settings.names) | {PIXELS: match}
-    port = _Port(graph, dump, matches, settings, notes)
+    port = _Port(graph, dump, matches, namesakes(known, dump, settings.names, matches), settings, notes)
     leftover = [name for name in dump if name != match.theirs and not has_a_name(name, known, settings.names)]
     port.guess(leftover, model.weights, pixels)
     if len(matches) == 1:
@@ -295,9 +306,17 @@ class _Port:
     """Their tensors, matched with nodes and, once judged, in our layout."""
 
     def __init__(
-        self, graph: Graph, dump: Tensors, matches: dict[str, Match], settings: _Settings, notes: list[str]
+        self,
+        graph: Graph,
+        dump: Tensors,
+        matches: dict[str, Match],
+        unread: dict[str, list[str]],  # of each node the tensors that mean it too
+        settings: _Settings,
+        notes: list[str],
     ) -> None:
-        self.graph, self.dump, self.matches, self.settings, self.notes = graph, dump, matches, settings, notes
+        self.graph, self.dump, self.settings, self.notes = graph, dump, settings, notes
+        self.matches, self.unread = matches, unread
+        self.names = {canonical(name): name for name in (*graph.outputs, *graph.modules, *graph.nodes)}
         self.axes = node_axes(graph)
         self.arranged: dict[str, Arrangement] = {}  # nodes judged and readable
         self.seen: Counter[str] = Counter()  # orders of axes that the values confirmed
@@ -331,8 +350,7 @@ class _Port:
         """Whether the tensor of one node may be a later one's, which then has none, or the same numbers again."""
         if later.name not in self.matches:
             return True
-        x, y = self.dump[self.matches[node.name].theirs], self.dump[self.matches[later.name].theirs]
-        return x.shape == y.shape and bool((x == y).all())
+        return _same(*(self.dump[self.matches[name].theirs] for name in (node.name, later.name)))
 
     def readings(self, node: str, x: Array) -> list[Arrangement]:
         """The layouts that x may have, those confirmed most often first."""
@@ -363,6 +381,26 @@ class _Port:
         value = option.undo(x)
         row = replace(row, layout=option.order, errors=_errors(value, truth), tolerance=limit.rms)
         return replace(row, verdict=limit.verdict(value, truth))
+
+    def rivals(self, row: Row, node: Node, truth: Array, rounded: Array) -> Iterator[Row]:
+        """The wrong ones of the tensors that mean a node too and hold something else than the one that is read, whose
+        row is given."""
+        for theirs in self.unread.get(node.name, ()):
+            if _same(self.dump[theirs], self.dump[row.theirs]):
+                continue
+            other = self._reading(node.name, theirs)
+            rival = other.judge(node, truth, rounded, row.together)
+            readable = node.name in self.arranged and node.name in other.arranged
+            if not rival.ok and not (readable and _same(self.value(node.name), other.value(node.name))):
+                self.notes.append(f"their {theirs} and {row.theirs} should be the same: both are {node.name}")
+                yield replace(rival, node=self.names[canonical(theirs)])
+
+    def _reading(self, node: str, theirs: str) -> _Port:
+        """This port, had another tensor been read for a node."""
+        other = copy(self)
+        other.matches = self.matches | {node: Match(theirs, "name")}
+        other.arranged, other.seen, other.chosen = {}, self.seen.copy(), []
+        return other
 
     def _believable(self, option: Arrangement) -> bool:
         """Whether a wrong tensor may be read so: an order that no right tensor had, and not ours, fits by chance."""
@@ -404,6 +442,7 @@ class _Port:
     def summary(self, rows: list[Row], leftover: list[str]) -> list[str]:
         """What is worth saying of matching and layouts, once all is judged."""
         notes = []
+        rows = [row for row in rows if row.node in self.axes]
         layouts = Counter(row.layout for row in rows if row.layout and row.layout != self.axes[row.node].orders[0])
         if layouts:
             notes.append("layouts undone: " + ", ".join(f"{order} ({count})" for order, count in layouts.items()))
@@ -593,36 +632,39 @@ def _suspects(nodes: list[Node]) -> Iterator[tuple[list[Node], str]]:
 
 
 def _rows(alone: _Alone, isolate: bool, progress: bool) -> Iterator[Row]:
-    """A row for each matched node, in order."""
+    """A row for each matched node, in order, and behind it one for each of its rivals."""
     port = alone.port
-    searched = 0
+    searches = HINTED_ROWS if isolate else 1
     for node, truth, rounded, together in _truths(alone, isolate, progress):
         row = port.judge(node, truth, rounded, together)
         if row.verdict == "shape" and alone.tokens_first:
             port.allow_tokens_first()
             row = port.judge(node, truth, rounded, together)
+        rivals = list(port.rivals(row, node, truth, rounded))
         if row.ok:
             yield row
-            continue
-        if isinstance(node.op, LayerNorm) and alone.unscaled(node):
+        elif isinstance(node.op, LayerNorm) and alone.unscaled(node):
             port.unscaled.append(row.theirs)
             port.leave_out(node)
-            continue
-        later = alone.folded(node, truth, rounded)
-        if later is None and searched < (HINTED_ROWS if isolate else 1):
-            searched += 1
-            row = replace(row, hints=alone.hints(node)[:HINTS])
-            later = None if row.hints else _wrong_and_folded(alone, node)
-            if not isolate and not row.hints and later is None and alone.right(node):
-                port.notes.append(
-                    f"{node.name} is right on their own inputs: the difference came in before it, "
-                    "each step within tolerance; --isolate judges each op alone"
-                )
-        if later is None:
-            yield row
         else:
-            port.folded.append(f"{row.theirs} holds {later.name}")
-            port.move(node, later)
+            later = alone.folded(node, truth, rounded)
+            if later is None and searches:
+                searches -= 1
+                row = replace(row, hints=alone.hints(node)[:HINTS])
+                later = None if row.hints else _wrong_and_folded(alone, node)
+                if not isolate and not row.hints and later is None and alone.right(node):
+                    port.notes.append(
+                        f"{node.name} is right on their own inputs: the difference came in before it, "
+                        "each step within tolerance; --isolate judges each op alone"
+                    )
+            if later is None:
+                yield row
+            else:
+                port.folded.append(f"{row.theirs} holds {later.name}")
+                port.move(node, later)
+        yield from rivals
+        if rivals and not isolate:
+            searches = 0  # only the first divergence is explained
 
 
 def _truths(alone: _Alone, isolate: bool, progress: bool) -> Iterator[tuple[Node, Array, Array, tuple[str, ...]]]:
@@ -784,6 +826,11 @@ def _largest(x: Array) -> float:
 
 def _numbers(x: Array) -> Array:
     return np.asarray(x, np.float64)
+
+
+def _same(x: Array, y: Array) -> bool:
+    """Whether two tensors hold the same values, NaN for NaN."""
+    return x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())
 
 
 def _squeezed(shape: Shape) -> list[int]:
