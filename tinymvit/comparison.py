@@ -55,6 +55,7 @@ HINTED_OPS = 16  # ops judged together, at most, for a hint to be looked for: un
 HINTED_ROWS = 10  # wrong rows, at most, that are searched for hints
 HINTS = 3  # of a row, at most
 NEAR = 0.01  # relative error beyond which a mistake is not even tried in float32
+CLOSER = 4.0  # times closer than the right value a mistake must be: what is about as far explains nothing
 UNIT = 2.0**-24  # half a unit in the last place of float32, relative: rounding the truth itself costs this
 HALF_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # the same of the formats that a dump may shorten it to
 NUMBERS = "fiub"  # kinds of dtype that hold real numbers
@@ -595,7 +596,8 @@ class _Alone:
     def _error(
         self, nodes: list[Node], inputs: Mapping[str, Array], wrong: Mapping[str, Mistake], target: Node, x: Array
     ) -> float | None:
-        """How far theirs is from what these mistakes give, relative to its rms; None if further than rounding."""
+        """How far theirs is from what these mistakes give, relative to its rms; None if further than rounding, or
+        hardly closer than the right value."""
         try:
             truth = self.run(nodes, inputs, np.float64, wrong)
         except (ValueError, IndexError):  # arrays of a shape that the next op cannot take
@@ -608,13 +610,20 @@ class _Alone:
         if not readings and _squeezed(x.shape) == _squeezed(truth.shape):
             readings = [x.reshape(truth.shape)]
         for value in readings:
-            error = _rms(_difference(value, truth)) / (_rms(truth) or 1)
-            if not error < NEAR:
+            distance = _rms(_difference(value, truth))
+            error = distance / (_rms(truth) or 1)
+            if not error < NEAR or CLOSER * distance > self._from_right(nodes, inputs, target, x):
                 continue
             rounded = self.run(nodes, inputs, np.float32, wrong)
             if rounded is not None and self.port.limit(target.name, truth, rounded).allows(value, truth):
                 return error
         return None
+
+    def _from_right(self, nodes: list[Node], inputs: Mapping[str, Array], target: Node, x: Array) -> float:
+        """The rms of what theirs differs by from the right value; infinite if it cannot be read as one."""
+        truth = self.value(nodes, inputs, np.float64)
+        readings = self.port.readings(target.name, x)
+        return min((_rms(_difference(option.undo(x), truth)) for option in readings), default=np.inf)
 
 
 def _suspects(nodes: list[Node]) -> Iterator[tuple[list[Node], str]]:
