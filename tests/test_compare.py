@@ -557,6 +557,23 @@ def test_a_tensor_that_cannot_be_compared_is_a_row():
             json.dumps(to_json(comparison), allow_nan=False)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_in_one_tensor_accuses_no_other_op(value):
+    """The op that reads it is judged where its value is finite, and may be wrong there."""
+    bad, reader = tensors()[f"{BLOCK}.layernorm_before"].copy(), f"{BLOCK}.attention.attention.query"
+    bad[1, 2, 3] = value
+    found = tensors() | {f"{BLOCK}.layernorm_before": bad}
+    comparison = compare(ours(), found, isolate=True)
+    assert [(row.node, row.verdict) for row in comparison.wrong] == [(f"{BLOCK}.layernorm_before", "not finite")]
+    assert f"{reader}: its input is not finite, so it is judged only where its value is" in comparison.notes
+    json.dumps(to_json(comparison), allow_nan=False)
+    wrong = found[reader].copy()
+    wrong[0] *= 2
+    comparison = compare(ours(), found | {reader: wrong}, isolate=True)
+    assert [row.node for row in comparison.wrong][:2] == [f"{BLOCK}.layernorm_before", reader]
+    assert next(row for row in comparison.rows if row.node == reader).errors.worst[0] == 0
+
+
 def test_a_truncated_file_is_one_line(capsys, tmp_path, model_folder):
     save_file(tensors(), tmp_path / "whole.safetensors")
     cut = tmp_path / "cut.safetensors"

@@ -358,8 +358,11 @@ class _Port:
         options = arrangements(x.shape, self.axes[node], self.settings.layout)
         return sorted(options, key=lambda option: -self.seen[option.order])
 
-    def judge(self, node: Node, truth: Array, rounded: Array, together: tuple[str, ...]) -> Row:
-        """The row of a node, given the truth and the float32 reference. Remembers the layout."""
+    def judge(
+        self, node: Node, truth: Array, rounded: Array, together: tuple[str, ...], only_finite: bool = False
+    ) -> Row:
+        """The row of a node, given the truth and the float32 reference. Remembers the layout. only_finite: judge it
+        only where the truth is finite."""
         match, x = self.matches[node.name], self.numbers(node.name)
         theirs = _shape(self.dump, match.theirs)
         row = Row(node.name, describe(node.op), node.shape, match.theirs, match.how, theirs, "", "not numbers")
@@ -370,7 +373,10 @@ class _Port:
         if not options:
             return replace(row, verdict="shape")
         limit = self.limit(node.name, truth, rounded)
-        right = [option for option in options if limit.allows(option.undo(x), truth)]
+        values = {option: option.undo(x) for option in options}
+        if only_finite:
+            values = {option: np.where(np.isfinite(truth), value, truth) for option, value in values.items()}
+        right = [option for option, value in values.items() if limit.allows(value, truth)]
         if right and len(options) > 1:
             others = " or ".join(option.order for option in options if option is not right[0])
             self.chosen.append(f"{node.name} is {right[0].order}, not {others}")
@@ -379,9 +385,8 @@ class _Port:
             return replace(row, verdict="shape")
         self.seen[option.order] += bool(right)
         self.arranged[node.name] = option
-        value = option.undo(x)
-        row = replace(row, layout=option.order, errors=_errors(value, truth), tolerance=limit.rms)
-        return replace(row, verdict=limit.verdict(value, truth))
+        row = replace(row, layout=option.order, errors=_errors(values[option], truth), tolerance=limit.rms)
+        return replace(row, verdict=limit.verdict(values[option], truth))
 
     def rivals(self, row: Row, node: Node, truth: Array, rounded: Array) -> Iterator[Row]:
         """The wrong ones of the tensors that mean a node too and hold something else than the one that is read, whose
@@ -490,6 +495,10 @@ class _Alone:
         """Their tensors that these ops read, in float64."""
         names = {name for node in nodes for name in node.inputs} - {node.name for node in nodes}
         return {name: self.port.value(name) for name in names}
+
+    def finite_inputs(self, node: Node) -> bool:
+        """Whether what this op is computed from is free of NaN and infinity."""
+        return all(np.isfinite(x).all() for x in self.inputs(self.together(node)).values())
 
     def run(
         self,
@@ -649,6 +658,9 @@ def _rows(alone: _Alone, isolate: bool, progress: bool) -> Iterator[Row]:
         if row.verdict == "shape" and alone.tokens_first:
             port.allow_tokens_first()
             row = port.judge(node, truth, rounded, together)
+        if row.verdict == "not finite" and isolate and not alone.finite_inputs(node):
+            row = port.judge(node, truth, rounded, together, only_finite=True)
+            port.notes.append(f"{node.name}: its input is not finite, so it is judged only where its value is")
         rivals = list(port.rivals(row, node, truth, rounded))
         if row.ok:
             yield row
