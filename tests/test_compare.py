@@ -304,6 +304,12 @@ def test_a_tensor_whose_name_the_map_gives_to_another_is_not_judged():
     assert compare(ours(), found | {"logits": found["classifier"]}, names={"mine": "classifier"}).first == "logits"
 
 
+def test_one_node_behind_the_first_is_one_node():
+    names = ("mobilevit.conv_stem", "mobilevit.conv_stem.activation", "classifier", "logits")
+    comparison = compare(ours(), tensors() | {name: 2 * tensors()[name] for name in names})
+    assert "  1 node behind it differs too" in to_text(comparison).splitlines()
+
+
 def test_the_numbers_of_a_row():
     logits = tensors()["classifier"]
     row = compare(ours(), tensors(classifier=2 * logits, logits=None)).divergence
@@ -533,7 +539,9 @@ def test_options_that_are_not():
             compare(ours(), tensors(), **options)
     with pytest.raises(DumpError, match="holds no tensors"):
         compare(ours(), {})
-    with pytest.raises(DumpError, match="none of their 2 tensors beside the pixels"):
+    with pytest.raises(DumpError, match="their dump holds only pixel_values, the pixels; expected what is computed"):
+        compare(ours(), {"pixel_values": tensors()["pixel_values"]})
+    with pytest.raises(DumpError, match="of their 2 tensors none but the pixels could be matched with a node"):
         compare(ours(), {"pixel_values": tensors()["pixel_values"], "q": np.zeros((3, 3, 3, 3, 3, 3))})
     with pytest.raises(TypeError, match="ours: a int, expected a model"):
         compare(3, tensors())

@@ -232,9 +232,11 @@ def _compare_with_model(ours: Any, dump: Tensors, settings: _Settings, isolate: 
     port = _Port(graph, dump, matches, namesakes(known, dump, settings.names, matches), settings, notes)
     leftover = [name for name in dump if name != match.theirs and not has_a_name(name, known, settings.names)]
     port.guess(leftover, model.weights, pixels)
+    if len(dump) == 1:
+        raise DumpError(f"their dump holds only {match.theirs}, the pixels; expected what is computed from them too")
     if len(matches) == 1:
         raise DumpError(
-            f"none of their {len(dump)} tensors beside the pixels could be matched with a node, neither by name nor by "
+            f"of their {len(dump)} tensors none but the pixels could be matched with a node, neither by name nor by "
             f"shape; theirs are {some(leftover, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
         )
     alone = _Alone(graph, model.weights, port, pixels)
