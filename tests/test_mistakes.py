@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tinymvit
-from ports import MISTAKES, dilation_ignored, dump, pair
+from ports import MISTAKES, dilation_ignored, dump, pair, scale_and_shift_missing
 from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.comparison import compare
@@ -56,6 +56,16 @@ def test_a_mistake_is_found_where_it_is_and_named(name, mistake):
     assert comparison.first == node
     assert comparison.divergence.hints
     assert comparison.divergence.hints[0].mistake.startswith(sentence)
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_normalisation_without_scale_and_shift_is_the_first_that_differs(isolate):
+    tensors, ours, node, sentence = port_with(scale_and_shift_missing, "tiny")
+    comparison = compare(ours, tensors, isolate=isolate)
+    assert comparison.first == comparison.divergence.node == node
+    assert comparison.divergence.hints[0].mistake == sentence
+    assert not any("without scale and shift" in note for note in comparison.notes)
+    assert not isolate or len(comparison.wrong) == 1
 
 
 @pytest.mark.parametrize("noise", [1e-5, 1e-4, 1e-3, 2e-3])

@@ -325,7 +325,7 @@ class _Port:
         self.seen: Counter[str] = Counter()  # orders of axes that the values confirmed
         self.chosen: list[str] = []  # what the values decided between layouts
         self.folded: list[str] = []  # tensors that hold a later node's value
-        self.unscaled: list[str] = []  # normalisations whose scale and shift are folded into what follows
+        self.unscaled: dict[str, Row] = {}  # normalisations whose scale and shift are folded into what follows
 
     def numbers(self, node: str) -> Array | None:
         """Their tensor as it lies, in float64; None if it holds no real numbers."""
@@ -348,6 +348,12 @@ class _Port:
     def move(self, node: Node, later: Node) -> None:
         """The tensor that was taken for one node is a later one's."""
         self.matches.setdefault(later.name, self.leave_out(node))
+
+    def missing(self, hints: Sequence[Hint]) -> Iterator[Row]:
+        """The row of a normalisation whose scale and shift are not in what follows either, as the first hint says."""
+        row = self.unscaled.pop(hints[0].node, None) if hints else None
+        if row is not None:
+            yield replace(row, hints=tuple(hint for hint in hints if hint.node == row.node))
 
     def may_hold(self, node: Node, later: Node) -> bool:
         """Whether the tensor of one node may be a later one's, which then has none, or the same numbers again."""
@@ -461,7 +467,7 @@ class _Port:
         if self.unscaled:
             notes.append(
                 f"{len(self.unscaled)} normalisations are without scale and shift, judged with what follows: "
-                f"{some(self.unscaled, 1)}"
+                f"{some([row.theirs for row in self.unscaled.values()], 1)}"
             )
         notes.append(f"{len(rows)} of {len(self.graph)} nodes compared")
         used = {match.theirs for match in self.matches.values()}
@@ -667,7 +673,7 @@ def _rows(alone: _Alone, isolate: bool, progress: bool) -> Iterator[Row]:
         if row.ok:
             yield row
         elif isinstance(node.op, LayerNorm) and alone.unscaled(node):
-            port.unscaled.append(row.theirs)
+            port.unscaled[node.name] = row
             port.leave_out(node)
         else:
             later = alone.folded(node, truth, rounded)
@@ -681,6 +687,7 @@ def _rows(alone: _Alone, isolate: bool, progress: bool) -> Iterator[Row]:
                         "each step within tolerance; --isolate judges each op alone"
                     )
             if later is None:
+                yield from port.missing(row.hints)
                 yield row
             else:
                 port.folded.append(f"{row.theirs} holds {later.name}")
