@@ -274,6 +274,42 @@ def test_one_wrong_element_is_seen_and_located():
     assert row.errors.absolute == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_tensor_beside_the_one_that_is_read_for_its_node_is_judged_too(isolate):
+    """A module's output is its last node's: hooks dump both. `logits` is the classifier's, a block its last op's."""
+    logits, block = tensors()["logits"], "mobilevit.encoder.layer.2"
+    for name, value, verdict in (
+        ("logits", logits * 7, "differs"),
+        ("logits", np.full_like(logits, np.nan), "not finite"),
+        ("mobilevit.conv_stem", np.zeros((2, 3), np.float32), "shape"),
+        (block, tensors()[block] + tensors()["mobilevit.encoder.layer.1"].mean(), "differs"),
+    ):
+        comparison = compare(ours(), tensors() | {name: value}, isolate=isolate)
+        assert comparison.first == name
+        assert [(row.node, row.verdict) for row in comparison.wrong] == [(name, verdict)]
+        at = comparison.rows.index(comparison.divergence)
+        read = comparison.rows[at - 1]
+        assert read.ok
+        assert f"their {name} and {read.theirs} should be the same: both are {read.node}" in comparison.notes
+        assert len(comparison.rows) == len(compare(ours(), tensors()).rows) + 1
+    last = {"logits": logits.astype(np.float64)[:, :, None], block: tensors()[block].transpose(0, 2, 3, 1)}
+    assert compare(ours(), tensors() | last, isolate=isolate).agrees
+    wrong_twice = {"classifier": logits * 2, "logits": logits[:, :, None] * 2}
+    assert [row.node for row in compare(ours(), tensors() | wrong_twice, isolate=isolate).wrong] == ["classifier"]
+
+
+def test_a_tensor_whose_name_the_map_gives_to_another_is_not_judged():
+    found = tensors() | {"mine": tensors()["classifier"], "classifier": np.zeros((2, 5), np.float32)}
+    assert compare(ours(), found, names={"mine": "classifier"}).agrees
+    assert compare(ours(), found | {"logits": found["classifier"]}, names={"mine": "classifier"}).first == "logits"
+
+
+def test_one_node_behind_the_first_is_one_node():
+    names = ("mobilevit.conv_stem", "mobilevit.conv_stem.activation", "classifier", "logits")
+    comparison = compare(ours(), tensors() | {name: 2 * tensors()[name] for name in names})
+    assert "  1 node behind it differs too" in to_text(comparison).splitlines()
+
+
 def test_the_numbers_of_a_row():
     logits = tensors()["classifier"]
     row = compare(ours(), tensors(classifier=2 * logits, logits=None)).divergence
@@ -503,7 +539,9 @@ def test_options_that_are_not():
             compare(ours(), tensors(), **options)
     with pytest.raises(DumpError, match="holds no tensors"):
         compare(ours(), {})
-    with pytest.raises(DumpError, match="none of their 2 tensors beside the pixels"):
+    with pytest.raises(DumpError, match="their dump holds only pixel_values, the pixels; expected what is computed"):
+        compare(ours(), {"pixel_values": tensors()["pixel_values"]})
+    with pytest.raises(DumpError, match="of their 2 tensors none but the pixels could be matched with a node"):
         compare(ours(), {"pixel_values": tensors()["pixel_values"], "q": np.zeros((3, 3, 3, 3, 3, 3))})
     with pytest.raises(TypeError, match="ours: a int, expected a model"):
         compare(3, tensors())
@@ -525,6 +563,23 @@ def test_a_tensor_that_cannot_be_compared_is_a_row():
             assert comparison.divergence.verdict == verdict
             assert text in to_text(comparison)
             json.dumps(to_json(comparison), allow_nan=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_in_one_tensor_accuses_no_other_op(value):
+    """The op that reads it is judged where its value is finite, and may be wrong there."""
+    bad, reader = tensors()[f"{BLOCK}.layernorm_before"].copy(), f"{BLOCK}.attention.attention.query"
+    bad[1, 2, 3] = value
+    found = tensors() | {f"{BLOCK}.layernorm_before": bad}
+    comparison = compare(ours(), found, isolate=True)
+    assert [(row.node, row.verdict) for row in comparison.wrong] == [(f"{BLOCK}.layernorm_before", "not finite")]
+    assert f"{reader}: its input is not finite, so it is judged only where its value is" in comparison.notes
+    json.dumps(to_json(comparison), allow_nan=False)
+    wrong = found[reader].copy()
+    wrong[0] *= 2
+    comparison = compare(ours(), found | {reader: wrong}, isolate=True)
+    assert [row.node for row in comparison.wrong][:2] == [f"{BLOCK}.layernorm_before", reader]
+    assert next(row for row in comparison.rows if row.node == reader).errors.worst[0] == 0
 
 
 def test_a_truncated_file_is_one_line(capsys, tmp_path, model_folder):

@@ -214,10 +214,15 @@ def test_what_is_no_dump(tmp_path):
             open_dump(path)
         assert "\n" not in str(caught.value)
 
-    refused(tmp_path / "nowhere", r"nowhere: no such file or folder; expected a \.safetensors file or a folder")
+    refused(tmp_path / "nowhere", r"nowhere: no such file or folder; expected a \.safetensors file, or a folder")
     refused(tmp_path, r"holds no tensors; expected \.npy files, or manifest\.json with raw files")
     (tmp_path / "text.txt").write_text("hello, this is no dump")
     refused(tmp_path / "text.txt", "truncated or not a safetensors file")
+    expected = r"; expected a \.safetensors file, or a folder of \.npy files or with manifest\.json"
+    np.savez(tmp_path / "tensors.npz", x=np.zeros(9))
+    refused(tmp_path / "tensors.npz", expected)
+    np.save(tmp_path / "tensor.npy", np.zeros(9))
+    refused(tmp_path / "tensor.npy", expected)
     safetensors.numpy.save_file({}, tmp_path / "none.safetensors")
     refused(tmp_path / "none.safetensors", "holds no tensors")
     content = safetensors.numpy.save({"x": np.zeros(4)})

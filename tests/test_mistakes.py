@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ports import MISTAKES, dilation_ignored, dump, pair
+import tinymvit
+from ports import MISTAKES, dilation_ignored, dump, pair, scale_and_shift_missing
 from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.comparison import compare
@@ -55,6 +56,39 @@ def test_a_mistake_is_found_where_it_is_and_named(name, mistake):
     assert comparison.first == node
     assert comparison.divergence.hints
     assert comparison.divergence.hints[0].mistake.startswith(sentence)
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_normalisation_without_scale_and_shift_is_the_first_that_differs(isolate):
+    tensors, ours, node, sentence = port_with(scale_and_shift_missing, "tiny")
+    comparison = compare(ours, tensors, isolate=isolate)
+    assert comparison.first == comparison.divergence.node == node
+    assert comparison.divergence.hints[0].mistake == sentence
+    assert not any("without scale and shift" in note for note in comparison.notes)
+    assert not isolate or len(comparison.wrong) == 1
+
+
+@pytest.mark.parametrize("noise", [1e-5, 1e-4, 1e-3, 2e-3])
+def test_noise_is_no_mistake(noise):
+    """Some numbers of this weight lie so near the middle of two int8 that float32 and float64 round them apart."""
+    ours = tinymvit.MobileViTForImageClassification.from_pretrained("digits")
+    rng = np.random.default_rng(0)
+    pixels = rng.random((1, 3, 64, 64), np.float32)
+    graph = ours.graph(pixels.shape)
+    found = {node.name: value for node, value in reference.steps(graph, ours.weights, pixels, np.float32)}
+    node = graph["mobilevit.encoder.layer.2.transformer.layer.1.output.dense"]
+    right = found[node.name]
+    spoilt = right + noise * right.std() * rng.standard_normal(right.shape, np.float32)
+    inputs = {name: found[name] for name in ("pixel_values", *node.inputs)}
+    row = compare(ours, inputs | {node.name: spoilt}, isolate=True).divergence
+    assert (row.node, row.hints) == (node.name, ())
+
+
+def test_a_port_in_float16_is_not_accused_of_an_epsilon():
+    theirs, ours, pixels = models("tiny")
+    half = dump(copy.deepcopy(theirs).half(), pixels.half())
+    comparison = compare(ours, {key: tensor.numpy() for key, tensor in half.items()}, isolate=True)
+    assert not [hint for row in comparison.rows for hint in row.hints if "epsilon" in hint.mistake]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

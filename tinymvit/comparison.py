@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,17 @@ from tinymvit.dump import Dump, open_dump
 from tinymvit.errors import DumpError
 from tinymvit.graph import Activation, BatchNorm, Context, Graph, Input, LayerNorm, Node, Shape
 from tinymvit.layouts import LAYOUTS, MAP, VECTOR, Arrangement, arrangements, node_axes, shape_axes
-from tinymvit.matching import Match, Statistics, align, canonical, check_map, has_a_name, known_names, match_names
+from tinymvit.matching import (
+    Match,
+    Statistics,
+    align,
+    canonical,
+    check_map,
+    has_a_name,
+    known_names,
+    match_names,
+    namesakes,
+)
 from tinymvit.mistakes import Case, Mistake, case_of, mistakes, scale_and_shift_left_out
 from tinymvit.modeling import MobileViTPreTrainedModel, load_model
 from tinymvit.summary import describe
@@ -44,6 +55,7 @@ HINTED_OPS = 16  # ops judged together, at most, for a hint to be looked for: un
 HINTED_ROWS = 10  # wrong rows, at most, that are searched for hints
 HINTS = 3  # of a row, at most
 NEAR = 0.01  # relative error beyond which a mistake is not even tried in float32
+CLOSER = 4.0  # times closer than the right value a mistake must be: what is about as far explains nothing
 UNIT = 2.0**-24  # half a unit in the last place of float32, relative: rounding the truth itself costs this
 HALF_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # the same of the formats that a dump may shorten it to
 NUMBERS = "fiub"  # kinds of dtype that hold real numbers
@@ -76,7 +88,7 @@ class Hint:
 
 @dataclass(frozen=True)
 class Row:
-    """A node that was compared.
+    """A node that was compared, or a module or output whose tensor is not the one that is read for its node.
 
     verdict: "ok", "differs", "shape" (no layout explains it), "not finite" (NaN or infinity where the truth has
     numbers) or "not numbers". tolerance: what `errors.rms` may be. together: the ops that were judged as one because
@@ -217,12 +229,14 @@ def _compare_with_model(ours: Any, dump: Tensors, settings: _Settings, isolate: 
     known = known_names(graph)
     check_map(settings.names, dump, known)
     matches = match_names(known, dump, settings.names) | {PIXELS: match}
-    port = _Port(graph, dump, matches, settings, notes)
+    port = _Port(graph, dump, matches, namesakes(known, dump, settings.names, matches), settings, notes)
     leftover = [name for name in dump if name != match.theirs and not has_a_name(name, known, settings.names)]
     port.guess(leftover, model.weights, pixels)
+    if len(dump) == 1:
+        raise DumpError(f"their dump holds only {match.theirs}, the pixels; expected what is computed from them too")
     if len(matches) == 1:
         raise DumpError(
-            f"none of their {len(dump)} tensors beside the pixels could be matched with a node, neither by name nor by "
+            f"of their {len(dump)} tensors none but the pixels could be matched with a node, neither by name nor by "
             f"shape; theirs are {some(leftover, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
         )
     alone = _Alone(graph, model.weights, port, pixels)
@@ -295,15 +309,23 @@ class _Port:
     """Their tensors, matched with nodes and, once judged, in our layout."""
 
     def __init__(
-        self, graph: Graph, dump: Tensors, matches: dict[str, Match], settings: _Settings, notes: list[str]
+        self,
+        graph: Graph,
+        dump: Tensors,
+        matches: dict[str, Match],
+        unread: dict[str, list[str]],  # of each node the tensors that mean it too
+        settings: _Settings,
+        notes: list[str],
     ) -> None:
-        self.graph, self.dump, self.matches, self.settings, self.notes = graph, dump, matches, settings, notes
+        self.graph, self.dump, self.settings, self.notes = graph, dump, settings, notes
+        self.matches, self.unread = matches, unread
+        self.names = {canonical(name): name for name in (*graph.outputs, *graph.modules, *graph.nodes)}
         self.axes = node_axes(graph)
         self.arranged: dict[str, Arrangement] = {}  # nodes judged and readable
         self.seen: Counter[str] = Counter()  # orders of axes that the values confirmed
         self.chosen: list[str] = []  # what the values decided between layouts
         self.folded: list[str] = []  # tensors that hold a later node's value
-        self.unscaled: list[str] = []  # normalisations whose scale and shift are folded into what follows
+        self.unscaled: dict[str, Row] = {}  # normalisations whose scale and shift are folded into what follows
 
     def numbers(self, node: str) -> Array | None:
         """Their tensor as it lies, in float64; None if it holds no real numbers."""
@@ -327,20 +349,28 @@ class _Port:
         """The tensor that was taken for one node is a later one's."""
         self.matches.setdefault(later.name, self.leave_out(node))
 
+    def missing(self, hints: Sequence[Hint]) -> Iterator[Row]:
+        """The row of a normalisation whose scale and shift are not in what follows either, as the first hint says."""
+        row = self.unscaled.pop(hints[0].node, None) if hints else None
+        if row is not None:
+            yield replace(row, hints=tuple(hint for hint in hints if hint.node == row.node))
+
     def may_hold(self, node: Node, later: Node) -> bool:
         """Whether the tensor of one node may be a later one's, which then has none, or the same numbers again."""
         if later.name not in self.matches:
             return True
-        x, y = self.dump[self.matches[node.name].theirs], self.dump[self.matches[later.name].theirs]
-        return x.shape == y.shape and bool((x == y).all())
+        return _same(*(self.dump[self.matches[name].theirs] for name in (node.name, later.name)))
 
     def readings(self, node: str, x: Array) -> list[Arrangement]:
         """The layouts that x may have, those confirmed most often first."""
         options = arrangements(x.shape, self.axes[node], self.settings.layout)
         return sorted(options, key=lambda option: -self.seen[option.order])
 
-    def judge(self, node: Node, truth: Array, rounded: Array, together: tuple[str, ...]) -> Row:
-        """The row of a node, given the truth and the float32 reference. Remembers the layout."""
+    def judge(
+        self, node: Node, truth: Array, rounded: Array, together: tuple[str, ...], only_finite: bool = False
+    ) -> Row:
+        """The row of a node, given the truth and the float32 reference. Remembers the layout. only_finite: judge it
+        only where the truth is finite."""
         match, x = self.matches[node.name], self.numbers(node.name)
         theirs = _shape(self.dump, match.theirs)
         row = Row(node.name, describe(node.op), node.shape, match.theirs, match.how, theirs, "", "not numbers")
@@ -351,7 +381,10 @@ class _Port:
         if not options:
             return replace(row, verdict="shape")
         limit = self.limit(node.name, truth, rounded)
-        right = [option for option in options if limit.allows(option.undo(x), truth)]
+        values = {option: option.undo(x) for option in options}
+        if only_finite:
+            values = {option: np.where(np.isfinite(truth), value, truth) for option, value in values.items()}
+        right = [option for option, value in values.items() if limit.allows(value, truth)]
         if right and len(options) > 1:
             others = " or ".join(option.order for option in options if option is not right[0])
             self.chosen.append(f"{node.name} is {right[0].order}, not {others}")
@@ -360,9 +393,28 @@ class _Port:
             return replace(row, verdict="shape")
         self.seen[option.order] += bool(right)
         self.arranged[node.name] = option
-        value = option.undo(x)
-        row = replace(row, layout=option.order, errors=_errors(value, truth), tolerance=limit.rms)
-        return replace(row, verdict=limit.verdict(value, truth))
+        row = replace(row, layout=option.order, errors=_errors(values[option], truth), tolerance=limit.rms)
+        return replace(row, verdict=limit.verdict(values[option], truth))
+
+    def rivals(self, row: Row, node: Node, truth: Array, rounded: Array) -> Iterator[Row]:
+        """The wrong ones of the tensors that mean a node too and hold something else than the one that is read, whose
+        row is given."""
+        for theirs in self.unread.get(node.name, ()):
+            if _same(self.dump[theirs], self.dump[row.theirs]):
+                continue
+            other = self._reading(node.name, theirs)
+            rival = other.judge(node, truth, rounded, row.together)
+            readable = node.name in self.arranged and node.name in other.arranged
+            if not rival.ok and not (readable and _same(self.value(node.name), other.value(node.name))):
+                self.notes.append(f"their {theirs} and {row.theirs} should be the same: both are {node.name}")
+                yield replace(rival, node=self.names[canonical(theirs)])
+
+    def _reading(self, node: str, theirs: str) -> _Port:
+        """This port, had another tensor been read for a node."""
+        other = copy(self)
+        other.matches = self.matches | {node: Match(theirs, "name")}
+        other.arranged, other.seen, other.chosen = {}, self.seen.copy(), []
+        return other
 
     def _believable(self, option: Arrangement) -> bool:
         """Whether a wrong tensor may be read so: an order that no right tensor had, and not ours, fits by chance."""
@@ -404,6 +456,7 @@ class _Port:
     def summary(self, rows: list[Row], leftover: list[str]) -> list[str]:
         """What is worth saying of matching and layouts, once all is judged."""
         notes = []
+        rows = [row for row in rows if row.node in self.axes]
         layouts = Counter(row.layout for row in rows if row.layout and row.layout != self.axes[row.node].orders[0])
         if layouts:
             notes.append("layouts undone: " + ", ".join(f"{order} ({count})" for order, count in layouts.items()))
@@ -414,7 +467,7 @@ class _Port:
         if self.unscaled:
             notes.append(
                 f"{len(self.unscaled)} normalisations are without scale and shift, judged with what follows: "
-                f"{some(self.unscaled, 1)}"
+                f"{some([row.theirs for row in self.unscaled.values()], 1)}"
             )
         notes.append(f"{len(rows)} of {len(self.graph)} nodes compared")
         used = {match.theirs for match in self.matches.values()}
@@ -450,6 +503,10 @@ class _Alone:
         """Their tensors that these ops read, in float64."""
         names = {name for node in nodes for name in node.inputs} - {node.name for node in nodes}
         return {name: self.port.value(name) for name in names}
+
+    def finite_inputs(self, node: Node) -> bool:
+        """Whether what this op is computed from is free of NaN and infinity."""
+        return all(np.isfinite(x).all() for x in self.inputs(self.together(node)).values())
 
     def run(
         self,
@@ -556,7 +613,8 @@ class _Alone:
     def _error(
         self, nodes: list[Node], inputs: Mapping[str, Array], wrong: Mapping[str, Mistake], target: Node, x: Array
     ) -> float | None:
-        """How far theirs is from what these mistakes give, relative to its rms; None if further than rounding."""
+        """How far theirs is from what these mistakes give, relative to its rms; None if further than rounding, or
+        hardly closer than the right value."""
         try:
             truth = self.run(nodes, inputs, np.float64, wrong)
         except (ValueError, IndexError):  # arrays of a shape that the next op cannot take
@@ -569,13 +627,20 @@ class _Alone:
         if not readings and _squeezed(x.shape) == _squeezed(truth.shape):
             readings = [x.reshape(truth.shape)]
         for value in readings:
-            error = _rms(_difference(value, truth)) / (_rms(truth) or 1)
-            if not error < NEAR:
+            distance = _rms(_difference(value, truth))
+            error = distance / (_rms(truth) or 1)
+            if not error < NEAR or CLOSER * distance > self._from_right(nodes, inputs, target, x):
                 continue
             rounded = self.run(nodes, inputs, np.float32, wrong)
             if rounded is not None and self.port.limit(target.name, truth, rounded).allows(value, truth):
                 return error
         return None
+
+    def _from_right(self, nodes: list[Node], inputs: Mapping[str, Array], target: Node, x: Array) -> float:
+        """The rms of what theirs differs by from the right value; infinite if it cannot be read as one."""
+        truth = self.value(nodes, inputs, np.float64)
+        readings = self.port.readings(target.name, x)
+        return min((_rms(_difference(option.undo(x), truth)) for option in readings), default=np.inf)
 
 
 def _suspects(nodes: list[Node]) -> Iterator[tuple[list[Node], str]]:
@@ -593,36 +658,43 @@ def _suspects(nodes: list[Node]) -> Iterator[tuple[list[Node], str]]:
 
 
 def _rows(alone: _Alone, isolate: bool, progress: bool) -> Iterator[Row]:
-    """A row for each matched node, in order."""
+    """A row for each matched node, in order, and behind it one for each of its rivals."""
     port = alone.port
-    searched = 0
+    searches = HINTED_ROWS if isolate else 1
     for node, truth, rounded, together in _truths(alone, isolate, progress):
         row = port.judge(node, truth, rounded, together)
         if row.verdict == "shape" and alone.tokens_first:
             port.allow_tokens_first()
             row = port.judge(node, truth, rounded, together)
+        if row.verdict == "not finite" and isolate and not alone.finite_inputs(node):
+            row = port.judge(node, truth, rounded, together, only_finite=True)
+            port.notes.append(f"{node.name}: its input is not finite, so it is judged only where its value is")
+        rivals = list(port.rivals(row, node, truth, rounded))
         if row.ok:
             yield row
-            continue
-        if isinstance(node.op, LayerNorm) and alone.unscaled(node):
-            port.unscaled.append(row.theirs)
+        elif isinstance(node.op, LayerNorm) and alone.unscaled(node):
+            port.unscaled[node.name] = row
             port.leave_out(node)
-            continue
-        later = alone.folded(node, truth, rounded)
-        if later is None and searched < (HINTED_ROWS if isolate else 1):
-            searched += 1
-            row = replace(row, hints=alone.hints(node)[:HINTS])
-            later = None if row.hints else _wrong_and_folded(alone, node)
-            if not isolate and not row.hints and later is None and alone.right(node):
-                port.notes.append(
-                    f"{node.name} is right on their own inputs: the difference came in before it, "
-                    "each step within tolerance; --isolate judges each op alone"
-                )
-        if later is None:
-            yield row
         else:
-            port.folded.append(f"{row.theirs} holds {later.name}")
-            port.move(node, later)
+            later = alone.folded(node, truth, rounded)
+            if later is None and searches:
+                searches -= 1
+                row = replace(row, hints=alone.hints(node)[:HINTS])
+                later = None if row.hints else _wrong_and_folded(alone, node)
+                if not isolate and not row.hints and later is None and alone.right(node):
+                    port.notes.append(
+                        f"{node.name} is right on their own inputs: the difference came in before it, "
+                        "each step within tolerance; --isolate judges each op alone"
+                    )
+            if later is None:
+                yield from port.missing(row.hints)
+                yield row
+            else:
+                port.folded.append(f"{row.theirs} holds {later.name}")
+                port.move(node, later)
+        yield from rivals
+        if rivals and not isolate:
+            searches = 0  # only the first divergence is explained
 
 
 def _truths(alone: _Alone, isolate: bool, progress: bool) -> Iterator[tuple[Node, Array, Array, tuple[str, ...]]]:
@@ -784,6 +856,11 @@ def _largest(x: Array) -> float:
 
 def _numbers(x: Array) -> Array:
     return np.asarray(x, np.float64)
+
+
+def _same(x: Array, y: Array) -> bool:
+    """Whether two tensors hold the same values, NaN for NaN."""
+    return x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())
 
 
 def _squeezed(shape: Shape) -> list[int]:

@@ -37,6 +37,7 @@ Array = np.ndarray
 
 MANIFEST = "manifest.json"
 FORMATS = ("safetensors", "npy", "raw")
+EXPECTED = f"a .safetensors file, or a folder of .npy files or with {MANIFEST}"
 DTYPE_NAMES = {  # of a manifest, and what the safetensors format calls them
     **{dtype.name: name for name, dtype in DTYPES.items() if name != "BF16"},
     "bfloat16": "BF16",
@@ -108,11 +109,12 @@ def open_dump(path: str | Path) -> Dump:
         elif path.is_dir():
             tensors = _npy_files(path)
         else:
-            raise DumpError(f"{path}: no such file or folder; expected a .safetensors file or a folder of tensors")
+            raise DumpError(f"{path}: no such file or folder; expected {EXPECTED}")
     except OSError as failure:
         raise DumpError(f"{failure.filename or path}: cannot be read: {failure.strerror}") from None
     except CheckpointError as error:  # of the safetensors reader, which speaks of any such file
-        raise DumpError(str(error)) from None
+        hint = "" if path.suffix == ".safetensors" else f"; expected {EXPECTED}"
+        raise DumpError(f"{error}{hint}") from None
     if not tensors:
         raise DumpError(f"{path}: holds no tensors")
     return Dump(path, tensors)

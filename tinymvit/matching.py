@@ -75,23 +75,42 @@ def match_names(known: list[dict[str, str]], names: Iterable[str], given: Mappin
     names of ours and comes before all else. Raises DumpError if two tensors have the same claim to a node."""
     claims: dict[str, tuple[int, str]] = {}  # node -> how close the name is, the tensor
     for theirs in names:
-        for closeness, kind in enumerate(known):
-            node = kind.get(canonical(given.get(theirs, theirs)))
-            if node is None:
-                continue
-            claim = (-1 if theirs in given else closeness), theirs
-            rival = claims.get(node, (len(known), ""))
-            same = canonical(given.get(theirs, theirs)) == canonical(given.get(rival[1], rival[1]))
-            if claim[0] == rival[0] and (same or theirs in given):
-                raise DumpError(f"two tensors mean {node}: {rival[1]!r} and {theirs!r}; expected one")
-            claims[node] = claim if claim[0] < rival[0] else rival
-            break
+        found = _meaning(given.get(theirs, theirs), known)
+        if found is None:
+            continue
+        closeness, node = found
+        claim = (-1 if theirs in given else closeness), theirs
+        rival = claims.get(node, (len(known), ""))
+        same = canonical(given.get(theirs, theirs)) == canonical(given.get(rival[1], rival[1]))
+        if claim[0] == rival[0] and (same or theirs in given):
+            raise DumpError(f"two tensors mean {node}: {rival[1]!r} and {theirs!r}; expected one")
+        claims[node] = claim if claim[0] < rival[0] else rival
     return {node: Match(theirs, "map" if theirs in given else "name") for node, (_, theirs) in claims.items()}
+
+
+def namesakes(
+    known: list[dict[str, str]], names: Iterable[str], given: Mapping[str, str], matches: Mapping[str, Match]
+) -> dict[str, list[str]]:
+    """For each node the tensors that mean it too but are not the one that is read, be it that their names are less
+    close. A tensor whose very name the map gives to another is left out."""
+    found: dict[str, list[str]] = {}
+    mapped = {canonical(ours) for ours in given.values()}
+    for theirs in names:
+        meaning = None if theirs in given or canonical(theirs) in mapped else _meaning(theirs, known)
+        if meaning is not None and matches[meaning[1]].theirs != theirs:
+            found.setdefault(meaning[1], []).append(theirs)
+    return found
 
 
 def has_a_name(theirs: str, known: list[dict[str, str]], given: Mapping[str, str]) -> bool:
     """Whether a tensor of theirs has a name that means something, be it used or another of the same meaning."""
-    return theirs in given or any(canonical(theirs) in kind for kind in known)
+    return theirs in given or _meaning(theirs, known) is not None
+
+
+def _meaning(name: str, known: list[dict[str, str]]) -> tuple[int, str] | None:
+    """Of which kind a name is, and the node that it means; None if it means nothing."""
+    kinds = ((closeness, kind.get(canonical(name))) for closeness, kind in enumerate(known))
+    return next(((closeness, node) for closeness, node in kinds if node is not None), None)
 
 
 def align(

@@ -36,11 +36,12 @@ def reasons(comparison: Comparison) -> list[str]:
         lines.append(f"one of {len(row.together)} ops, between which the dump has no tensor: {some(row.together, 3)}")
     others = comparison.wrong[1:]
     if not comparison.isolated:
-        return [*lines, f"{len(others)} nodes behind it differ too"] if others else lines
+        behind = "1 node behind it differs too" if len(others) == 1 else f"{len(others)} nodes behind it differ too"
+        return [*lines, behind] if others else lines
     for other in others[:LISTED]:
         lines.append("; ".join([f"also wrong: {other.wrong_op}", *(f"hint: {hint}" for hint in other.hints[:1])]))
     if len(others) > LISTED:
-        lines.append(f"{len(others) - LISTED} more are wrong")
+        lines.append(f"and {len(others) - LISTED} more")
     return lines
 
 
