@@ -264,6 +264,17 @@ def test_names_that_mean_nothing_are_guessed_and_the_guess_is_printed():
     assert comparison.notes[0].startswith("guess: their tensor_0 is the pixel_values")
 
 
+@pytest.mark.parametrize("isolate", [False, True])
+def test_the_outputs_of_all_modules_without_names(isolate):
+    """Many tensors come several times, and at this size layer.4's folded map has the shape of its tokens."""
+    theirs, ours = pair("MobileViTForImageClassification", TINY)
+    pixels = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(3))
+    found = dump(theirs, pixels).values()
+    comparison = compare(ours, {f"t{i:04}": x.numpy() for i, x in enumerate(found)}, isolate=isolate)
+    assert comparison.first == "agree"
+    assert len(comparison.rows) > 150
+
+
 def test_a_guess_survives_a_wrong_op_and_tensors_that_are_nothing():
     found, node = wrong(weight_transposed)
     theirs = {}
