@@ -125,8 +125,20 @@ def test_maps_are_small_and_show_every_weight_of_a_dilated_kernel(made):
 
 def test_resizing_is_there_although_the_checkpoints_own_size_needs_none(made):
     names = [name for name in made if name.startswith("resize")]
-    assert any("3x3_to_4x4" in name for name in names)
-    assert any("4x4_to_3x3" in name for name in names)
+    assert any("3x5_to_4x6" in name for name in names)
+    assert any("4x6_to_3x5" in name for name in names)
+
+
+def test_sides_differ_and_where_positions_and_images_share_an_axis_there_are_two_images(made):
+    for name, vector in made.items():
+        if vector.op and not isinstance(vector.op, ops.Scores | ops.Softmax | ops.Context):
+            resized = [vector.outputs["output"].value] if isinstance(vector.op, ops.Resize | ops.Fold) else []
+            for x in [*vector.inputs.values(), *resized]:
+                assert x.ndim < 4 or x.shape[2] != x.shape[3] or x.shape[2:] == (1, 1), name
+    unfold, fold = _first(made, ops.Unfold), _first(made, ops.Fold)
+    assert unfold.inputs["input"].shape[0] == fold.outputs["output"].value.shape[0] == 2
+    result = unfold.outputs["output"].value
+    assert not passes(unfold, result.reshape(2, 4, *result.shape[1:]).swapaxes(0, 1).reshape(result.shape))
 
 
 def test_with_a_size_the_ops_have_its_maps(model):
