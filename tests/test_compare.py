@@ -525,6 +525,11 @@ def test_a_map_file(capsys, tmp_path, model_folder):
         assert (code, out) == (2, "")
         assert message in err
         assert len(err.splitlines()) == 1
+    names.write_text(f'{{"y": "{QUERY}", "x": "pixel_values", "y": "{STEM}"}}')
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.endswith("names.json: not valid JSON: the name 'y' stands twice in an object\n")
+    assert len(err.splitlines()) == 1
 
 
 BAD = [

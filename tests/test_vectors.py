@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, OutputError
+from tinymvit.trace import attributes
 from tinymvit.vectors import ODD_SIZE, model_graph, noise, vectors, write_vectors
 from torch_models import TINY
 
@@ -421,9 +423,15 @@ def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(model, tmp_path,
 def test_a_bare_model_and_an_activation_of_ones_own(tmp_path):
     model = tinymvit.MobileViTModel(MobileViTConfig(**TINY, hidden_act=lambda x: x * 2))
     manifest = write_vectors(model, tmp_path / "v", "c")
+    header = (tmp_path / "v" / "_lambda__map_4.h").read_text()
+    assert header.startswith("/* Activation(function='<lambda>') */\n")  # and no address, which differs between runs
     assert list(manifest["vectors"][-1]["outputs"]) == ["last_hidden_state", "pooler_output"]
     assert manifest["vectors"][2]["name"] == "_lambda__map_4"
     assert manifest["vectors"][2]["attributes"] == {"function": "<lambda>"}
+
+
+def test_an_activation_without_a_name_is_called_by_its_type():
+    assert attributes(ops.Activation(partial(np.multiply, 2))) == {"function": "partial"}
 
 
 def test_weights_that_give_nothing_to_compare(model, tmp_path):

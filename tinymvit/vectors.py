@@ -407,8 +407,10 @@ def _little_endian(tensor: Array) -> bytes:
 def c_header(vector: Vector) -> str:
     """The vector as C99: macros for shapes, attributes and tolerances; arrays of exact hexadecimal floats."""
     macro = f"TINYMVIT_{vector.name}".upper()
-    lines = [f"/* {vector.op or 'The whole model.'} */", f"#ifndef {macro}_H", f"#define {macro}_H", ""]
     numbers = attributes(vector.op) if vector.op else {}
+    fields = ", ".join(f"{name}={value!r}" for name, value in numbers.items())
+    title = f"{type(vector.op).__name__}({fields})" if vector.op else "The whole model."
+    lines = [f"/* {title} */", f"#ifndef {macro}_H", f"#define {macro}_H", ""]
     for name, result in vector.outputs.items():
         numbers |= {f"{name}_absolute_tolerance": result.absolute, f"{name}_relative_tolerance": result.relative}
     for name, number in numbers.items():
