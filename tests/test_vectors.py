@@ -460,7 +460,7 @@ def test_help_shows_an_example(capsys):
 def test_the_command(capsys, tmp_path):
     code, out, err = run(capsys, "vectors", "--model", "digits", "--output", tmp_path / "v", "--format", "raw")
     assert (code, err) == (0, "")
-    assert out.startswith(f"{tmp_path / 'v'}: 91 operations and the whole model, 3.5 MB as raw\n")
+    assert out.startswith(f"{tmp_path / 'v'}: 91 operations and the whole model, 3.6 MB as raw\n")
     manifest = json.loads((tmp_path / "v" / "manifest.json").read_text())
     assert manifest["model"] == "digits"
     code, _, err = run(capsys, "vectors", "--output", tmp_path / "v")
