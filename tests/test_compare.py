@@ -30,14 +30,16 @@ from ports import (
     script,
     weight_transposed,
 )
-from tinymvit import layouts
+from tinymvit import layouts, reference
 from tinymvit.cli import main
 from tinymvit.commands import compare as commands
 from tinymvit.comparison import FACTORS, Comparison, compare
 from tinymvit.errors import DumpError, TinyMViTError
-from tinymvit.graph import Scores
+from tinymvit.graph import Context, Scores, Unfold
 from tinymvit.layouts import arrangements, node_axes
+from tinymvit.modeling import load_model
 from tinymvit.report import to_html, to_json, to_text
+from tinymvit.vectors import noise
 from tinymvit.weights import resolve
 from torch_models import TINY
 
@@ -110,6 +112,11 @@ def layouts_of(node, x):
             x.reshape(8, -1, 2, width // 2).swapaxes(1, 2),  # (B P, h, N, D / h)
             x.swapaxes(1, 2),  # (B P, D, N)
             image.reshape(2, width, 2 * y, 12),  # (B, D, H, W)
+            image.transpose(0, 2, 3, 4, 5, 1),  # (B, y, i, x, j, D)
+            image.reshape(2, width, -1).swapaxes(1, 2),  # (B, H W, D)
+            apart.reshape(2, 4, y, 6, width),  # (B, P, y, x, D)
+            x.reshape(8, -1, 2, width // 2).transpose(2, 0, 1, 3).reshape(16, -1, width // 2),  # (h B P, N, D / h)
+            x.reshape(8, -1, 2, width // 2).transpose(0, 2, 3, 1),  # (B P, h, D / h, N), a key
         ]
     return [x, x[:, :, None, None], x[:, None, None, :]]
 
@@ -126,6 +133,43 @@ def test_every_layout_can_be_undone(node):
 def test_tokens_grouped_by_patch_are_no_layout():
     _, by_node = axes()
     assert not arrangements((2 * 24, 4, 8), by_node["mobilevit.encoder.layer.2.unfolding"])
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_a_reshape_without_a_transpose_is_no_layout(size):
+    """At these sizes the numbers of patches, positions and heads divide each other."""
+    graph = load_model("digits").graph((1, 3, size, size))
+    by_node = node_axes(graph)
+    for node in graph:
+        if isinstance(node.op, Context) and node.shape[1] > 1:
+            x = np.arange(float(np.prod(node.shape))).reshape(node.shape)
+            heads = x.reshape(*node.shape[:2], graph.inputs_of(node)[0].shape[1], -1).swapaxes(1, 2)
+            mistakes = [heads.reshape(node.shape)]
+        elif isinstance(node.op, Unfold) and node.shape[1] > 1:
+            image = np.arange(float(np.prod(node.shape))).reshape(graph.inputs_of(node)[0].shape)
+            x = reference.compute(node.op, [image], [])
+            mistakes = [image.reshape(node.shape), image.transpose(0, 2, 3, 1).reshape(node.shape)]
+        else:
+            continue
+        for theirs in mistakes:
+            readings = [option.undo(theirs) for option in arrangements(theirs.shape, by_node[node.name])]
+            assert readings
+            assert not any(np.array_equal(reading, x) for reading in readings), node.name
+
+
+def test_a_reshape_without_a_transpose_is_found():
+    model = load_model("digits")
+    right = model.trace(noise((1, 3, 128, 128)), dtype="float32")
+    context = "mobilevit.encoder.layer.3.transformer.layer.0.attention.attention"
+    tokens = right[context]
+    joined = tokens.reshape(4, 16, 4, -1).swapaxes(1, 2).reshape(tokens.shape)
+    unfolding = "mobilevit.encoder.layer.3.unfolding"
+    image = right["mobilevit.encoder.layer.3.conv_1x1.convolution"]
+    reshaped = image.transpose(0, 2, 3, 1).reshape(right[unfolding].shape)
+    for node, wrong in ((context, joined), (unfolding, reshaped)):
+        comparison = compare(model, right | {node: wrong}, isolate=True)
+        assert comparison.first == node
+        assert comparison.divergence.hints
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -218,6 +262,17 @@ def test_names_that_mean_nothing_are_guessed_and_the_guess_is_printed():
     assert [row.node for row in comparison.rows] == nodes
     assert f"guess: their tensor_1 is {STEM}" in comparison.notes
     assert comparison.notes[0].startswith("guess: their tensor_0 is the pixel_values")
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_the_outputs_of_all_modules_without_names(isolate):
+    """Many tensors come several times, and at this size layer.4's folded map has the shape of its tokens."""
+    theirs, ours = pair("MobileViTForImageClassification", TINY)
+    pixels = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(3))
+    found = dump(theirs, pixels).values()
+    comparison = compare(ours, {f"t{i:04}": x.numpy() for i, x in enumerate(found)}, isolate=isolate)
+    assert comparison.first == "agree"
+    assert len(comparison.rows) > 150
 
 
 def test_a_guess_survives_a_wrong_op_and_tensors_that_are_nothing():
@@ -506,6 +561,11 @@ def test_a_map_file(capsys, tmp_path, model_folder):
         assert (code, out) == (2, "")
         assert message in err
         assert len(err.splitlines()) == 1
+    names.write_text(f'{{"y": "{QUERY}", "x": "pixel_values", "y": "{STEM}"}}')
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.endswith("names.json: not valid JSON: the name 'y' stands twice in an object\n")
+    assert len(err.splitlines()) == 1
 
 
 BAD = [

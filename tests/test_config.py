@@ -303,6 +303,7 @@ BAD_FILES = [
     ('{\n"num_channels": 3,\n}', "config.json: line 3: not valid JSON"),
     ("[1, 2]", "config.json: holds a JSON list, expected an object"),
     ("[" * 100_000, "config.json: not valid JSON"),
+    ('{"a": 1, "a": 1}', "config.json: not valid JSON: the name 'a' stands twice in an object"),
     ('{"num_channels": ' + "1" * 5000 + "}", "config.json: not valid JSON"),
     (b"\xff\xfe{}", "config.json: is not UTF-8 text, expected a JSON object"),
     ('{"num_channels": "three"}', "config.json: num_channels: 'three', expected an integer from 1"),

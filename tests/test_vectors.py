@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, OutputError
+from tinymvit.trace import attributes
 from tinymvit.vectors import ODD_SIZE, model_graph, noise, vectors, write_vectors
 from torch_models import TINY
 
@@ -125,8 +127,20 @@ def test_maps_are_small_and_show_every_weight_of_a_dilated_kernel(made):
 
 def test_resizing_is_there_although_the_checkpoints_own_size_needs_none(made):
     names = [name for name in made if name.startswith("resize")]
-    assert any("3x3_to_4x4" in name for name in names)
-    assert any("4x4_to_3x3" in name for name in names)
+    assert any("3x5_to_4x6" in name for name in names)
+    assert any("4x6_to_3x5" in name for name in names)
+
+
+def test_sides_differ_and_where_positions_and_images_share_an_axis_there_are_two_images(made):
+    for name, vector in made.items():
+        if vector.op and not isinstance(vector.op, ops.Scores | ops.Softmax | ops.Context):
+            resized = [vector.outputs["output"].value] if isinstance(vector.op, ops.Resize | ops.Fold) else []
+            for x in [*vector.inputs.values(), *resized]:
+                assert x.ndim < 4 or x.shape[2] != x.shape[3] or x.shape[2:] == (1, 1), name
+    unfold, fold = _first(made, ops.Unfold), _first(made, ops.Fold)
+    assert unfold.inputs["input"].shape[0] == fold.outputs["output"].value.shape[0] == 2
+    result = unfold.outputs["output"].value
+    assert not passes(unfold, result.reshape(2, 4, *result.shape[1:]).swapaxes(0, 1).reshape(result.shape))
 
 
 def test_with_a_size_the_ops_have_its_maps(model):
@@ -409,9 +423,15 @@ def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(model, tmp_path,
 def test_a_bare_model_and_an_activation_of_ones_own(tmp_path):
     model = tinymvit.MobileViTModel(MobileViTConfig(**TINY, hidden_act=lambda x: x * 2))
     manifest = write_vectors(model, tmp_path / "v", "c")
+    header = (tmp_path / "v" / "_lambda__map_4.h").read_text()
+    assert header.startswith("/* Activation(function='<lambda>') */\n")  # and no address, which differs between runs
     assert list(manifest["vectors"][-1]["outputs"]) == ["last_hidden_state", "pooler_output"]
     assert manifest["vectors"][2]["name"] == "_lambda__map_4"
     assert manifest["vectors"][2]["attributes"] == {"function": "<lambda>"}
+
+
+def test_an_activation_without_a_name_is_called_by_its_type():
+    assert attributes(ops.Activation(partial(np.multiply, 2))) == {"function": "partial"}
 
 
 def test_weights_that_give_nothing_to_compare(model, tmp_path):
@@ -440,7 +460,7 @@ def test_help_shows_an_example(capsys):
 def test_the_command(capsys, tmp_path):
     code, out, err = run(capsys, "vectors", "--model", "digits", "--output", tmp_path / "v", "--format", "raw")
     assert (code, err) == (0, "")
-    assert out.startswith(f"{tmp_path / 'v'}: 91 operations and the whole model, 3.5 MB as raw\n")
+    assert out.startswith(f"{tmp_path / 'v'}: 91 operations and the whole model, 3.6 MB as raw\n")
     manifest = json.loads((tmp_path / "v" / "manifest.json").read_text())
     assert manifest["model"] == "digits"
     code, _, err = run(capsys, "vectors", "--output", tmp_path / "v")

@@ -26,7 +26,6 @@ from tinymvit.trace import Trace
 
 Array = np.ndarray
 
-FIRST_STAGE = 2  # of the encoder's stages, the first that is a MobileViT block
 COLOUR = np.array([255, 96, 0], np.float32)  # of full attention
 OPACITY = 0.85  # of the colour where the attention is largest
 SIDE = 384  # pixels that the longer side of a picture reaches at most by enlarging it

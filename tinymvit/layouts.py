@@ -2,8 +2,9 @@
 
 A layout is an *order* of elementary axes, written `"B H W C"`. Axes of size 1 may be added or dropped and neighbours in
 the order may be merged into one, so the one order `B P N D` covers (B P, N, D), (B, P, N, D), (B, P N, D) and a flat
-list of numbers. Which order a tensor has follows from its shape where the shape allows only one; which of several is
-right is left to `comparison`, which has the values.
+list of numbers. A letter is merged as a whole: what cuts a tensor inside N to join the rest with D is a mistake of
+reshaping that happens to have the right shape. Which order a tensor has follows from its shape where the shape allows
+only one; which of several is right is left to `comparison`, which has the values.
 
 Legend as in `graph`, and for tokens the parts of an axis: P = i j (row and column inside a patch), N = y x (row and
 column of the patch), D = h e (head, width of a head). K is N once more: the tokens that attention looks at.
@@ -20,14 +21,16 @@ import numpy as np
 from tinymvit.graph import Graph, Node, Scores, Shape, Softmax, Unfold
 
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # what a user may say about maps
-PARTS = {"P": "i j", "N": "y x", "D": "h e"}
+PARTS = {"P": "i j", "N": "y x", "D": "h e", "yi": "y i", "xj": "x j"}
 
 MAP = ("B C H W", "B H W C")
+NOT_UNFOLDED = ("B D y i x j", "B y i x j D")  # still a map, whose height is y i and whose width is x j
+HEADS = ("B P h N e", "h B P N e", "B h P N e")
 TOKENS = (
     *("B P N D", "P B N D", "B N P D", "N B P D"),
     *("B P D N", "B D P N", "B D N P"),  # channels before the tokens
-    *("B D y i x j", "B y i x j D"),  # not unfolded: still a map
-    *("B P h N e", "h B P N e", "B h P N e", "B P h e N"),  # heads apart; the last is a transposed key
+    *NOT_UNFOLDED,
+    *(*HEADS, "B P h e N"),  # the last is a transposed key
 )
 SCORES = ("B P h N K", "P B h N K", "h B P N K", "B h P N K", "B P N K h", "B N P h K")
 VECTOR = ("B C",)
@@ -57,7 +60,7 @@ class Arrangement:
     def undo(self, theirs: np.ndarray) -> np.ndarray:
         """The tensor in our shape; a view where possible."""
         sizes = dict(self.axes.sizes)
-        order = _elementary(self.order)
+        order = [axis for letter in _letters(self.order) for axis in letter]
         apart = theirs.reshape([sizes[axis] for axis in order])
         return apart.transpose([order.index(axis) for axis in sizes]).reshape(self.axes.shape)
 
@@ -113,19 +116,21 @@ def arrangements(shape: Shape, axes: Axes, layout: str = "auto") -> tuple[Arrang
     for order in axes.orders:
         if not _allowed(order, shape, axes, layout):
             continue
-        long = tuple(axis for axis in _elementary(order) if sizes[axis] > 1)
-        if long not in found and _merges([sizes[axis] for axis in long], [size for size in shape if size != 1]):
-            found[long] = Arrangement(order, axes)
+        long = [[axis for axis in letter if sizes[axis] > 1] for letter in _letters(order)]
+        letters = [[sizes[axis] for axis in letter] for letter in long if letter]
+        if _merges(letters, [size for size in shape if size != 1]):
+            found.setdefault(tuple(axis for letter in long for axis in letter), Arrangement(order, axes))
     return tuple(found.values())
 
 
-def _elementary(order: str) -> list[str]:
-    """The axes of an order, with P, N and D taken apart."""
-    return " ".join(PARTS.get(axis, axis) for axis in order.split()).split()
+def _letters(order: str) -> list[list[str]]:
+    """The elementary axes of an order, letter by letter. The height and the width of a map are letters."""
+    return [PARTS.get(letter, letter).split() for letter in order.replace("y i x j", "yi xj").split()]
 
 
 def _allowed(order: str, shape: Shape, axes: Axes, layout: str) -> bool:
-    """What the user says of maps; and tokens (B N, P, D) are no layout but the mistake of attending inside patches."""
+    """What the user says of maps; and what is no layout of tokens but a mistake that has a layout's shape: attending
+    inside patches, (B N, P, D), a map reshaped to (B P, N, D), and heads joined without a transpose, (B P, h, N e)."""
     sizes = dict(axes.sizes)
     if order in MAP:
         if layout == "nchw":
@@ -137,16 +142,24 @@ def _allowed(order: str, shape: Shape, axes: Axes, layout: str) -> bool:
     if order in ("B N P D", "N B P D") and not axes.tokens_first:
         places, patches = sizes["i"] * sizes["j"], sizes["y"] * sizes["x"]
         return shape != (sizes["B"] * patches, places, sizes["h"] * sizes["e"])
+    if order in NOT_UNFOLDED:
+        return shape != axes.shape
+    if order in HEADS:
+        return len(shape) == 1 or shape[-1] == sizes["e"]
     return True
 
 
-def _merges(sizes: list[int], shape: list[int]) -> bool:
-    """Whether `shape` is `sizes` with neighbours multiplied together; no size is 1."""
-    sizes = list(sizes)
-    for length in shape:
-        product = 1
-        while product < length and sizes:
-            product *= sizes.pop(0)
+def _merges(letters: list[list[int]], shape: list[int]) -> bool:
+    """Whether `shape` is the letters' sizes, with a letter taken apart or neighbours multiplied; no size is 1."""
+    letters, shape = list(letters), list(shape)
+    while letters and shape:
+        letter = letters.pop(0)
+        if shape[: len(letter)] == letter:
+            del shape[: len(letter)]
+            continue
+        product, length = math.prod(letter), shape.pop(0)
+        while product < length and letters:
+            product *= math.prod(letters.pop(0))
         if product != length:
             return False
-    return not sizes
+    return not letters and not shape

@@ -15,7 +15,6 @@ from tinymvit.errors import DumpError
 from tinymvit.graph import Graph
 
 PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
-SUPPORTED = 10  # what a pair whose statistics agree is worth in a guess, where one whose shapes agree is worth 1
 CLOSE = 1e-3  # of the rms: how close the statistics of a supported pair are
 
 
@@ -120,34 +119,38 @@ def align(
     alike: Callable[[str, str], bool],
     by_shape_alone: bool,
 ) -> dict[str, str]:
-    """Nodes to tensors, both in their order: the alignment with the most pairs whose statistics, then shapes, agree.
+    """Nodes to tensors, both in their order: the alignment with the most pairs whose statistics agree.
 
-    A pair that agrees in shape alone is kept only if `by_shape_alone`, and only behind the last pair whose values
-    agree: before it, what does not agree was hardly computed from what does.
+    If `by_shape_alone`, then behind the last of these that with the most pairs whose shapes agree: before it, what does
+    not agree was hardly computed from what does.
     """
-    worth = np.zeros((len(ours), len(theirs)), int)
-    for i, node in enumerate(ours):
-        for j, name in enumerate(theirs):
-            if fits(node, name):
-                worth[i, j] = SUPPORTED if alike(node, name) else 1
-    best = np.zeros((len(ours) + 1, len(theirs) + 1), int)  # best[i, j]: of what follows i and j
-    for i in reversed(range(len(ours))):
-        for j in reversed(range(len(theirs))):
-            pair = best[i + 1, j + 1] + worth[i, j] if worth[i, j] else 0
-            best[i, j] = max(pair, best[i + 1, j], best[i, j + 1])
+    fit = np.array([[fits(node, name) for name in theirs] for node in ours])
+    like = np.array([[fit[i, j] and alike(node, name) for j, name in enumerate(theirs)] for i, node in enumerate(ours)])
+    pairs = _longest(like)
+    if by_shape_alone:
+        i, j = pairs[-1] if pairs else (-1, -1)
+        pairs += [(i + 1 + k, j + 1 + m) for k, m in _longest(fit[i + 1 :, j + 1 :])]
+    return {ours[i]: theirs[j] for i, j in pairs}
+
+
+def _longest(may: np.ndarray) -> list[tuple[int, int]]:
+    """The most pairs (i, j) with may[i, j], both rising; of several such the earliest i."""
+    rows, columns = may.shape
+    best = np.zeros((rows + 1, columns + 1), int)  # best[i, j]: pairs in may[i:, j:]
+    for i in reversed(range(rows)):
+        for j in reversed(range(columns)):
+            best[i, j] = best[i + 1, j + 1] + 1 if may[i, j] else max(best[i + 1, j], best[i, j + 1])
     pairs = []
     i = j = 0
-    while i < len(ours) and j < len(theirs):
-        if worth[i, j] and best[i, j] == best[i + 1, j + 1] + worth[i, j]:
+    while i < rows and j < columns:
+        if may[i, j]:
             pairs.append((i, j))
             i, j = i + 1, j + 1
         elif best[i, j] == best[i, j + 1]:
             j += 1
         else:
             i += 1
-    supported = [index for index, pair in enumerate(pairs) if worth[pair] == SUPPORTED]
-    tail = pairs[supported[-1] + 1 if supported else 0 :] if by_shape_alone else []
-    return {ours[i]: theirs[j] for i, j in [*(pairs[index] for index in supported), *tail]}
+    return pairs
 
 
 def _near(name: str, names: Sequence[str]) -> str:

@@ -146,4 +146,4 @@ def attributes(op: Op) -> dict[str, Any]:
 def _as_json(value: Any) -> Any:
     if isinstance(value, Op):  # the op inside a fused one
         return {"op": type(value).__name__} | attributes(value)
-    return getattr(value, "__name__", repr(value)) if callable(value) else value
+    return getattr(value, "__name__", type(value).__name__) if callable(value) else value

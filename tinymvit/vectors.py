@@ -1,8 +1,9 @@
 """Test vectors for porters: for each distinct op of a model, inputs, weights and what must come out; and the model's.
 
 Two nodes are one vector if their ops have the same attributes and read the same shapes up to the spatial size. The
-maps are small by default, yet large enough that every weight of a dilated kernel meets a pixel, with sides that differ
-and of which one is odd. The graph is recorded at a size that no patch of two divides, so the resizing is in it.
+input maps are small by default, yet large enough that every weight of a dilated kernel meets a pixel. Their sides
+differ, but for the pooled pixel, and unfold and fold get two images, whose order in the axis of the sequences shows.
+The graph is recorded at a size that no patch of two divides, so the resizing is in it.
 
 Same bits everywhere: inputs and weights are random integers (PCG64's raw bits, which NumPy promises to keep) times a
 power of two, short enough that a product of an input and a weight, and any sum of such products, is exact in float64.
@@ -228,15 +229,14 @@ def shrunk(op: ops.Op, shapes: tuple[Shape, ...]) -> Case:
             side = max(5, op.dilation * (op.kernel_size // 2) + 1)  # the outermost weights meet pixels
             return op, ((*shapes[0][:2], side, side + 1),)
         case ops.Resize():
-            (height, new_height), (width, new_width) = (
-                _shrunk_sides(*sides) for sides in zip(shapes[0][2:], (op.height, op.width), strict=True)
-            )
+            height, new_height = _shrunk_sides(shapes[0][2], op.height, 3)
+            width, new_width = _shrunk_sides(shapes[0][3], op.width, 5)
             return replace(op, height=new_height, width=new_width), ((*shapes[0][:2], height, width),)
         case ops.Unfold():
-            return op, ((*shapes[0][:2], 2 * op.patch_height, 3 * op.patch_width),)
+            return op, ((2, shapes[0][1], 2 * op.patch_height, 3 * op.patch_width),)
         case ops.Fold():
             small = replace(op, height=2 * op.patch_height, width=3 * op.patch_width)
-            return small, ((shapes[0][0], 6, shapes[0][2]),)
+            return small, ((2 * op.patch_height * op.patch_width, 6, shapes[0][2]),)
         case ops.Softmax():
             return op, ((2, shapes[0][1], 5, 5),)
         case ops.Context():
@@ -253,11 +253,11 @@ def _shrunk_shape(shape: Shape) -> Shape:
     return shape
 
 
-def _shrunk_sides(side: int, new_side: int) -> tuple[int, int]:
-    """The sides before and after resizing: the smaller becomes 3, and the difference stays; 1 stays 1."""
+def _shrunk_sides(side: int, new_side: int, least: int) -> tuple[int, int]:
+    """A side before and after resizing: the smaller becomes `least`, and the difference stays; 1 stays 1."""
     if side == 1:
-        return 1, min(new_side, 3)
-    less = min(side, new_side) - 3
+        return 1, min(new_side, least)
+    less = min(side, new_side) - least
     return side - less, new_side - less
 
 
@@ -407,8 +407,10 @@ def _little_endian(tensor: Array) -> bytes:
 def c_header(vector: Vector) -> str:
     """The vector as C99: macros for shapes, attributes and tolerances; arrays of exact hexadecimal floats."""
     macro = f"TINYMVIT_{vector.name}".upper()
-    lines = [f"/* {vector.op or 'The whole model.'} */", f"#ifndef {macro}_H", f"#define {macro}_H", ""]
     numbers = attributes(vector.op) if vector.op else {}
+    fields = ", ".join(f"{name}={value!r}" for name, value in numbers.items())
+    title = f"{type(vector.op).__name__}({fields})" if vector.op else "The whole model."
+    lines = [f"/* {title} */", f"#ifndef {macro}_H", f"#define {macro}_H", ""]
     for name, result in vector.outputs.items():
         numbers |= {f"{name}_absolute_tolerance": result.absolute, f"{name}_relative_tolerance": result.relative}
     for name, number in numbers.items():

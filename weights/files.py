@@ -17,20 +17,31 @@ from tinymvit.errors import OutputError, TinyMViTError
 
 
 def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
-    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none."""
+    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none, and when
+    a name in it stands twice."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_named_once)
     except OSError as failure:
         raise error(f"{path}: cannot be read: {failure.strerror}") from None
     except UnicodeDecodeError:
         raise error(f"{path}: is not UTF-8 text, expected a JSON object") from None
     except json.JSONDecodeError as failure:
         raise error(f"{path}: line {failure.lineno}: not valid JSON: {failure.msg}") from None
-    except (ValueError, RecursionError) as failure:  # a number of thousands of digits, brackets thousands deep
+    except (ValueError, RecursionError) as failure:  # digits or brackets by the thousand, a name twice
         raise error(f"{path}: not valid JSON: {failure}") from None
     if not isinstance(value, dict):
         raise error(f"{path}: holds a JSON {type(value).__name__}, expected an object")
     return value
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError if a name stands twice in it."""
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise ValueError(f"the name {name!r} stands twice in an object")
+        values[name] = value
+    return values
 
 
 def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], object]]) -> None:
