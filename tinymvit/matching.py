@@ -91,11 +91,12 @@ def namesakes(
     known: list[dict[str, str]], names: Iterable[str], given: Mapping[str, str], matches: Mapping[str, Match]
 ) -> dict[str, list[str]]:
     """For each node the tensors that mean it too but are not the one that is read, be it that their names are less
-    close. A tensor whose very name the map gives to another is left out."""
+    close. A tensor whose very name the map gives to another is left out, and so is the backbone's own, as it has
+    several results."""
     found: dict[str, list[str]] = {}
-    mapped = {canonical(ours) for ours in given.values()}
+    left_out = {PREFIX.rstrip("."), *map(canonical, given.values())}
     for theirs in names:
-        meaning = None if theirs in given or canonical(theirs) in mapped else _meaning(theirs, known)
+        meaning = None if theirs in given or canonical(theirs) in left_out else _meaning(theirs, known)
         if meaning is not None and matches[meaning[1]].theirs != theirs:
             found.setdefault(meaning[1], []).append(theirs)
     return found
