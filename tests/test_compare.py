@@ -132,6 +132,7 @@ def test_every_layout_can_be_undone(node):
 
 def test_tokens_grouped_by_patch_are_no_layout():
     _, by_node = axes()
+    assert not arrangements((), by_node["mobilevit.encoder.layer.2.unfolding"])
     assert not arrangements((2 * 24, 4, 8), by_node["mobilevit.encoder.layer.2.unfolding"])
 
 

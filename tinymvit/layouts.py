@@ -145,7 +145,7 @@ def _allowed(order: str, shape: Shape, axes: Axes, layout: str) -> bool:
     if order in NOT_UNFOLDED:
         return shape != axes.shape
     if order in HEADS:
-        return len(shape) == 1 or shape[-1] == sizes["e"]
+        return len(shape) < 2 or shape[-1] == sizes["e"]
     return True
 
 

@@ -125,8 +125,11 @@ def align(
     If `by_shape_alone`, then behind the last of these that with the most pairs whose shapes agree: before it, what does
     not agree was hardly computed from what does.
     """
-    fit = np.array([[fits(node, name) for name in theirs] for node in ours])
-    like = np.array([[fit[i, j] and alike(node, name) for j, name in enumerate(theirs)] for i, node in enumerate(ours)])
+    fit, like = np.zeros((2, len(ours), len(theirs)), bool)
+    for i, node in enumerate(ours):
+        for j, name in enumerate(theirs):
+            fit[i, j] = fits(node, name)
+            like[i, j] = fit[i, j] and alike(node, name)
     pairs = _longest(like)
     if by_shape_alone:
         i, j = pairs[-1] if pairs else (-1, -1)
