@@ -429,6 +429,13 @@ class _Port:
         """How far from the truth their tensor for this node may be."""
         return _Limit.of(truth, rounded, self.settings.tolerance, _half_unit(self.dump, self.matches[node].theirs))
 
+    def unrounded(self, node: str, x: Array) -> Array:
+        """What x, their tensor for this node, may have been before it was stored in a shorter format: each number is
+        moved at random within half a unit of that."""
+        half = _half_unit(self.dump, self.matches[node].theirs)
+        moves = np.random.default_rng(0).uniform(-half, half, x.shape) if half else 0.0
+        return x * (1 + moves)
+
     def guess(self, leftover: list[str], weights: Tensors, pixels: Array) -> None:
         """Match tensors whose names mean nothing with nodes that have none, by shape, order and statistics."""
         free = [node for node in self.graph if node.name not in self.matches]
@@ -539,9 +546,11 @@ class _Alone:
         return value
 
     def both(self, nodes: list[Node]) -> tuple[Array, Array]:
-        """The value of the last of these nodes for their tensors: the truth, and in float32."""
+        """The value of the last of these nodes for their tensors: the truth, and in float32 from what these may have
+        been before they were stored."""
         inputs = self.inputs(nodes)
-        return self.value(nodes, inputs, np.float64), self.value(nodes, inputs, np.float32)
+        before = {name: self.port.unrounded(name, x) for name, x in inputs.items()}
+        return self.value(nodes, inputs, np.float64), self.value(nodes, before, np.float32)
 
     def right(self, node: Node) -> bool:
         """Whether their tensor for this node follows from their own tensors before it."""
@@ -758,7 +767,8 @@ def _compare_dumps(ours: Tensors, theirs: Tensors, settings: _Settings) -> Compa
     if settings.tolerance is None:
         settings = replace(settings, tolerance=WITHOUT_MODEL)
         notes.append(f"without a model rounding cannot be measured: tolerance {WITHOUT_MODEL:g} for every tensor")
-    rows = tuple(_dumped_row(name, ours[name], matches[name], theirs, settings) for name in ours if name in matches)
+    names = _with_bar([name for name in ours if name in matches], len(matches), settings.progress)
+    rows = tuple(_dumped_row(name, ours[name], matches[name], theirs, settings) for name in names)
     notes.append(f"{len(rows)} of {len(ours)} tensors compared")
     return Comparison(rows, tuple(notes), False)
 
