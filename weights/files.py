@@ -48,13 +48,13 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
     """Write files into `folder`, made if need be: all of them, or none.
 
     `writers` gives for each file name the function that writes its content to an open binary file. Everything is first
-    written under temporary names beside them and renamed only when all of it has reached the disk, so a failure
-    leaves the files of an earlier run as they were. Of a link, what it points to is replaced. Raises OutputError.
+    written under temporary names in the same folder and renamed only when all of it has reached the disk, so a failure
+    leaves the files of an earlier run as they were. A link is replaced, not what it points to, which others may share,
+    as the hub's cache does. Raises OutputError.
     """
     folder = Path(folder)
     mark = uuid.uuid4().hex[:8]
-    files = {name: Path(os.path.realpath(folder / name)) for name in writers}
-    temporary = {name: file.with_name(f".{file.name}.{mark}.tmp") for name, file in files.items()}
+    temporary = {name: folder / f".{name}.{mark}.tmp" for name in writers}
     target = folder
     try:
         try:
@@ -65,7 +65,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
             target = folder / name
             if target.is_dir():  # found out now, not when half of the files are renamed
                 raise OutputError(f"{target}: is a folder, expected a file or nothing")
-            if os.path.lexists(files[name]) and not target.is_file():  # a pipe, a device, a link to itself
+            if target.exists() and not target.is_file():  # a pipe, a device
                 raise OutputError(f"{target}: is no regular file, expected one or nothing")
             with temporary[name].open("xb") as file:
                 write(file)
@@ -73,7 +73,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
                 os.fsync(file.fileno())  # some file systems report a full disk only here
         for name in writers:
             target = folder / name
-            temporary[name].replace(files[name])
+            temporary[name].replace(target)
     except OSError as failure:
         raise OutputError(f"{target}: cannot be written: {failure.strerror}") from None
     finally:
