@@ -26,6 +26,7 @@ from .resize_bilinear import resize_bilinear
 from .threads import get_num_threads, max_num_threads, set_num_threads
 from .unfold import fold, unfold
 from .warm_up import cache_folder, is_cached, warm_up
+from .winograd import PackedWinograd, pack_winograd, winograd
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,6 +34,7 @@ __all__ = [
     "PackedDepthwiseConv2d",
     "PackedInvertedResidual",
     "PackedLinear",
+    "PackedWinograd",
     "Program",
     "activate",
     "add",
@@ -56,9 +58,11 @@ __all__ = [
     "pack_depthwise_conv2d",
     "pack_inverted_residual",
     "pack_linear",
+    "pack_winograd",
     "recording",
     "resize_bilinear",
     "set_num_threads",
     "unfold",
     "warm_up",
+    "winograd",
 ]

@@ -131,6 +131,36 @@ def test_convolution(seed, batch, height, width, kernel, stride, padding, dilati
     assert_same(actual, expected + residual if with_residual else expected, KERNEL_FLOAT32, dtype=np.float32)
 
 
+def test_winograd_by_hand():
+    x = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
+    sums = kernels.winograd(x, kernels.pack_winograd(np.ones((1, 1, 3, 3), np.float32)), np.float32([0.5]))
+    assert sums[0, :, :, 0].tolist() == [[8.5, 15.5, 12.5], [21.5, 36.5, 27.5], [20.5, 33.5, 24.5]]
+
+
+@given(seeds, batches, sizes, sizes, channel_counts, channel_counts, st.booleans(), st.booleans(), activations, layouts)
+def test_winograd(seed, batch, height, width, inputs, outputs, with_bias, with_residual, activation, layout):
+    x, weight = normal(seed, batch, height, width, inputs), normal(seed + 1, outputs, inputs, 3, 3)
+    bias = normal(seed + 2, outputs) if with_bias else None
+    expected = F.conv2d(channels_first(x), double(weight), double(bias) if with_bias else None, padding=1)
+    expected = channels_last(TORCH_ACTIVATIONS[activation](expected))
+    residual = normal(seed + 3, *expected.shape) if with_residual else None
+    actual = kernels.winograd(
+        laid_out(x, layout),
+        kernels.pack_winograd(laid_out(weight, layout)),
+        laid_out(bias, layout) if with_bias else None,
+        activation=activation,
+        residual=laid_out(residual, layout) if with_residual else None,
+    )
+    assert_same(actual, expected + residual if with_residual else expected, KERNEL_FLOAT32, dtype=np.float32)
+
+
+@pytest.mark.parametrize(("height", "width", "inputs"), [(8, 9, 320), (33, 32, 96), (3, 150, 40)])
+def test_winograd_on_large_maps(height, width, inputs):
+    x, weight = normal(0, 2, height, width, inputs), normal(1, 50, inputs, 3, 3)
+    expected = F.conv2d(channels_first(x), double(weight), padding=1)
+    assert_same(kernels.winograd(x, kernels.pack_winograd(weight), None), channels_last(expected), KERNEL_FLOAT32)
+
+
 @pytest.mark.parametrize(("kernel", "inputs"), [(1, 2000), (3, 222), (5, 80)])
 def test_convolution_with_long_sums(kernel, inputs):
     x, weight = normal(0, 1, 7, 7, inputs), normal(1, 50, inputs, kernel, kernel)
@@ -499,6 +529,13 @@ def test_nan_reaches_what_it_should_and_nothing_else():
     assert_same(out, channels_last(expected), KERNEL_FLOAT32)
     assert np.isnan(out).sum() == 9 * 30
 
+    out = kernels.winograd(x, kernels.pack_winograd(weight), bias, activation="silu")
+    assert_same(out, channels_last(expected), KERNEL_FLOAT32)
+    x[1, 4, 4, 7] = np.inf
+    out = kernels.winograd(x, kernels.pack_winograd(weight), bias)
+    assert (~np.isfinite(out)).sum() == 9 * 30
+    x[1, 4, 4, 7] = np.nan
+
     out = kernels.depthwise_conv2d(x, kernels.pack_depthwise_conv2d(weight[:20, :1]), bias[:20], padding=1)
     assert np.isnan(out).sum() == 9
     assert np.isnan(out[1, 3:6, 3:6, 7]).all()
@@ -545,6 +582,7 @@ def every_op(x, place=np.ascontiguousarray):
     query, key, value = place(tokens), place(tokens[:, ::-1]), place(tokens * 2)
     results = {
         "dense": kernels.conv2d(x, kernels.pack_conv2d(weights(53, 37, 3, 3)), bias, padding=1, activation="silu"),
+        "winograd": kernels.winograd(x, kernels.pack_winograd(weights(53, 37, 3, 3)), bias, activation="silu"),
         "1x1": kernels.conv2d(x, kernels.pack_conv2d(weights(53, 37, 1, 1)), bias),
         "depthwise": kernels.depthwise_conv2d(x, kernels.pack_depthwise_conv2d(weights(37, 1, 3, 3)), None, stride=2),
         "inverted residual": kernels.inverted_residual(
@@ -892,6 +930,7 @@ TOKENS = normal(0, 4, 6, 8)
 CONV = kernels.pack_conv2d(normal(1, 5, 8, 3, 3))
 DEPTHWISE = kernels.pack_depthwise_conv2d(normal(1, 8, 1, 3, 3))
 POINTWISE = kernels.pack_conv2d(normal(1, 5, 8, 1, 1))
+WINOGRAD = kernels.pack_winograd(normal(1, 5, 8, 3, 3))
 LINEAR = kernels.pack_linear(normal(1, 5, 8))
 EIGHT = normal(2, 8)
 INVERTED_RESIDUAL = packed_inverted_residual(*inverted_residual_weights(np.random.default_rng(1), 8, 16, 4))
@@ -930,6 +969,19 @@ MISTAKES = {
     "pack_conv2d: weight must be (O, I / groups, kh, kw), not of shape (8,)": lambda: kernels.pack_conv2d(EIGHT),
     "pack_conv2d: groups must divide the 5 output channels, but is 2": lambda: kernels.pack_conv2d(
         normal(1, 5, 8, 3, 3), 2
+    ),
+    "winograd: x must be (B, H, W, C), not of shape (4, 6, 8)": lambda: kernels.winograd(X[0], WINOGRAD, None),
+    "winograd: x must have 8 channels, not 7": lambda: kernels.winograd(X[..., 1:], WINOGRAD, None),
+    "winograd: weight must come from pack_winograd, not be PackedConv2d": lambda: kernels.winograd(X, CONV, None),
+    "winograd: bias must have 5 values, not 8": lambda: kernels.winograd(X, WINOGRAD, EIGHT),
+    "winograd: residual must have shape (1, 4, 6, 5), not (1, 4, 6, 8)": lambda: kernels.winograd(
+        X, WINOGRAD, None, residual=X
+    ),
+    "winograd: out must have shape (1, 4, 6, 5), not (1, 4, 6, 8)": lambda: kernels.winograd(
+        X, WINOGRAD, None, out=np.empty_like(X)
+    ),
+    "pack_winograd: weight must be (O, I, 3, 3), not of shape (5, 8, 1, 1)": lambda: kernels.pack_winograd(
+        normal(1, 5, 8, 1, 1)
     ),
     "depthwise_conv2d: x must have 8 channels, not 4": lambda: kernels.depthwise_conv2d(X[..., :4], DEPTHWISE, None),
     "depthwise_conv2d: weight must come from pack_depthwise_conv2d, not be PackedConv2d": (

@@ -20,6 +20,7 @@ LADDERS = {  # small, and no multiple of a tile's rows; columns come in whole pa
     "convolution_ladder": {"pixels": 13, "inputs": 7, "outputs": 96},
     "activated_ladder": {"pixels": 13, "inputs": 7, "outputs": 96},
     "silu_ladder": {"count": 1001},
+    "winograd_ladder": {"size": 7, "inputs": 7, "outputs": 20},
     "attention_ladder": {"sequences": 3, "tokens": 20, "width": 36, "heads": 2},
 }
 

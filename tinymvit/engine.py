@@ -226,6 +226,8 @@ def pack(op: ops.Op, weights: Sequence[Array]) -> list[Any]:
 def pack_matrix(layer: ops.Op, weight: Array) -> Any:
     if isinstance(layer, ops.Linear):
         return kernels.pack_linear(weight)
+    if isinstance(layer, ops.Winograd):
+        return kernels.pack_winograd(weight)
     if isinstance(layer, ops.Conv2d) and layer.depthwise:
         return kernels.pack_depthwise_conv2d(weight)
     if isinstance(layer, ops.Conv2d):
@@ -242,6 +244,9 @@ def fused(op: ops.Fused, out: Array, x: Array, *others: Any) -> None:
     weight, bias = weights if layer.bias else (*weights, None)
     if isinstance(layer, ops.Linear):
         kernels.linear(x, weight, bias, activation=op.activation, residual=residual, out=out)
+        return
+    if isinstance(layer, ops.Winograd):
+        kernels.winograd(x, weight, bias, activation=op.activation, residual=residual, out=out)
         return
     geometry = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
     if layer.depthwise:

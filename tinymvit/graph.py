@@ -254,6 +254,15 @@ class Fused(Op):
 
 
 @dataclass(frozen=True)
+class Winograd(Conv2d):
+    """A 3x3 convolution that keeps the map's size, by Winograd's method: 16 multiplications for each 2x2 outputs."""
+
+    def multiply_adds(self, output: Shape, *inputs: Shape) -> int:
+        batch, channels, height, width = output
+        return batch * channels * ((height + 1) // 2) * ((width + 1) // 2) * 16 * self.in_channels
+
+
+@dataclass(frozen=True)
 class InvertedResidual(Op):
     """A 1x1 convolution and an activation, a depthwise one and the activation again, a 1x1 convolution; then the sum
     with the input if `residual`. The convolutions have biases."""

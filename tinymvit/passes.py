@@ -28,6 +28,7 @@ from tinymvit.graph import (
     Node,
     Scores,
     Softmax,
+    Winograd,
 )
 
 Weights = Mapping[str, np.ndarray]
@@ -35,7 +36,14 @@ Weights = Mapping[str, np.ndarray]
 
 def optimize(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
     """All the passes, in the order in which they help each other."""
-    for apply in (fold_batch_norm, fuse_attention, fuse_activation, fuse_residual, fuse_inverted_residual):
+    for apply in (
+        fold_batch_norm,
+        fuse_attention,
+        fuse_activation,
+        fuse_residual,
+        fuse_inverted_residual,
+        choose_winograd,
+    ):
         graph, weights = apply(graph, weights)
     return graph, weights
 
@@ -127,6 +135,21 @@ def fuse_inverted_residual(graph: Graph, weights: Weights) -> tuple[Graph, Weigh
         op = InvertedResidual(expand.op, depthwise.op, reduce.op, expand.activation, reduce.residual)
         tensors = wide.weights + filtered.weights + node.weights
         return Node(node.name, op, wide.inputs, tensors, node.shape), [filtered, wide]
+
+    return _rewrite(graph, merge), weights
+
+
+def choose_winograd(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+    """Dense 3x3 convolutions that keep the map's size are done by Winograd's method."""
+
+    def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
+        fused = _fused(node)
+        if fused is None or not isinstance(fused.op, Conv2d):
+            return None
+        conv = fused.op
+        if conv != Conv2d(conv.in_channels, conv.out_channels, 3, padding=1, bias=conv.bias):
+            return None
+        return replace(node, op=replace(fused, op=Winograd(**vars(conv)))), []
 
     return _rewrite(graph, merge), weights
 

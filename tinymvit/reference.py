@@ -197,6 +197,7 @@ FUNCTIONS: dict[type[ops.Op], Callable[..., Array]] = {
     ops.MeanPool: mean_pool,
     ops.Attention: attention,
     ops.Fused: fused,
+    ops.Winograd: conv2d,
     ops.InvertedResidual: inverted_residual,
 }
 

@@ -1,4 +1,4 @@
-"""The ladders of docs/kernels.md: a 1x1 convolution, SiLU and attention, from a naive loop to the final kernel.
+"""The ladders of docs/kernels.md: convolutions, SiLU and attention, from a naive loop to the final kernel.
 
     python docs/kernels/ladder.py
     python docs/kernels/ladder.py --rounds 100 --threads 2
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         kernels.set_num_threads(options.threads)
     except ValueError as error:
         parser.error(f"--{error}")
-    for make in (convolution_ladder, activated_ladder, silu_ladder, attention_ladder):
+    for make in (convolution_ladder, activated_ladder, silu_ladder, winograd_ladder, attention_ladder):
         ladder = make(options.threads)
         print(f"\n{ladder.title}\n", flush=True)
         try:
@@ -228,6 +228,24 @@ def silu_ladder(threads: int, count: int = 256 * 384) -> Ladder:
     return Ladder(f"SiLU of {count} values", x / (1 + np.exp(-x.astype(np.float64))), 0, rungs)
 
 
+def winograd_ladder(threads: int, size: int = 32, inputs: int = 96, outputs: int = 96) -> Ladder:
+    """By default the 3x3 convolution before the first transformer of MobileViT-S, for a picture of 256 x 256. Both
+    kernels are counted with the operations of the direct sum."""
+    x, weight, bias = normal(1, size, size, inputs), normal(outputs, inputs, 3, 3, seed=1), normal(outputs, seed=2)
+    weight /= np.sqrt(np.float32(9 * inputs))
+    direct, packed = kernels.pack_conv2d(weight), kernels.pack_winograd(weight)
+    padded = np.pad(x[0].astype(np.float64), ((1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))  # H, W, I, 3, 3
+    expected = np.einsum("hwiyx,oiyx->hwo", windows, weight.astype(np.float64), optimize=True) + bias
+    rungs = [
+        *kernel_rungs("kernels.conv2d", lambda: kernels.conv2d(x, direct, bias, padding=1)[0], threads),
+        *kernel_rungs("kernels.winograd", lambda: kernels.winograd(x, packed, bias)[0], threads),
+        *torch_convolution_3x3(x, weight, bias),
+    ]
+    title = f"3x3 convolution, {size} x {size} pixels, {inputs} to {outputs} channels"
+    return Ladder(title, expected, 18 * size**2 * inputs * outputs, rungs)
+
+
 def attention_ladder(threads: int, sequences: int = 4, tokens: int = 256, width: int = 144, heads: int = 4) -> Ladder:
     """By default that of the first transformer of MobileViT-S: 32 x 32 pixels, one of each patch's 4 in a sequence."""
     shape = (sequences, tokens, width, heads)
@@ -309,6 +327,15 @@ def torch_convolutions(x, weight, bias, activated):
             return (torch.nn.functional.silu(out, inplace=True) if activated else out)[0, :, 0].T
 
         return run
+
+    return torch_rung("PyTorch", make)
+
+
+def torch_convolution_3x3(x, weight, bias):
+    def make(torch):
+        image, weights, biases = (torch.from_numpy(array) for array in (x, weight, bias))
+        image = image.permute(0, 3, 1, 2).contiguous()
+        return lambda: torch.nn.functional.conv2d(image, weights, biases, padding=1)[0].permute(1, 2, 0)
 
     return torch_rung("PyTorch", make)
 

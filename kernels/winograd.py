@@ -1,0 +1,196 @@
+"""The 3x3 convolution, stride 1, zero padding 1, by Winograd's method: 16 multiplications for 4 outputs, not 36.
+
+    out[y, x, o] = activation(sum over ky, kx, i of padded[y + ky, x + kx, i] * weight[o, i, ky, kx] + bias[o])
+                   + residual[y, x, o]
+
+Cost for P output pixels: 8 P O I operations and some 20 P (I + O) additions.
+
+In one dimension, two neighbouring outputs of the filter g, from four inputs d, take four products, not six:
+
+    p0 = (d0 - d2) g0                     out0 = p0 + p1 + p2
+    p1 = (d1 + d2) (g0 + g1 + g2) / 2     out1 = p1 - p2 - p3
+    p2 = (d2 - d1) (g0 - g1 + g2) / 2
+    p3 = (d1 - d3) g2
+
+In two, the same with lines in place of numbers: a pair of output lines is four filters' outputs along x, each of a sum
+of two input lines. The sums of filter taps are made once, when a weight is packed. With many channels each product is
+a sum over i, so the four products of all pairs are four matrix products, on register tiles.
+
+Rounding errors are those of the direct sum, within a tenth: sums are shorter, and then added. An infinity among the
+inputs may become NaN, in the outputs that it reaches; out0 has nothing of d3, nor out1 of d0. This is F(2x2, 3x3) of
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4.1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import border
+from .activate import IDENTITY, activation_code, finish
+from .jit import inline, jit, kernel
+from .product import pack_panels, padded_columns, product
+from .program import launch
+from .simd import LANES, fill, fma, load, splat, store
+
+PAIRS = 64  # of outputs along x, that stay in cache while the weights of a product pass
+LINES = ((0, 2, -1.0), (1, 2, 1.0), (2, 1, -1.0), (1, 3, -1.0))  # of the input, added up for p0 to p3: d_a + sign d_b
+SUMS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # of the filter's taps, for p0 to p3
+
+
+@dataclass(frozen=True)
+class PackedWinograd:
+    """A weight (O, I, 3, 3) as its 4 x 4 sums of taps, in the order in which `winograd` reads them."""
+
+    data: np.ndarray
+    inputs: int
+    outputs: int
+
+
+def pack_winograd(weight: np.ndarray) -> PackedWinograd:
+    """Pack a float32 weight (O, I, 3, 3), PyTorch's layout, for `winograd`; the sums are rounded once."""
+    weight = border.tensor(weight, "pack_winograd: weight", "(O, I, 3, 3)")
+    if weight.shape[2:] != (3, 3):
+        raise ValueError(f"pack_winograd: weight must be (O, I, 3, 3), not of shape {weight.shape}")
+    sums = np.einsum("py,oiyx,qx->pqio", SUMS, weight.astype(np.float64), SUMS, optimize=True).astype(np.float32)
+    panels = [pack_panels(matrix) for line in sums for matrix in line]
+    return PackedWinograd(border.aligned(np.concatenate(panels)), weight.shape[1], weight.shape[0])
+
+
+def winograd(
+    x: np.ndarray,
+    weight: PackedWinograd,
+    bias: np.ndarray | None,
+    *,
+    activation: str = "identity",
+    residual: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """activation(convolution + bias) + residual, as `torch.nn.functional.conv2d` with padding 1: x (B, H, W, I) ->
+    (B, H, W, O), float32.
+
+    Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
+    """
+    x = border.tensor(x, "winograd: x", "(B, H, W, C)")
+    if not isinstance(weight, PackedWinograd):
+        raise TypeError(f"winograd: weight must come from pack_winograd, not be {type(weight).__name__}")
+    batch, height, width, channels = x.shape
+    if channels != weight.inputs:
+        raise ValueError(f"winograd: x must have {weight.inputs} channels, not {channels}")
+    shape = (batch, height, width, weight.outputs)
+    bias = border.bias(bias, "winograd: bias", weight.outputs)
+    residual = border.residual(residual, "winograd: residual", shape)
+    code = activation_code(activation, "winograd")
+    out = border.output(out, "winograd: out", shape, [x, bias, residual])
+    sizes = [height, width, channels, weight.outputs, code]
+    lines, pairs = _block(height, width)
+    scratch = 4 * (_plane(lines * pairs, channels) + _plane(lines * pairs, weight.outputs)) + weight.outputs
+    arrays = [x, weight.data, bias, residual]
+    launch(_winograd, batch * ((height + 1) // 2), arrays, out, sizes, scratch, grain=max(1, lines // 2))
+    return out
+
+
+@kernel
+def _winograd(arrays, sizes, first, last):
+    """A unit of work is a pair of output lines."""
+    x, weight, bias, residual, out, scratch = arrays
+    height, width, inputs, outputs, code = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    lines_at_once, pairs = _block(height, width)
+    tall, matrix = (height + 1) // 2, inputs * padded_columns(outputs)
+    unit = first
+    while unit < last:
+        image, top = divmod(unit, tall)
+        lines = min(lines_at_once, tall - top, last - unit)
+        block = (image * height, 2 * top, lines)
+        rows = lines * pairs
+        from_plane, to_plane = _plane(rows, inputs), _plane(rows, outputs)
+        products = 4 * from_plane
+        zeros = products + 4 * to_plane
+        fill(scratch, zeros, outputs, 0.0)
+        for down in range(4):
+            _add_inputs(block, down, x, sizes, scratch, from_plane)
+            for right in range(4):
+                source = (scratch, right * from_plane, 0, padded_columns(inputs), 1)
+                panels = (weight, (4 * down + right) * matrix, inputs, 0)
+                target = (scratch, products + right * to_plane, 0, padded_columns(outputs))
+                shape, then = (1, rows, inputs, outputs), (x[:0], IDENTITY)
+                if down == right == 1:  # all outputs have this product as it is
+                    product(shape, source, panels, (bias, 0, 0, 0), target, then)
+                else:
+                    product(shape, source, panels, (scratch, zeros, 0, 0), target, then)
+            _add_products(block, down, scratch, products, to_plane, out, sizes)
+        for line in range(2 * top, min(2 * (top + lines), height)):
+            finish((out, (image * height + line) * width * outputs, outputs), width, outputs, residual, code)
+        unit += lines
+
+
+@jit
+def _block(height, width):
+    """How many pairs of lines are taken at a time, and the pairs of outputs in each."""
+    pairs = (width + 1) // 2
+    return min(max(1, PAIRS // pairs), (height + 1) // 2), pairs
+
+
+@jit
+def _plane(rows, channels):
+    """Room for one of the four matrices, an odd number of vectors: rows of four of them that lie a power of two apart
+    would fall on the same few sets of the L1 cache."""
+    return rows * padded_columns(channels) | LANES
+
+
+@jit
+def _add_inputs(block, down, x, sizes, scratch, plane):
+    """The four matrices of inputs that make p_`down` along y and p0 to p3 along x: a row for each pair of outputs."""
+    start, top, lines = block
+    height, width, channels = sizes[0], sizes[1], sizes[2]
+    pairs, row = (width + 1) // 2, padded_columns(channels)
+    first, second, sign = LINES[down]
+    for line in range(lines):
+        a, b = top + 2 * line - 1 + first, top + 2 * line - 1 + second
+        for channel in range(0, channels, LANES):
+            a_lanes, b_lanes = (channels - channel) * (0 <= a < height), (channels - channel) * (0 <= b < height)
+            a_at, b_at = (start + a) * width * channels + channel, (start + b) * width * channels + channel
+            before, here = splat(0.0), _sum(x, a_at, a_lanes, b_at, b_lanes, sign)
+            for pair in range(pairs):
+                at = (line * pairs + pair) * row + channel
+                right = 2 * pair + 1
+                inside, step = right < width, right * channels
+                after = _sum(x, a_at + step, a_lanes * inside, b_at + step, b_lanes * inside, sign)
+                inside, step = right + 1 < width, step + channels
+                beyond = _sum(x, a_at + step, a_lanes * inside, b_at + step, b_lanes * inside, sign)
+                store(scratch, at, LANES, before - after)
+                store(scratch, at + plane, LANES, here + after)
+                store(scratch, at + 2 * plane, LANES, after - here)
+                store(scratch, at + 3 * plane, LANES, here - beyond)
+                before, here = after, beyond
+
+
+@inline
+def _sum(x, a, a_lanes, b, b_lanes, sign):
+    """x[a] + sign * x[b], both 0 where there are no lanes: outside the map."""
+    return fma(load(x, b, b_lanes, 0.0), sign, load(x, a, a_lanes, 0.0))
+
+
+@jit
+def _add_products(block, down, scratch, products, plane, out, sizes):
+    """Of each pair, the two outputs along x, added to the output lines: p0 + p1 + p2 and p1 - p2 - p3."""
+    start, top, lines = block
+    height, width, outputs = sizes[0], sizes[1], sizes[3]
+    pairs = (width + 1) // 2
+    for line in range(lines):
+        for channel in range(0, outputs, LANES):
+            lanes = outputs - channel
+            for pair in range(pairs):
+                at = products + (line * pairs + pair) * padded_columns(outputs) + channel
+                p0, p1 = load(scratch, at, LANES, 0.0), load(scratch, at + plane, LANES, 0.0)
+                p2, p3 = load(scratch, at + 2 * plane, LANES, 0.0), load(scratch, at + 3 * plane, LANES, 0.0)
+                left, right = p0 + p1 + p2, p1 - p2 - p3
+                for lower in range(2):
+                    y = top + 2 * line + lower
+                    if 0 <= down - lower < 3 and y < height:
+                        sign = -1.0 if lower and down > 1 else 1.0
+                        target = ((start + y) * width + 2 * pair) * outputs + channel
+                        so_far = 0 if down == lower else lanes
+                        store(out, target, lanes, fma(left, sign, load(out, target, so_far, 0.0)))
+                        if 2 * pair + 1 < width:
+                            target += outputs
+                            store(out, target, lanes, fma(right, sign, load(out, target, so_far, 0.0)))
