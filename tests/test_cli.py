@@ -1,5 +1,6 @@
 """The command line as a user types it: answers, pictures, exit codes, and one clear line for each mistake."""
 
+import io
 import json
 import os
 import re
@@ -254,6 +255,33 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
             continue
     assert process.returncode == 130
     assert err.strip().splitlines() == ["tinymvit: interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unit"),
+    [
+        (["attention", DIGIT, "--layer", "1", "--query", "60,70", "--output", "a.png"], "node"),
+        (["features", DIGIT, "--node", "mobilevit.conv_stem", "--output", "f.png"], "node"),
+        (["trace", DIGIT, "--output", "t.safetensors"], "node"),
+        (["error", "digits", DIGIT], "node"),
+        (["vectors", "--output", "vectors"], "vector"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_that_computes_node_by_node_shows_a_bar_on_a_terminal_and_leaves_none(
+    monkeypatch, tmp_path, arguments, unit
+):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert main(arguments) == 0
+    shown = sys.stderr.getvalue()
+    assert f"?{unit}/s]" in shown
+    assert "\n" not in shown
+    assert shown.split("\r")[-2].strip() == ""
 
 
 def test_warmup_compiles_for_one_thread_and_for_many(capsys, monkeypatch):
