@@ -284,6 +284,23 @@ def test_a_command_that_computes_node_by_node_shows_a_bar_on_a_terminal_and_leav
     assert shown.split("\r")[-2].strip() == ""
 
 
+def test_kernels_that_may_not_be_compiled_are_one_line_and_the_reference_goes_on(tmp_path):
+    def tinymvit(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "tinymvit.cli", *arguments], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        )  # fmt: skip
+
+    for command in (["classify", DIGIT], ["warmup"]):
+        result = tinymvit(*command)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == (
+            "tinymvit: NUMBA_DISABLE_JIT is set; the kernels need Numba's compiler: expected it unset, or 0\n"
+        )
+    result = tinymvit("features", DIGIT, "--node", "mobilevit.conv_stem", "--output", "maps.png")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_warmup_compiles_for_one_thread_and_for_many(capsys, monkeypatch):
     compiled = []
     monkeypatch.setattr(kernels, "is_cached", lambda: False)
