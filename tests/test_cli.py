@@ -205,12 +205,38 @@ def test_two_results_of_one_name_are_refused_before_any_work(capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_named(capsys, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    code, _, err = run(capsys, "segment", SCENE, "--output", tmp_path / "file" / "out.png")
-    assert code == 2
-    assert "file: cannot make this folder" in err
-    assert (tmp_path / "file").read_text() == "in the way"
+WRITERS = [
+    ["bench", "--against", "none", "--json"],
+    ["compare", "digits", "port.safetensors", "--json"],
+    ["compare", "digits", "port.safetensors", "--html"],
+    ["error", "digits", "--json"],
+    ["error", "digits", "--plot"],
+    ["attention", DIGIT, "--layer", "0", "--query", "1,2", "--output"],
+    ["features", DIGIT, "--node", "mobilevit.conv_stem", "--output"],
+    ["segment", SCENE, "--output"],
+]
+
+
+@pytest.mark.parametrize("arguments", WRITERS, ids=" ".join)
+def test_a_file_that_cannot_be_written_is_named_before_the_work(capsys, monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shared, "warm_up", lambda: pytest.fail("the work has begun"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "kept")
+    Path("file").write_text("in the way")
+    Path("kept").mkdir()
+    os.mkfifo("pipe")
+    folder = (".", "'.': is a folder; expected a file")
+    for target, message in (
+        *([] if "segment" in arguments else [folder]),
+        ("file/new/out.png", f"'file/new/out.png': {tmp_path / 'file'} is a file; expected a folder"),
+        ("kept/new/out.png", f"'kept/new/out.png': the folder {tmp_path / 'kept'} cannot be written"),
+        ("pipe", "'pipe': is no regular file; expected one, or nothing there"),
+        (300 * "x", f"'{300 * 'x'}': cannot be written: File name too long"),
+    ):
+        code, out, err = run(capsys, *arguments, target)
+        assert (code, out) == (2, "")
+        assert err.endswith(f"error: argument {arguments[-1]}: {message}\n")
+    assert sorted(path.name for path in Path().iterdir()) == ["file", "kept", "pipe"]
 
 
 def test_output_that_is_not_a_terminal_is_plain_where_blocks_cannot_be_printed():
