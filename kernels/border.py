@@ -62,6 +62,18 @@ def residual(array: np.ndarray | None, name: str, shape: tuple[int, ...]) -> np.
     return EMPTY if array is None else same_shape(array, name, shape)
 
 
+def packed(weight: object, name: str, kind: type, packer: str) -> None:
+    """Raises TypeError unless `weight` is of `kind`, which the function called `packer` makes."""
+    if not isinstance(weight, kind):
+        raise TypeError(f"{name} must come from {packer}, not be {type(weight).__name__}")
+
+
+def last_axis(array: np.ndarray, name: str, count: int) -> None:
+    """Raises ValueError unless there are `count` values in the last axis."""
+    if array.shape[-1] != count:
+        raise ValueError(f"{name} must have {count} values in its last axis, not {array.shape[-1]}")
+
+
 def output(
     out: np.ndarray | None, name: str, shape: tuple[int, ...], inputs: Sequence[np.ndarray], in_place: bool = False
 ) -> np.ndarray:

@@ -22,11 +22,9 @@ def gemv(x: np.ndarray, weight: PackedLinear, bias: np.ndarray | None, *, out: n
     Raises TypeError or ValueError, one line, for an argument of the wrong type or shape.
     """
     x = border.tensor(x, "gemv: x", "(B, I)")
-    if not isinstance(weight, PackedLinear):
-        raise TypeError(f"gemv: weight must come from pack_linear, not be {type(weight).__name__}")
+    border.packed(weight, "gemv: weight", PackedLinear, "pack_linear")
+    border.last_axis(x, "gemv: x", weight.inputs)
     batch, inputs = x.shape
-    if inputs != weight.inputs:
-        raise ValueError(f"gemv: x must have {weight.inputs} values in its last axis, not {inputs}")
     bias = border.bias(bias, "gemv: bias", weight.outputs)
     out = border.output(out, "gemv: out", (batch, weight.outputs), [x, bias])
     vectors = -(-weight.outputs // LANES)

@@ -20,6 +20,7 @@ Nothing is compiled on import. A kernel is compiled, or loaded from the cache, w
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -67,8 +68,15 @@ class Kernel:
     def __init__(self, function: Callable, signature: Signature, parallel: bool = False) -> None:
         self.name = function.__name__.lstrip("_")
         self._signature = signature
-        self._dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
-        self._dispatcher._cache = self._cache = KernelCache(function, signature, self._target)
+        self._compiler = numba.njit(parallel=parallel, **OPTIONS)(function)
+        self._compiler._cache = self._cache = KernelCache(function, signature, self._target)
+
+    @property
+    def _dispatcher(self) -> Any:
+        """What Numba makes of the function. Raises ValueError if Numba was told to make nothing of it."""
+        if numba.config.DISABLE_JIT:
+            raise ValueError("NUMBA_DISABLE_JIT is set; the kernels need Numba's compiler: expected it unset, or 0")
+        return self._compiler
 
     @functools.cached_property
     def run(self) -> Callable:

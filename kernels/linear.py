@@ -49,10 +49,8 @@ def linear(
     Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
     """
     x = border.tensor(x, "linear: x", "(..., I)")
-    if not isinstance(weight, PackedLinear):
-        raise TypeError(f"linear: weight must come from pack_linear, not be {type(weight).__name__}")
-    if x.shape[-1] != weight.inputs:
-        raise ValueError(f"linear: x must have {weight.inputs} values in its last axis, not {x.shape[-1]}")
+    border.packed(weight, "linear: weight", PackedLinear, "pack_linear")
+    border.last_axis(x, "linear: x", weight.inputs)
     shape = (*x.shape[:-1], weight.outputs)
     bias = border.bias(bias, "linear: bias", weight.outputs)
     residual = border.residual(residual, "linear: residual", shape)

@@ -1,7 +1,9 @@
 """Ports with one mistake each: transformers' model with one thing changed, for `compare` to find.
 
 A mistake is a function that changes a model in place and gives back the node that is wrong and what a hint about it
-must say. Written in PyTorch, not with the catalogue's own functions: what they compute must be the same by itself.
+must say; its attribute `right`, where it has one, are the options of a model that it is a mistake in. Written in
+PyTorch, not with the catalogue's own functions: what they compute must be the same by itself. `MISTAKES` are those that
+people make most, `VARIANTS` the rest of what the catalogue knows, and `PIXELS` those of preprocessing.
 """
 
 import importlib.util
@@ -80,10 +82,51 @@ def kernel_transposed(model):
 
 
 def dilation_ignored(model):
-    name = "segmentation_head.aspp.convs.1.convolution"
+    if hasattr(model, "segmentation_head"):
+        name = "segmentation_head.aspp.convs.1.convolution"
+    else:
+        name = f"{ODD_STAGE}.downsampling_layer.conv_3x3.convolution"
     conv = model.get_submodule(name)
     conv.dilation, conv.padding = (1, 1), (1, 1)
     return name, "dilation is ignored"
+
+
+dilation_ignored.right = {"output_stride": 8}  # so that a classifier has a dilated convolution
+
+
+def padded_with(mode, hint):
+    def mistake(model):
+        def forward(conv, x):
+            return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=mode), conv.weight, stride=2, groups=conv.groups)
+
+        instead(model.get_submodule(STRIDED), forward)
+        return STRIDED, hint
+
+    mistake.__name__ = f"padded_with_{mode}"
+    return mistake
+
+
+def kernel_flipped(model):
+    conv = model.get_submodule(STRIDED)
+    conv.weight.data = conv.weight.data.flip(2, 3)
+    return STRIDED, "the kernel is flipped"
+
+
+def kernel_read_as(read, hint):
+    def mistake(model):
+        name = f"{STAGE}.fusion.convolution"
+        conv = model.get_submodule(name)
+        conv.weight.data = read(conv.weight.data, *conv.weight.shape).contiguous()
+        return name, hint
+
+    mistake.__name__ = hint.replace(" ", "_")
+    return mistake
+
+
+def bias_of_convolution_missing(model):
+    name = "segmentation_head.classifier.convolution"
+    model.get_submodule(name).bias.data.zero_()
+    return name, "the bias is missing"
 
 
 def inputs_in(format, change):
@@ -101,12 +144,48 @@ def as_int8(x):
     return (x / step).round() * step
 
 
+def as_uint8(x):
+    """From a zero point."""
+    low, high = x.min().clamp(max=0), x.max().clamp(min=0)
+    step = (high - low) / 255
+    zero = (-low / step).round()
+    return (((x / step).round() + zero).clamp(0, 255) - zero) * step
+
+
+def as_int8_by_channel(x):
+    return torch.stack([as_int8(channel) for channel in x])
+
+
+FORMATS = {
+    "float16": lambda x: x.half().float(),
+    "bfloat16": lambda x: x.bfloat16().float(),
+    "int8": as_int8,
+    "uint8 with a zero point": as_uint8,
+}
+
+
+def rounded(what, format, change):
+    """A linear layer with its inputs, its weights or both in a shorter format."""
+
+    def mistake(model):
+        name = f"{TRANSFORMER}.intermediate.dense"
+        dense = model.get_submodule(name)
+        if "inputs" in what:
+            with_input(dense, change)
+        if "weights" in what:
+            dense.weight.data = change(dense.weight.data)
+        return name, f"{what} are rounded to {format}"
+
+    mistake.__name__ = f"{what}_in_{format}".replace(" ", "_")
+    return mistake
+
+
 # ---- normalisation, activation, linear ----
 
 
 def epsilon_missing(model):
     model.get_submodule(f"{BOTTLENECK}.expand_1x1.normalization").eps = 0.0
-    return f"{BOTTLENECK}.expand_1x1.normalization", "epsilon is missing"
+    return f"{BOTTLENECK}.expand_1x1.normalization", "epsilon is missing, or below 1e-6"
 
 
 def other_epsilon(model):
@@ -136,6 +215,64 @@ def scale_and_shift_missing(model):
     return f"{TRANSFORMER}.layernorm_before", "scale and shift are missing"
 
 
+def epsilon_of(eps):
+    def mistake(model):
+        model.get_submodule(f"{TRANSFORMER}.layernorm_after").eps = eps
+        return f"{TRANSFORMER}.layernorm_after", f"epsilon is {eps:g}"
+
+    mistake.__name__ = f"epsilon_of_{eps:g}"
+    return mistake
+
+
+epsilon_of_pytorch = epsilon_of(1e-5)
+epsilon_of_pytorch.right = {"layer_norm_eps": 1e-3}
+
+
+def batch_norm_by(normalise, hint):
+    def mistake(model):
+        name = f"{BOTTLENECK}.expand_1x1.normalization"
+        instead(model.get_submodule(name), normalise)
+        return name, hint
+
+    mistake.__name__ = f"batch_norm_{normalise.__name__}"
+    return mistake
+
+
+def of_the_batch(norm, x):
+    return F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+
+
+def by_variance(norm, x):
+    mean, variance, weight, bias = (
+        t.view(-1, 1, 1) for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    return (x - mean) / (variance**2 + norm.eps).sqrt() * weight + bias
+
+
+def without_affine(norm, x):
+    return F.batch_norm(x, norm.running_mean, norm.running_var, eps=norm.eps)
+
+
+def layer_norm_by(normalise, hint):
+    def mistake(model):
+        name = f"{TRANSFORMER}.layernorm_after"
+        instead(model.get_submodule(name), normalise)
+        return name, hint
+
+    mistake.__name__ = f"layer_norm_{normalise.__name__}"
+    return mistake
+
+
+def by_width_less_one(norm, x):
+    variance, mean = torch.var_mean(x, -1, correction=1, keepdim=True)
+    return (x - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+def over_tokens(norm, x):
+    variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+    return (x - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
+
+
 def activation_of(function, call, right="silu"):
     def mistake(model):
         name = f"{BOTTLENECK}.conv_3x3.activation"
@@ -143,8 +280,14 @@ def activation_of(function, call, right="silu"):
         return name, f"the activation is {function}"
 
     mistake.__name__ = f"activation_of_{function}"
-    mistake.right_activation = right
+    mistake.right = {"hidden_act": right}
     return mistake
+
+
+def activation_missing(model):
+    name = f"{BOTTLENECK}.conv_3x3.activation"
+    instead(model.get_submodule(name), lambda activation, x: x * 1)
+    return name, "the activation is missing"
 
 
 def bias_missing(model):
@@ -158,41 +301,92 @@ def weight_transposed(model):
     return f"{TRANSFORMER}.attention.output.dense", "the weight is transposed"
 
 
-def qkv_order(model):
-    attention = model.get_submodule(ATTENTION)
-    q, k, v = (
-        {n: t.clone() for n, t in m.state_dict().items()} for m in (attention.query, attention.key, attention.value)
-    )
-    for module, state in ((attention.query, k), (attention.key, v), (attention.value, q)):
-        module.load_state_dict(state)
-    return f"{ATTENTION}.query", "query, key and value are in another order"
+def qkv_in_order(order, hint):
+    def mistake(model):
+        attention = model.get_submodule(ATTENTION)
+        modules = attention.query, attention.key, attention.value
+        states = [{name: tensor.clone() for name, tensor in module.state_dict().items()} for module in modules]
+        for module, other in zip(modules, order, strict=True):
+            module.load_state_dict(states[other])
+        return f"{ATTENTION}.query", f"query, key and value are in another order ({hint})"
+
+    mistake.__name__ = f"qkv_in_order_{order}"
+    return mistake
+
+
+def qkv_split_by_head(heads):
+    """One product makes (3, h, D / h) channels, which are taken for (h, 3, D / h)."""
+
+    def mistake(model):
+        attention = model.get_submodule(ATTENTION)
+        modules = attention.query, attention.key, attention.value
+        for kind in ("weight", "bias"):
+            fused = torch.cat([getattr(module, kind).data for module in modules])
+            parts = fused.unflatten(0, (heads, 3, -1)).unbind(1)
+            for module, part in zip(modules, parts, strict=True):
+                getattr(module, kind).data = part.flatten(0, 1).clone()
+        return (
+            f"{ATTENTION}.query",
+            f"query, key and value of one product are split head by head ({heads} heads)",
+        )
+
+    mistake.__name__ = f"qkv_split_by_{heads}_heads"
+    return mistake
 
 
 # ---- attention ----
 
 
-def attention_with(node, hint, *, scale=None, axis=-1, split=None):
+def split_heads(x, heads, size):
+    return x.view(*x.shape[:-1], heads, size).transpose(1, 2)
+
+
+def split_heads_last(x, heads, size):
+    return x.view(*x.shape[:-1], size, heads).permute(0, 3, 1, 2)
+
+
+def split_heads_by_reshape(x, heads, size):
+    return x.reshape(len(x), heads, -1, size)
+
+
+def keep_heads_together(x, heads, size):
+    return x.unsqueeze(1).expand(-1, heads, -1, -1)
+
+
+def join_heads(x):
+    return x.transpose(1, 2).flatten(2)
+
+
+def attention_with(
+    node,
+    hint,
+    *,
+    split=split_heads,
+    exchange=False,
+    scale=None,
+    axis=-1,
+    softmax=True,
+    split_value=split_heads,
+    transpose=False,
+    join=join_heads,
+):
     def forward(self, x):
         heads, size = self.num_attention_heads, self.attention_head_size
-
-        def apart(x):
-            if split is not None:
-                return split(x, heads, size)
-            return x.view(*x.shape[:-1], heads, size).transpose(1, 2)
-
-        query, key = apart(self.query(x)), apart(self.key(x))
-        value = self.value(x)
-        value = value.view(*value.shape[:-1], heads, size).transpose(1, 2)
+        query, key = (split(x, heads, size) for x in (self.query(x), self.key(x)))
+        if exchange:
+            query, key = key, query
         scores = query @ key.transpose(-1, -2) / (scale(self.all_head_size) if scale else math.sqrt(size))
-        context = self.dropout(scores.softmax(axis)) @ value
-        return context.transpose(1, 2).reshape(x.shape)
+        probabilities = self.dropout(scores.softmax(axis) if softmax else scores)
+        if transpose:
+            probabilities = probabilities.transpose(-1, -2)
+        return join(probabilities @ split_value(self.value(x), heads, size))
 
     def mistake(model):
         attention = model.get_submodule(ATTENTION)
         attention.forward = MethodType(forward, attention)
-        return f"{ATTENTION}.{node}", hint
+        return f"{ATTENTION}.{node}" if node else ATTENTION, hint
 
-    mistake.__name__ = f"attention_{hint.replace(' ', '_')[:24]}"
+    mistake.__name__ = f"attention_{hint.replace(' ', '_')}"
     return mistake
 
 
@@ -202,12 +396,17 @@ def residual_missing_in_transformer(model):
         return layer.output(layer.intermediate(layer.layernorm_after(x)), x)
 
     instead(model.get_submodule(TRANSFORMER), forward)
-    return f"{TRANSFORMER}.attention_residual", "the residual is missing"
+    return f"{TRANSFORMER}.attention_residual", "the residual is missing: only the first term is there"
 
 
 def residual_missing_in_bottleneck(model):
     model.get_submodule(BOTTLENECK).use_residual = False
-    return BOTTLENECK, "the residual is missing"
+    return BOTTLENECK, "the residual is missing: only the second term is there"
+
+
+def concatenated_backwards(model):
+    with_input(model.get_submodule(f"{STAGE}.fusion.convolution"), lambda x: torch.cat(x.chunk(2, 1)[::-1], 1))
+    return f"{STAGE}.concat", "the inputs are in the other order"
 
 
 # ---- unfold, fold, resize, pool ----
@@ -235,6 +434,20 @@ def by_column(patches, info):
     return patches.unflatten(0, (-1, area))[:, [0, 2, 1, 3]].flatten(0, 1)
 
 
+def patches_by_column(patches, info):
+    """The patches in the order of their columns. Its own inverse, for the maps of the tests are square."""
+    sides = info["num_patches_height"], info["num_patches_width"]
+    return patches.unflatten(1, sides).transpose(1, 2).flatten(1, 2)
+
+
+def all_by_column(patches, info):
+    return by_column(patches_by_column(patches, info), info)
+
+
+def swapped_and_reshaped(patches, info):
+    return swap(patches, info["batch_size"]).reshape(patches.shape)
+
+
 def unfold_reshaped(model):
     layer = model.get_submodule(STAGE)
     unfolding = layer.unfolding
@@ -247,12 +460,26 @@ def unfold_reshaped(model):
     return f"{STAGE}.unfolding", "unfold order: (B, D, H, W) is reshaped without transposes"
 
 
+def unfold_reshaped_channels_last(model):
+    layer = model.get_submodule(STAGE)
+    unfolding = layer.unfolding
+
+    def wrong(features):
+        patches, info = unfolding(features)
+        return features.permute(0, 2, 3, 1).reshape(patches.shape), info
+
+    layer.unfolding = wrong
+    return f"{STAGE}.unfolding", "unfold order: (B, H, W, D) is reshaped without transposes"
+
+
+def swap(x, batch):
+    """(B P, N, D) to (B N, P, D), or back."""
+    return x.unflatten(0, (batch, -1)).transpose(1, 2).flatten(0, 1)
+
+
 def patches_swapped_with_positions(model):
     layer = model.get_submodule(STAGE)
     unfolding, folding = layer.unfolding, layer.folding
-
-    def swap(x, batch):
-        return x.unflatten(0, (batch, -1)).transpose(1, 2).flatten(0, 1)
 
     def wrong(features):
         patches, info = unfolding(features)
@@ -260,14 +487,40 @@ def patches_swapped_with_positions(model):
 
     layer.unfolding = wrong
     layer.folding = lambda patches, info: folding(swap(patches, info["batch_size"]), info)
-    return f"{STAGE}.unfolding", "patches are swapped with positions"
+    return f"{STAGE}.unfolding", "patches are swapped with positions: attention would run inside patches"
 
 
-def fold_order(model):
-    layer = model.get_submodule(STAGE)
-    folding = layer.folding
-    layer.folding = lambda patches, info: folding(by_column(patches, info), info)
-    return f"{STAGE}.folding", "fold order: positions inside a patch go column by column"
+def folding_of(change, hint):
+    def mistake(model):
+        layer = model.get_submodule(STAGE)
+        folding = layer.folding
+        layer.folding = lambda patches, info: folding(change(patches, info), info)
+        return f"{STAGE}.folding", hint
+
+    mistake.__name__ = f"fold_{change.__name__}"
+    return mistake
+
+
+def taken_for_swapped(patches, info):
+    """Tokens (B P, N, D) taken for (B N, P, D)."""
+    return swap(patches.reshape(-1, len(patches) // info["batch_size"], patches.shape[2]), info["batch_size"])
+
+
+def folding_by(fold, hint):
+    def mistake(model):
+        model.get_submodule(STAGE).folding = fold
+        return f"{STAGE}.folding", hint
+
+    mistake.__name__ = f"fold_{fold.__name__}"
+    return mistake
+
+
+def reshaped(patches, info):
+    return patches.reshape(info["batch_size"], info["channels"], *info["orig_size"])
+
+
+def reshaped_to_channels_last(patches, info):
+    return patches.reshape(info["batch_size"], *info["orig_size"], info["channels"]).permute(0, 3, 1, 2)
 
 
 def resized_by(interpolate, hint):
@@ -310,6 +563,33 @@ def not_half_pixel(x, size):
     return x
 
 
+def nearest(x, size):
+    return _interpolate(x, size=size, mode="nearest")
+
+
+def nearest_half_pixel(x, size):
+    return _interpolate(x, size=size, mode="nearest-exact")
+
+
+def padded(x, size):
+    return F.pad(x, (0, size[1] - x.shape[3], 0, size[0] - x.shape[2]))
+
+
+def pooled_with(pool, hint):
+    def mistake(model):
+        name = "segmentation_head.aspp.convs.4.global_pool"
+        instead(model.get_submodule(name), lambda module, x: pool(x))
+        return name, f"average pooling: {hint}"
+
+    mistake.__name__ = f"pooled_{hint.replace(' ', '_')}"
+    return mistake
+
+
+def mean_of_another_layout(x):
+    batch, channels, height, width = x.shape
+    return x.reshape(batch, height, width, channels).mean((1, 2))[:, :, None, None]
+
+
 def pooled_by_maximum(model):
     if hasattr(model, "segmentation_head"):
         name = "segmentation_head.aspp.convs.4.global_pool"
@@ -332,7 +612,7 @@ MISTAKES = [
     kernel_transposed,
     unfolding_then(by_column, "unfold order: positions inside a patch go column by column"),
     unfold_reshaped,
-    fold_order,
+    folding_of(by_column, "fold order: positions inside a patch go column by column"),
     patches_swapped_with_positions,
     resized_by(corners_aligned, "align_corners is true"),
     resized_by(not_half_pixel, "resize has no half-pixel centres"),
@@ -349,16 +629,97 @@ MISTAKES = [
     same_padding,
     attention_with("scores", "the scale is 1/sqrt(D), not 1/sqrt(D/h)", scale=math.sqrt),
     attention_with("probabilities", "softmax runs over the wrong axis (the queries)", axis=-2),
+    attention_with("scores", "heads are split wrongly: as (D/h, h)", split=split_heads_last),
     attention_with(
-        "scores",
-        "heads are split wrongly: as (D/h, h)",
-        split=lambda x, heads, size: x.view(*x.shape[:-1], size, heads).permute(0, 3, 1, 2),
+        "", "heads are joined wrongly: without a transpose", join=lambda x: x.reshape(len(x), x.shape[2], -1)
     ),
     residual_missing_in_transformer,
     residual_missing_in_bottleneck,
-    qkv_order,
+    concatenated_backwards,
+    qkv_in_order((1, 2, 0), "the next one's weights"),
+    qkv_split_by_head(2),
     dilation_ignored,
     pooled_by_maximum,
-    inputs_in("float16", lambda x: x.half().float()),
+    inputs_in("float16", FORMATS["float16"]),
     inputs_in("int8", as_int8),
 ]
+
+VARIANTS = [
+    padded_with("replicate", "padding repeats the edge, not zeros"),
+    padded_with("reflect", "padding mirrors the map, not zeros"),
+    kernel_flipped,
+    kernel_read_as(lambda w, o, i, u, v: w.reshape(i, o, u, v).transpose(0, 1), "the weight is transposed (in, out)"),
+    kernel_read_as(
+        lambda w, o, i, u, v: w.reshape(u, v, i, o).permute(3, 2, 0, 1),
+        "the weight is read as (height, width, in, out)",
+    ),
+    bias_of_convolution_missing,
+    *(
+        rounded(what, format, change)
+        for what in ("inputs", "weights", "inputs and weights")
+        for format, change in FORMATS.items()
+    ),
+    rounded("weights", "int8 channel by channel", as_int8_by_channel),
+    epsilon_of(1e-6),
+    epsilon_of_pytorch,
+    epsilon_of(1e-4),
+    epsilon_of(1e-2),
+    batch_norm_by(of_the_batch, "the statistics are the batch's, as in training"),
+    batch_norm_by(by_variance, "the variance is used as the deviation"),
+    batch_norm_by(without_affine, "scale and shift are missing"),
+    layer_norm_by(by_width_less_one, "the variance is unbiased (divided by D - 1)"),
+    layer_norm_by(over_tokens, "it normalises over the tokens, not the channels"),
+    activation_missing,
+    activation_of("relu6", F.relu6),
+    activation_of("leaky_relu", F.leaky_relu),
+    activation_of("hardswish", F.hardswish),
+    activation_of("sigmoid", F.sigmoid),
+    activation_of("tanh", F.tanh),
+    activation_of("gelu_tanh", lambda x: F.gelu(x, approximate="tanh")),
+    unfolding_then(patches_by_column, "unfold order: patches go column by column"),
+    unfolding_then(all_by_column, "unfold order: positions and patches go column by column"),
+    unfold_reshaped_channels_last,
+    unfolding_then(swapped_and_reshaped, "patches are swapped with positions, then reshaped"),
+    folding_of(patches_by_column, "fold order: patches go column by column"),
+    folding_of(all_by_column, "fold order: positions and patches go column by column"),
+    folding_of(taken_for_swapped, "patches are swapped with positions"),
+    folding_by(reshaped, "fold order: reshaped to (B, D, H, W) without transposes"),
+    folding_by(reshaped_to_channels_last, "fold order: reshaped to (B, H, W, D) without transposes"),
+    qkv_in_order((2, 0, 1), "the one before's weights"),
+    qkv_split_by_head(4),
+    qkv_split_by_head(8),
+    attention_with("scores", "the scale is missing", scale=lambda width: 1.0),
+    attention_with("scores", "the scale is 1/(D/h), without the root", scale=lambda width: width / 2),
+    attention_with("scores", "query and key are exchanged", exchange=True),
+    attention_with("scores", "heads are split wrongly: without a transpose", split=split_heads_by_reshape),
+    attention_with("scores", "heads are not split", split=keep_heads_together, scale=math.sqrt),
+    attention_with("probabilities", "softmax runs over the wrong axis (the heads)", axis=1),
+    attention_with("probabilities", "softmax runs over the wrong axis (the sequences)", axis=0),
+    attention_with("probabilities", "softmax is missing", softmax=False),
+    attention_with("", "heads are split wrongly: as (D/h, h)", split_value=split_heads_last),
+    attention_with("", "heads are split wrongly: without a transpose", split_value=split_heads_by_reshape),
+    attention_with("", "heads are joined wrongly: as (D/h, h)", join=lambda x: x.permute(0, 2, 3, 1).flatten(2)),
+    attention_with("", "the probabilities are transposed", transpose=True),
+    pooled_with(lambda x: x.sum((2, 3), keepdim=True), "the sum in its place"),
+    pooled_with(mean_of_another_layout, "the memory is read in another layout"),
+    resized_by(nearest, "resize takes the nearest pixel"),
+    resized_by(nearest_half_pixel, "resize takes the nearest pixel, half-pixel centres"),
+    resized_by(padded, "resize is a zero padding"),
+]
+
+IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]  # of RGB
+
+
+def standardised(pixels):
+    return (pixels - IMAGENET[0]) / IMAGENET[1]
+
+
+PIXELS = {
+    "channels are swapped (RGB for BGR)": lambda pixels: pixels.flip(1),
+    "pixels are not divided by 255": lambda pixels: pixels * 255,
+    "pixels are divided by 255 twice": lambda pixels: pixels / 255,
+    "pixels are standardised with ImageNet's mean and deviation": lambda pixels: standardised(pixels.flip(1)).flip(1),
+    "pixels are RGB and standardised with ImageNet's mean and deviation": lambda pixels: standardised(pixels.flip(1)),
+    "pixels run from -1 to 1": lambda pixels: pixels * 2 - 1,
+    "pixels are RGB and run from -1 to 1": lambda pixels: pixels.flip(1) * 2 - 1,
+}

@@ -4,8 +4,11 @@ Nothing here depends on how long anything takes.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +198,26 @@ def test_a_peer_gives_our_answer(checkpoint, name):
 # ---- the command ----
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_bench_that_is_ended_leaves_no_process_and_no_file(tmp_path, number, code):
+    arguments = ["bench", "digits", "--against", "none", "--rounds", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "tinymvit.cli", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    while not list(tmp_path.glob("*/answer-*.npy")):  # a contestant is at work
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait() == code
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
 def test_the_command_prints_a_table_and_writes_everything_as_json(capsys, tmp_path, fakes):
     target = tmp_path / "new" / "bench.json"
     code, out, err = run(
@@ -299,7 +322,7 @@ BAD_USE = [
     (["--threads", "100000"], "threads must be from 1 to"),
     (["--batch", "0"], "expected a whole number of at least 1"),
     (["--runs", "few"], "expected a whole number of at least 1"),
-    (["--json", "."], ".: is a folder; expected a file for --json"),
+    (["--json", "."], "argument --json: '.': is a folder; expected a file"),
     (["nowhere"], "nowhere"),
 ]
 

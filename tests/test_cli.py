@@ -1,5 +1,6 @@
 """The command line as a user types it: answers, pictures, exit codes, and one clear line for each mistake."""
 
+import io
 import json
 import os
 import re
@@ -204,12 +205,38 @@ def test_two_results_of_one_name_are_refused_before_any_work(capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_named(capsys, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    code, _, err = run(capsys, "segment", SCENE, "--output", tmp_path / "file" / "out.png")
-    assert code == 2
-    assert "file: cannot make this folder" in err
-    assert (tmp_path / "file").read_text() == "in the way"
+WRITERS = [
+    ["bench", "--against", "none", "--json"],
+    ["compare", "digits", "port.safetensors", "--json"],
+    ["compare", "digits", "port.safetensors", "--html"],
+    ["error", "digits", "--json"],
+    ["error", "digits", "--plot"],
+    ["attention", DIGIT, "--layer", "0", "--query", "1,2", "--output"],
+    ["features", DIGIT, "--node", "mobilevit.conv_stem", "--output"],
+    ["segment", SCENE, "--output"],
+]
+
+
+@pytest.mark.parametrize("arguments", WRITERS, ids=" ".join)
+def test_a_file_that_cannot_be_written_is_named_before_the_work(capsys, monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shared, "warm_up", lambda: pytest.fail("the work has begun"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "kept")
+    Path("file").write_text("in the way")
+    Path("kept").mkdir()
+    os.mkfifo("pipe")
+    folder = (".", "'.': is a folder; expected a file")
+    for target, message in (
+        *([] if "segment" in arguments else [folder]),
+        ("file/new/out.png", f"'file/new/out.png': {tmp_path / 'file'} is a file; expected a folder"),
+        ("kept/new/out.png", f"'kept/new/out.png': the folder {tmp_path / 'kept'} cannot be written"),
+        ("pipe", "'pipe': is no regular file; expected one, or nothing there"),
+        (300 * "x", f"'{300 * 'x'}': cannot be written: File name too long"),
+    ):
+        code, out, err = run(capsys, *arguments, target)
+        assert (code, out) == (2, "")
+        assert err.endswith(f"error: argument {arguments[-1]}: {message}\n")
+    assert sorted(path.name for path in Path().iterdir()) == ["file", "kept", "pipe"]
 
 
 def test_output_that_is_not_a_terminal_is_plain_where_blocks_cannot_be_printed():
@@ -254,6 +281,50 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
             continue
     assert process.returncode == 130
     assert err.strip().splitlines() == ["tinymvit: interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unit"),
+    [
+        (["attention", DIGIT, "--layer", "1", "--query", "60,70", "--output", "a.png"], "node"),
+        (["features", DIGIT, "--node", "mobilevit.conv_stem", "--output", "f.png"], "node"),
+        (["trace", DIGIT, "--output", "t.safetensors"], "node"),
+        (["error", "digits", DIGIT], "node"),
+        (["vectors", "--output", "vectors"], "vector"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_that_computes_node_by_node_shows_a_bar_on_a_terminal_and_leaves_none(
+    monkeypatch, tmp_path, arguments, unit
+):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert main(arguments) == 0
+    shown = sys.stderr.getvalue()
+    assert f"?{unit}/s]" in shown
+    assert "\n" not in shown
+    assert shown.split("\r")[-2].strip() == ""
+
+
+def test_kernels_that_may_not_be_compiled_are_one_line_and_the_reference_goes_on(tmp_path):
+    def tinymvit(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "tinymvit.cli", *arguments], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        )  # fmt: skip
+
+    for command in (["classify", DIGIT], ["warmup"]):
+        result = tinymvit(*command)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == (
+            "tinymvit: NUMBA_DISABLE_JIT is set; the kernels need Numba's compiler: expected it unset, or 0\n"
+        )
+    result = tinymvit("features", DIGIT, "--node", "mobilevit.conv_stem", "--output", "maps.png")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_warmup_compiles_for_one_thread_and_for_many(capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """Comparing dumps: names, layouts, tolerance, foreign runtimes, the command, files that no one should have written."""
 
 import copy
+import errno
 import json
 import logging
 import re
@@ -40,7 +41,7 @@ from tinymvit.layouts import arrangements, node_axes
 from tinymvit.modeling import load_model
 from tinymvit.report import to_html, to_json, to_text
 from tinymvit.vectors import noise
-from tinymvit.weights import resolve
+from tinymvit.weights import files, resolve
 from torch_models import TINY
 
 STEM = "mobilevit.conv_stem.convolution"
@@ -538,11 +539,16 @@ def test_names_of_others_cannot_spoil_the_answer(capsys, tmp_path, model_folder)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
 
 
-def test_an_output_that_cannot_be_written_does_not_cost_the_answer(capsys, tmp_path, model_folder):
+def test_an_output_that_cannot_be_written_does_not_cost_the_answer(capsys, monkeypatch, tmp_path, model_folder):
+    def full(file):
+        raise OSError(errno.ENOSPC, "disk full")
+
     save_file(tensors(), tmp_path / "a.safetensors")
-    code, out, err = run(capsys, "compare", model_folder, tmp_path / "a.safetensors", "--json", tmp_path)
+    monkeypatch.setattr(files.os, "fsync", full)
+    target = tmp_path / "found.json"
+    code, out, err = run(capsys, "compare", model_folder, tmp_path / "a.safetensors", "--json", target)
     assert (code, out.splitlines()[0]) == (2, "agree")
-    assert "is a folder" in err
+    assert err == f"tinymvit: {target}: cannot be written: disk full\n"
 
 
 def test_a_map_file(capsys, tmp_path, model_folder):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tinymvit
-from ports import MISTAKES, dilation_ignored, dump, pair, scale_and_shift_missing
+from ports import MISTAKES, PIXELS, VARIANTS, dump, pair, scale_and_shift_missing
 from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.comparison import compare
@@ -23,15 +23,15 @@ MODELS = {  # class, options, size of the input: the last stage's map has odd si
 
 
 @cache
-def models(name, activation="silu"):
+def models(name, **right):
     kind, options, size = MODELS[name]
-    theirs, ours = pair(kind, options | {"hidden_act": activation})
+    theirs, ours = pair(kind, options | right)
     return theirs, ours, torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def port_with(mistake, name):
     """The dump of a port that makes this mistake, our model, and what compare should find."""
-    theirs, ours, pixels = models(name, getattr(mistake, "right_activation", "silu"))
+    theirs, ours, pixels = models(name, **getattr(mistake, "right", {}))
     port = copy.deepcopy(theirs)
     node, sentence = mistake(port)
     return {key: tensor.numpy() for key, tensor in dump(port, pixels).items()}, ours, node, sentence
@@ -49,13 +49,43 @@ def test_a_port_without_a_mistake_agrees(name):
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_mistake_is_found_where_it_is_and_named(name, mistake):
-    if mistake is dilation_ignored and name != "segmentation":
-        pytest.skip("a classifier has no dilated convolution")
+    check_finding(mistake, name)
+
+
+@pytest.mark.parametrize("mistake", VARIANTS, ids=lambda mistake: mistake.__name__)
+def test_so_are_the_others_of_the_catalogue(mistake):
+    check_finding(mistake, "segmentation")
+
+
+def check_finding(mistake, name):
     tensors, ours, node, sentence = port_with(mistake, name)
     comparison = compare(ours, tensors, isolate=True)
     assert comparison.first == node
     assert comparison.divergence.hints
-    assert comparison.divergence.hints[0].mistake.startswith(sentence)
+    assert comparison.divergence.hints[0].mistake == sentence
+
+
+@pytest.mark.parametrize("sentence", PIXELS)
+def test_wrong_pixels_are_named(sentence):
+    _, ours, pixels = models("tiny")
+    right = ours.trace(pixels.numpy(), names=["pixel_values", "logits"])
+    comparison = compare(right, {"pixel_values": PIXELS[sentence](pixels).contiguous().numpy()})
+    assert comparison.first == "pixel_values"
+    assert comparison.divergence.hints[0].mistake == sentence
+
+
+def test_every_mistake_of_the_catalogue_has_a_port():
+    """Roundings and epsilons are the same function at several ops: one port is enough."""
+    found = {id(CATALOGUE[ops.Input][sentence]) for sentence in PIXELS}
+    for mistake in (*MISTAKES, *VARIANTS):
+        right = getattr(mistake, "right", {})
+        theirs, ours, pixels = models("segmentation", **right)
+        node, sentence = mistake(copy.deepcopy(theirs))
+        found.add(id(mistakes(ours.graph(pixels.shape)[node].op)[sentence]))
+    missing = {
+        sentence for known in CATALOGUE.values() for sentence, mistake in known.items() if id(mistake) not in found
+    }
+    assert missing == set()
 
 
 @pytest.mark.parametrize("isolate", [False, True])

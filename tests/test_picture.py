@@ -57,11 +57,11 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
     save_picture(Image.new("RGB", (2, 2), "red"), path)
 
     def full(self, target, *args, **options):
-        target.write_bytes(b"half")
+        target.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OutputError, match=r"out\.png: cannot write: No space left on device"):
+    with pytest.raises(OutputError, match=r"out\.png: cannot be written: No space left on device"):
         save_picture(Image.new("RGB", (2, 2), "blue"), path)
     assert list(tmp_path.iterdir()) == [path]
     assert opened(path).getpixel((0, 0)) == (255, 0, 0)

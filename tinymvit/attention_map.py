@@ -39,9 +39,10 @@ def attention_map(
     block: int,
     head: int | None,
     query: tuple[int, int],
+    progress: bool = False,
 ) -> Array:
     """The attention of the pixel `query` (y, x) in transformer layer `block` of MobileViT block `layer`, both from 0:
-    (H, W) float32. head: one of them, from 0, or None for their mean.
+    (H, W) float32. head: one of them, from 0, or None for their mean. progress: as of a `Trace`.
 
     Raises ValueError if pixel_values, (1, C, H, W), are several images, for a number out of range, and for NaN.
     """
@@ -69,7 +70,7 @@ def attention_map(
     position = row % ph * pw + column % pw
     patch = row // ph * columns + column // pw
 
-    ((_, probabilities),) = Trace(graph, weights, pixel_values, [name])  # (P, h, N, N)
+    ((_, probabilities),) = Trace(graph, weights, pixel_values, [name], progress=progress)  # (P, h, N, N)
     of_patches = probabilities[position, chosen, patch]  # (h, N) or (N)
     if head is None:
         of_patches = of_patches.mean(0)

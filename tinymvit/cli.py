@@ -1,6 +1,7 @@
 """The command line: `tinymvit COMMAND`. The commands themselves are in `commands/`, one a file.
 
-Exit codes: 0; 1 where the answer is no; 2 for bad use or bad input, with one line on stderr; 130 after Ctrl-C.
+Exit codes: 0; 1 where the answer is no; 2 for bad use or bad input, with one line on stderr; 130 after Ctrl-C and 143
+after SIGTERM, both with nothing unfinished left behind.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ COMMANDS = (classify, segment, summary, bench, trace, attention, features, compa
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (by default the process's own) name, and return the exit code."""
     options = build_parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # as an exception: whoever began cleans up
     warnings.showwarning = lambda message, *_: print(f"tinymvit: warning: {message}", file=sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode must not cost the answer
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -101,15 +101,17 @@ class MobileViTPreTrainedModel:
         head: int | None = None,
         *,
         query: tuple[int, int],
+        progress: bool = False,
     ) -> Array:
         """How much one pixel takes from each other part of the image: (H, W) float32, the size of the image.
 
         pixel_values: (1, C, H, W). layer: which of the three MobileViT blocks, from 0. block: which transformer layer
         in it, from 0. head: one of the attention heads, or None for their mean. query: (y, x), a pixel of the input.
-        See `attention_map`, which does it, for what the values mean. Raises TypeError or ValueError.
+        progress: show a bar if stderr is a terminal. See `attention_map`, which does it, for what the values mean.
+        Raises TypeError or ValueError.
         """
         pixels = check_pixel_values(pixel_values, self.config.num_channels)
-        return attention_map(self.graph(pixels.shape), self.weights, pixels, layer, block, head, query)
+        return attention_map(self.graph(pixels.shape), self.weights, pixels, layer, block, head, query, progress)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_parameters():,} parameters)"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tinymvit.errors import OutputError
 from tinymvit.labels import voc_palette
+from tinymvit.weights.files import write_files
 
 Array = np.ndarray
 
@@ -69,15 +68,8 @@ def check_suffix(path: Path) -> None:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write the picture in the format of the path's suffix, first under a temporary name: a file that is already there
-    stays whole if this fails. Raises OutputError naming the path."""
+    """Write the picture in the format of the path's suffix; its folder is made if need be, and a file that is already
+    there stays whole if this fails. Raises OutputError naming the path."""
     check_suffix(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        picture.save(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    format = Image.registered_extensions()[path.suffix.lower()]
+    write_files(path.parent, {path.name: lambda file: picture.save(file, format)})

@@ -40,10 +40,12 @@ class Trace:
         names: str | Sequence[str] | None = None,
         dtype: str = "float32",
         source: str = "reference",
+        progress: bool = False,
     ) -> None:
         """pixel_values: floats of the graph's input shape. names: see `match_names`; by default every node.
         dtype: "float32" or "float64". source: "reference", or "engine", which computes in float32 and merges nodes: a
-        merged node has the name of the last of them, and the values inside it do not exist.
+        merged node has the name of the last of them, and the values inside it do not exist. progress: show a bar while
+        it computes, if stderr is a terminal.
 
         Raises ValueError for a name that is not there and for pixels of another shape, another dtype or source.
         """
@@ -56,6 +58,7 @@ class Trace:
         if pixel_values.shape != (expected := graph["pixel_values"].shape):
             raise ValueError(f"pixel_values have shape {pixel_values.shape}; the graph is for {expected}")
         self.dtype = dtype
+        self.progress = progress
         self.pixel_values = pixel_values
         self.weights = weights
         self.engine: Engine | None = None
@@ -75,7 +78,13 @@ class Trace:
         names: dict[str, list[str]] = {}
         for name, node in self.nodes.items():
             names.setdefault(node.name, []).append(name)
-        for node, value in self._steps():
+        steps = self._steps()
+        if self.progress:
+            from tqdm import tqdm
+
+            last = max((index for index, node in enumerate(self.graph, 1) if node.name in names), default=0)
+            steps = tqdm(steps, total=last, unit="node", disable=None, leave=False)
+        for node, value in steps:
             for name in names.pop(node.name, ()):
                 yield name, value
             if not names:

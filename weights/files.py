@@ -75,7 +75,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
             target = folder / name
             temporary[name].replace(target)
     except OSError as failure:
-        raise OutputError(f"{target}: cannot be written: {failure.strerror}") from None
+        raise OutputError(f"{target}: cannot be written: {failure.strerror or failure}") from None
     finally:
         for path in temporary.values():
             with suppress(OSError):

@@ -51,7 +51,9 @@ def run(options: argparse.Namespace) -> int:
 
     check_suffix(options.output)
     model, pixel_values = shared.model_and_pixels(options)
-    attention = model.attention(pixel_values, options.layer, options.block, options.head, query=options.query)
+    attention = model.attention(
+        pixel_values, options.layer, options.block, options.head, query=options.query, progress=True
+    )
     save_picture(attention_picture(pixel_values, attention, options.query), options.output)
     y, x = options.query
     height, width = attention.shape

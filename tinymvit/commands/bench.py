@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.commands import shared
-from tinymvit.errors import ConfigError, OutputError
+from tinymvit.errors import ConfigError
 
 TASKS = {"classify": "MobileViTForImageClassification", "segment": "MobileViTForSemanticSegmentation"}
 
@@ -42,7 +42,9 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--per-layer", action="store_true", help="print the time of every layer against the machine's limits too"
     )
-    command.add_argument("--json", type=Path, metavar="FILE", help="write everything measured, every run, to a file")
+    command.add_argument(
+        "--json", type=shared.output_file, metavar="FILE", help="write everything measured, every run, to a file"
+    )
 
 
 def peers(text: str) -> list[str]:
@@ -57,8 +59,6 @@ def peers(text: str) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.json is not None and options.json.is_dir():
-        raise OutputError(f"{options.json}: is a folder; expected a file for --json")
     if options.task and options.model:
         raise ConfigError("--task goes with --shape; a MODEL's own configuration says its task")
     from dataclasses import asdict

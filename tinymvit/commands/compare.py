@@ -46,8 +46,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--isolate", action="store_true", help="judge each op alone, computed from their inputs: names every wrong op"
     )
-    command.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON")
-    command.add_argument("--html", type=Path, metavar="FILE", help="also write a page to look at")
+    command.add_argument("--json", type=shared.output_file, metavar="FILE", help="also write everything as JSON")
+    command.add_argument("--html", type=shared.output_file, metavar="FILE", help="also write a page to look at")
 
 
 def run(options: argparse.Namespace) -> int:

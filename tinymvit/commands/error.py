@@ -19,9 +19,9 @@ def add(commands: Any) -> None:
     )
     command.add_argument("model", metavar="MODEL", help=shared.MODEL_HELP)
     command.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="an image file (default: noise)")
-    command.add_argument("--plot", type=Path, metavar="FILE", help="draw the errors: .png, .svg or .pdf")
+    command.add_argument("--plot", type=shared.output_file, metavar="FILE", help="draw the errors: .png, .svg or .pdf")
     shared.threads_option(command)
-    command.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+    command.add_argument("--json", type=shared.output_file, metavar="FILE", help="write every number to this file")
 
 
 def run(options: argparse.Namespace) -> int:

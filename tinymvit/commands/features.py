@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     check_suffix(options.output)
     model, pixel_values = shared.model_and_pixels(options)
-    trace = Trace(model.graph(pixel_values.shape), model.weights, pixel_values, options.node)
+    trace = Trace(model.graph(pixel_values.shape), model.weights, pixel_values, options.node, progress=True)
     if len(trace) > 1:
         raise ValueError(f"--node {options.node}: stands for {len(trace)} names; expected one")
     ((name, value),) = trace

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     shared.threads_option(command)
     command.add_argument(
         "--output",
-        type=Path,
+        type=shared.output,
         required=True,
         metavar="FILE|FOLDER",
         help="the picture to write; for several images or a folder, the folder to write into",
@@ -51,10 +51,8 @@ def run(options: argparse.Namespace) -> int:
 
     def work(path: Path) -> Any:
         result = pipeline(path)
-        target = targets[path]
-        shared.make_folder(target.parent)
         picture = class_ids(result.mask) if options.mask else overlay(load_image(path), result.mask, result.labels)
-        save_picture(picture, target)
+        save_picture(picture, targets[path])
         return result
 
     failures = 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tinymvit.errors import ImageError, OutputError
+from tinymvit.errors import ImageError
 from tinymvit.table import printable
 
 Result = TypeVar("Result")
@@ -37,7 +38,7 @@ def image_option(command: Any) -> None:
 
 def picture_option(command: Any) -> None:
     command.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="the picture to write, PNG or another format"
+        "--output", type=output_file, required=True, metavar="FILE", help="the picture to write, PNG or another format"
     )
 
 
@@ -82,6 +83,31 @@ def size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
+def output_file(text: str) -> Path:
+    """The name of a file that can be written, as far as can be known before the work."""
+    path = output(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: is a folder; expected a file")
+    return path
+
+
+def output(text: str) -> Path:
+    """The name of a file or folder that can be written. Folders that are missing will be made."""
+    path = Path(text).absolute()
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, a device
+            raise argparse.ArgumentTypeError(f"{text!r}: is no regular file; expected one, or nothing there")
+        above = path.parents if path.is_file() else (path, *path.parents)
+        folder = next(folder for folder in above if folder.exists())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: cannot be written: {error.strerror}") from None
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: {folder} is a file; expected a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r}: the folder {folder} cannot be written")
+    return Path(text)
+
+
 # ---- work ----
 
 
@@ -102,13 +128,6 @@ def _pictures_in(folder: Path) -> list[Path]:
     if not pictures:
         raise ImageError(f"{folder}: no pictures in this folder")
     return pictures
-
-
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from None
 
 
 def each(paths: list[Path], work: Callable[[Path], Result]) -> Iterator[tuple[Path, Result | Exception]]:

@@ -53,8 +53,6 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from tinymvit.dump import choose_format, write_dump
     from tinymvit.trace import Trace
 
@@ -64,10 +62,10 @@ def run(options: argparse.Namespace) -> int:
     if options.source == "engine":
         shared.warm_up()
     graph = model.graph(pixel_values.shape)
-    trace = Trace(graph, model.weights, pixel_values, options.names, options.dtype, options.source)
+    trace = Trace(graph, model.weights, pixel_values, options.names, options.dtype, options.source, progress=True)
     size = 0
     with write_dump(options.output, trace.specs(), kind) as write:
-        for name, value in tqdm(trace, unit="tensor", disable=None, leave=False):
+        for name, value in trace:
             write(name, value)
             size += value.nbytes
     facts = {
