@@ -71,8 +71,7 @@ def conv2d(
     the wrong type, shape or name.
     """
     x = border.tensor(x, "conv2d: x", "(B, H, W, C)")
-    if not isinstance(weight, PackedConv2d):
-        raise TypeError(f"conv2d: weight must come from pack_conv2d, not be {type(weight).__name__}")
+    border.packed(weight, "conv2d: weight", PackedConv2d, "pack_conv2d")
     batch, height, width, channels = x.shape
     if channels != weight.inputs * weight.groups:
         raise ValueError(f"conv2d: x must have {weight.inputs * weight.groups} channels, not {channels}")

@@ -51,10 +51,7 @@ def depthwise_conv2d(
     the wrong type, shape or name.
     """
     x = border.tensor(x, "depthwise_conv2d: x", "(B, H, W, C)")
-    if not isinstance(weight, PackedDepthwiseConv2d):
-        raise TypeError(
-            f"depthwise_conv2d: weight must come from pack_depthwise_conv2d, not be {type(weight).__name__}"
-        )
+    border.packed(weight, "depthwise_conv2d: weight", PackedDepthwiseConv2d, "pack_depthwise_conv2d")
     batch, height, width, channels = x.shape
     *kernel_size, weight_channels = weight.data.shape
     if channels != weight_channels:

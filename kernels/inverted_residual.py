@@ -83,10 +83,7 @@ def inverted_residual(
     Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
     """
     x = border.tensor(x, "inverted_residual: x", "(B, H, W, C)")
-    if not isinstance(weights, PackedInvertedResidual):
-        raise TypeError(
-            f"inverted_residual: weights must come from pack_inverted_residual, not be {type(weights).__name__}"
-        )
+    border.packed(weights, "inverted_residual: weights", PackedInvertedResidual, "pack_inverted_residual")
     batch, height, width, channels = x.shape
     if channels != weights.inputs:
         raise ValueError(f"inverted_residual: x must have {weights.inputs} channels, not {channels}")

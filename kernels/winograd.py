@@ -71,8 +71,7 @@ def winograd(
     Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
     """
     x = border.tensor(x, "winograd: x", "(B, H, W, C)")
-    if not isinstance(weight, PackedWinograd):
-        raise TypeError(f"winograd: weight must come from pack_winograd, not be {type(weight).__name__}")
+    border.packed(weight, "winograd: weight", PackedWinograd, "pack_winograd")
     batch, height, width, channels = x.shape
     if channels != weight.inputs:
         raise ValueError(f"winograd: x must have {weight.inputs} channels, not {channels}")

@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 
@@ -38,7 +39,8 @@ COMMANDS = (classify, segment, summary, bench, trace, attention, features, compa
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (by default the process's own) name, and return the exit code."""
     options = build_parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # as an exception: whoever began cleans up
+    if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # as an exception, so all is cleaned up
     warnings.showwarning = lambda message, *_: print(f"tinymvit: warning: {message}", file=sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode must not cost the answer
         sys.stdout.reconfigure(errors="backslashreplace")
