@@ -1,8 +1,15 @@
 """The first run on a machine compiles the kernels, for some seconds: whether it will, and doing it with progress shown.
 
 Later runs load them from the cache. Nothing here is needed: a kernel that is not ready is compiled when it is used.
+
+Two processes compile: Numba lets only one thread of a process at it. This one begins with the first kernel, a second
+with the last, and what either has put into the cache the other need not compile.
 """
 
+import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +28,10 @@ def warm_up() -> Iterator[tuple[int, int, str]]:
     kernels = _needed()
     if run_steps_in_parallel in kernels:
         start_threads()
-    for number, kernel in enumerate(kernels, 1):
-        yield number, len(kernels), kernel.name
-        _ = kernel.address
+    with contextlib.nullcontext() if is_cached() else _second_process():
+        for number, kernel in enumerate(kernels, 1):
+            yield number, len(kernels), kernel.name
+            _ = kernel.address
 
 
 def cache_folder() -> Path | None:
@@ -35,3 +43,26 @@ def cache_folder() -> Path | None:
 def _needed() -> list[Kernel]:
     """One thread never splits work, and must not load what starts OpenMP."""
     return [run_steps if get_num_threads() == 1 else run_steps_in_parallel, *KERNELS]
+
+
+@contextlib.contextmanager
+def _second_process() -> Iterator[None]:
+    """Meanwhile, `compile_backwards` runs in another process, if that can be and helps; no answer is expected of it."""
+    helps = (os.cpu_count() or 1) > 1 and cache_folder() is not None and not getattr(sys, "frozen", False)
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import compile_backwards; compile_backwards()"
+    nothing = subprocess.DEVNULL
+    with contextlib.ExitStack() as stack:
+        if helps and sys.executable:
+            with contextlib.suppress(OSError):
+                command = [sys.executable, "-c", program]
+                process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+                stack.callback(process.wait)
+                stack.callback(process.kill)
+        yield
+
+
+def compile_backwards() -> None:
+    """What the second process does."""
+    for kernel in reversed(KERNELS):
+        if not kernel.is_ready():
+            _ = kernel.run

@@ -749,6 +749,48 @@ print("child", os.waitpid(child, 0)[1], "parent", all((again[name] == expected[n
     assert run_python(program) == "child 0 parent True\n"
 
 
+def test_a_second_process_compiles_from_the_other_end(monkeypatch):
+    class Fake:
+        def __init__(self, name, ready):
+            self.name, self.is_ready = name, lambda: ready
+            self.address = 0
+
+        @property
+        def run(self):
+            compiled.append(self.name)
+
+    compiled = []
+    module = sys.modules["tinymvit.kernels.warm_up"]
+    monkeypatch.setattr(module, "KERNELS", [Fake("first", False), Fake("second", True), Fake("third", False)])
+    module.compile_backwards()
+    assert compiled == ["third", "first"]
+
+
+def test_the_second_process_is_started_with_what_it_needs(monkeypatch):
+    started = []
+    module = sys.modules["tinymvit.kernels.warm_up"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "is_cached", lambda: False)
+        patch.setattr(module, "cache_folder", lambda: Path("somewhere"))
+        patch.setattr(module.os, "cpu_count", lambda: 2)
+        patch.setattr(module.subprocess, "Popen", lambda command, **_: started.append(command) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(kernels.warm_up())
+    ((*command, program),) = started
+    program = program.replace("compile_backwards()", "print(compile_backwards.__module__)")
+    printed = subprocess.run([*command, program], capture_output=True, text=True, check=True).stdout
+    assert printed == "tinymvit.kernels.warm_up\n"
+
+
+def test_without_a_second_process_one_compiles_it_all(monkeypatch):
+    module = sys.modules["tinymvit.kernels.warm_up"]
+    monkeypatch.setattr(module, "is_cached", lambda: False)
+    monkeypatch.setattr(module, "cache_folder", lambda: Path("somewhere"))
+    monkeypatch.setattr(module.sys, "executable", "/no/python/here")
+    names = [name for _, _, name in kernels.warm_up()]
+    assert names[1:] == [kernel.name for kernel in jit.KERNELS]
+
+
 def test_helpers_have_names_of_their_own():
     """Else a kernel from the cache could call another's helper: machine code is found by name."""
     names = [(helper.__module__, helper.__qualname__) for helper in jit.HELPERS]

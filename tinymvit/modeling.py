@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from tinymvit import model, weights
+from tinymvit import kernels, model, weights
 from tinymvit.attention_map import attention_map
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import Engine
@@ -148,6 +149,8 @@ class MobileViTPreTrainedModel:
         with _lock:
             engine = self._engines.pop(key, None)
             if engine is None:
+                if not kernels.is_cached() and kernels.cache_folder() is not None:
+                    deque(kernels.warm_up(), maxlen=0)  # all of them: two processes at it take half the time
                 graph = self.graph(shape).select(outputs)
                 engine = Engine(graph, self.weights, self._packed)
             self._engines[key] = engine  # the latest used stands last
