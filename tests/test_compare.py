@@ -33,12 +33,13 @@ from ports import (
 from tinymvit import layouts, reference
 from tinymvit.cli import main
 from tinymvit.commands import compare as commands
-from tinymvit.comparison import FACTORS, Comparison, compare
+from tinymvit.comparison import Comparison, compare
 from tinymvit.errors import DumpError, TinyMViTError
 from tinymvit.graph import Context, Scores, Unfold
 from tinymvit.layouts import arrangements, node_axes
 from tinymvit.modeling import load_model
 from tinymvit.report import to_html, to_json, to_text
+from tinymvit.tolerance import FACTORS
 from tinymvit.vectors import noise
 from tinymvit.weights import resolve
 from torch_models import TINY

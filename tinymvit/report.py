@@ -8,8 +8,8 @@ from html import escape
 from string import Template
 from typing import Any
 
-from tinymvit.comparison import Comparison, Row, some
-from tinymvit.table import align, printable
+from tinymvit.table import align, printable, some
+from tinymvit.verdict import Comparison, Row
 from tinymvit.weights.files import finite
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")

@@ -1,0 +1,79 @@
+"""Two dumps, tensor by tensor, in the order of ours. Nothing can be computed, so the tolerance is one for all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tinymvit.dump import Dump
+from tinymvit.errors import DumpError
+from tinymvit.graph import Input
+from tinymvit.hints import HINTS
+from tinymvit.layouts import arrangements, shape_axes
+from tinymvit.matching import PIXELS, Match, Statistics, align, canonical, check_map, has_a_name, match_names
+from tinymvit.mistakes import Case, mistakes
+from tinymvit.port import Settings
+from tinymvit.table import some
+from tinymvit.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms
+from tinymvit.verdict import Comparison, Hint, Row
+
+Array = np.ndarray
+
+TOLERANCE = 1e-5  # relative to a tensor's rms and largest magnitude: there is no reference to measure rounding by
+
+
+def compare_dumps(ours: Dump, theirs: Dump, settings: Settings) -> Comparison:
+    """A row for each of our tensors that they have too. Raises DumpError if they have none."""
+    known = [{canonical(name): name for name in ours}]
+    check_map(settings.names, theirs, known)
+    matches = match_names(known, theirs, settings.names)
+    notes = []
+    free = [name for name in ours if name not in matches]
+    leftover = [name for name in theirs if not has_a_name(name, known, settings.names)]
+
+    def fits(node: str, name: str) -> bool:
+        return bool(arrangements(theirs.shape(name), shape_axes(ours.shape(node)), settings.layout))
+
+    def alike(node: str, name: str) -> bool:
+        return Statistics.of(ours[node]).close_to(Statistics.of(theirs[name]))
+
+    for node, name in align(free, leftover, fits, alike, by_shape_alone=not matches).items():
+        matches[node] = Match(name, "guess")
+        notes.append(f"guess: their {name} is {node}")
+    if not matches:
+        raise DumpError(
+            f"none of their {len(theirs)} tensors could be matched with ours, neither by name nor by shape; "
+            f"theirs are {some(list(theirs), 3)}, ours {some(list(ours), 3)}; give a map of names"
+        )
+    if settings.tolerance is None:
+        settings = replace(settings, tolerance=TOLERANCE)
+        notes.append(f"without a model rounding cannot be measured: tolerance {TOLERANCE:g} for every tensor")
+    names = settings.bar([name for name in ours if name in matches], len(matches))
+    rows = tuple(_row(name, ours[name], matches[name], theirs, settings) for name in names)
+    notes.append(f"{len(rows)} of {len(ours)} tensors compared")
+    return Comparison(rows, tuple(notes), False)
+
+
+def _row(name: str, ours: Array, match: Match, theirs: Dump, settings: Settings) -> Row:
+    x = theirs[match.theirs]
+    row = Row(name, "", ours.shape, match.theirs, match.how, x.shape, "", "not numbers")
+    if not {x.dtype.kind, ours.dtype.kind} <= set(NUMBERS):
+        return row
+    options = arrangements(x.shape, shape_axes(ours.shape), settings.layout)
+    if not options:
+        return replace(row, verdict="shape")
+    truth, values = np.asarray(ours, np.float64), np.asarray(x, np.float64)
+    half = half_unit(theirs.stored(match.theirs))
+    limit = Limit.of(truth, truth, settings.tolerance, half)
+    option = min(options, key=lambda option: rms(difference(option.undo(values), truth)))
+    value = option.undo(values)
+    row = replace(row, layout=option.order, errors=Errors.of(value, truth), tolerance=limit.rms)
+    verdict = limit.verdict(value, truth)
+    hints: list[Hint] = []
+    if verdict != "ok" and canonical(name) == PIXELS:
+        for sentence, mistake in mistakes(Input()).items():
+            wrong = mistake(Case(name, Input(), (truth,)))
+            if wrong is not None and Limit.of(wrong, wrong, settings.tolerance, half).allows(value, wrong):
+                hints.append(Hint(name, sentence))
+    return replace(row, verdict=verdict, hints=tuple(hints[:HINTS]))
