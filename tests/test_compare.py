@@ -410,14 +410,16 @@ def test_a_bfloat16_dump(tmp_path):
         assert compare(ours(), tmp_path / "half.safetensors", isolate=isolate).first == STEM
 
 
-def test_a_folded_normalisation_is_recognised_right_and_wrong():
-    def folded(found):
-        return {
-            name.replace("normalization", "convolution"): x
-            for name, x in found.items()
-            if not name.endswith("convolution") or name.replace("convolution", "normalization") not in found
-        }
+def folded(found):
+    """The dump of a port whose normalisations are folded into the convolutions before them."""
+    return {
+        name.replace("normalization", "convolution"): x
+        for name, x in found.items()
+        if not name.endswith("convolution") or name.replace("convolution", "normalization") not in found
+    }
 
+
+def test_a_folded_normalisation_is_recognised_right_and_wrong():
     comparison = compare(ours(), folded(tensors()), isolate=True)
     assert comparison.agrees
     assert any("hold the value behind a folded op" in note for note in comparison.notes)
@@ -425,6 +427,24 @@ def test_a_folded_normalisation_is_recognised_right_and_wrong():
     comparison = compare(ours(), folded(found), isolate=True)
     assert comparison.first == node
     assert "RGB" in comparison.divergence.hints[0].mistake
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("count", [1, 99])
+def test_another_epsilon_in_folded_normalisations_accuses_no_convolution(count, isolate):
+    """In one of them, or in all: more than are searched in vain."""
+    theirs = copy.deepcopy(port()[0])
+    norms = [name for name, module in theirs.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for name in norms[3:][:count]:
+        theirs.get_submodule(name).eps = 1e-3
+    found = {name: tensor.numpy() for name, tensor in dump(theirs, port()[2]).items()}
+    comparison = compare(ours(), folded(found), isolate=isolate)
+    assert comparison.first == norms[3]
+    named = [row.wrong_op for row in comparison.wrong] if isolate else [comparison.divergence.wrong_op]
+    assert set(named) <= set(norms)
+    assert not isolate or len(named) > 0.9 * min(count, len(norms) - 3)  # where the variance is large it does no harm
+    for row in comparison.wrong if isolate else [comparison.divergence]:
+        assert row.hints[0].mistake == "epsilon is 0.001"
 
 
 def test_the_same_mistake_at_every_op_is_named_as_such():

@@ -68,6 +68,36 @@ def test_a_normalisation_without_scale_and_shift_is_the_first_that_differs(isola
     assert not isolate or len(comparison.wrong) == 1
 
 
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("beside", ["nothing", "a wrong reader", "blocks alone"])
+def test_a_normalisation_without_scale_and_shift_is_named_whatever_follows(beside, isolate):
+    """What reads it is wrong in a way that no hint knows, or far behind it; in a converter's dump it would be right."""
+    tensors, ours, node, sentence = port_with(scale_and_shift_missing, "tiny")
+    if beside == "a wrong reader":
+        reader = node.replace("layernorm_before", "attention.attention")
+        tensors |= {f"{reader}.{name}": tensors[f"{reader}.{name}"] * 1.5 for name in ("query", "key", "value")}
+    elif beside == "blocks alone":
+        kept = (node, "mobilevit.encoder.layer.2.conv_1x1.convolution", "mobilevit.encoder.layer.2")
+        tensors = {name: tensors[name] for name in ("pixel_values", *kept)}
+    else:
+        tensors = {name: tensors[name] for name in list(tensors)[: list(tensors).index(node) + 1]}
+    comparison = compare(ours, tensors, isolate=isolate)
+    assert comparison.first == comparison.divergence.node == node
+    assert comparison.divergence.hints[0].mistake == sentence
+
+
+def test_scale_and_shift_folded_into_a_wrong_matrix_are_not_missing():
+    tensors, ours, node, _ = port_with(scale_and_shift_missing, "tiny")
+    right, *_ = port_with(lambda model: (None, None), "tiny")
+    reader = node.replace("layernorm_before", "attention.attention")
+    weights = ours.weights
+    wrong = {name: right[f"{reader}.{name}"] - weights[f"{reader}.{name}.bias"] for name in ("query", "key", "value")}
+    found = right | {node: tensors[node]} | {f"{reader}.{name}": value for name, value in wrong.items()}
+    comparison = compare(ours, found, isolate=True)
+    assert comparison.first == f"{reader}.query"
+    assert [row.hints[0].mistake for row in comparison.wrong[:3]] == ["the bias is missing"] * 3
+
+
 @pytest.mark.parametrize("noise", [1e-5, 1e-4, 1e-3, 2e-3])
 def test_noise_is_no_mistake(noise):
     """Some numbers of this weight lie so near the middle of two int8 that float32 and float64 round them apart."""

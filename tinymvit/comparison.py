@@ -21,8 +21,8 @@ from tinymvit import reference
 from tinymvit.conversions import Conversions
 from tinymvit.dump import Dump, open_dump
 from tinymvit.errors import DumpError
-from tinymvit.graph import LayerNorm, Node, Shape
-from tinymvit.hints import HINTED_ROWS, HINTS, Search
+from tinymvit.graph import Node, Shape
+from tinymvit.hints import HINTS, Search
 from tinymvit.isolation import Isolation
 from tinymvit.layouts import LAYOUTS
 from tinymvit.matching import PIXELS, Match, canonical, check_map, has_a_name, known_names, match_names, namesakes
@@ -115,8 +115,7 @@ def _compare_with_model(ours: Any, dump: Dump, settings: Settings, isolate: bool
             f"of their {len(dump)} tensors none but the pixels could be matched with a node, neither by name nor by "
             f"shape; theirs are {some(leftover, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
         )
-    search = Search(Isolation(graph, model.weights, port, pixels), HINTED_ROWS if isolate else 1)
-    conversions = Conversions(search)
+    conversions = Conversions(Search(Isolation(graph, model.weights, port, pixels)))
     rows = list(_rows(conversions, isolate))
     notes += [*conversions.notes(), *port.summary(rows, leftover)]
     return Comparison(tuple(rows), tuple(notes), isolate)
@@ -170,6 +169,7 @@ def _may_be_pixels(shape: Shape, channels: int) -> bool:
 def _rows(conversions: Conversions, isolate: bool) -> Iterator[Row]:
     """A row for each matched node, in order, and behind it one for each of its rivals."""
     search, alone, port = conversions.search, conversions.alone, conversions.port
+    explaining = True  # without isolation only of the first divergence: what follows differs because of it
     for node, truth, rounded, together in _truths(alone, isolate):
         row = port.judge(node, truth, rounded, together)
         if row.verdict == "shape" and conversions.tokens_first:
@@ -179,31 +179,24 @@ def _rows(conversions: Conversions, isolate: bool) -> Iterator[Row]:
             row = port.judge(node, truth, rounded, together, only_finite=True)
             port.notes.append(f"{node.name}: its input is not finite, so it is judged only where its value is")
         rivals = list(port.rivals(row, node, truth, rounded))
-        if row.ok:
-            yield row
-        elif isinstance(node.op, LayerNorm) and conversions.leaves_scale_to_others(node):
-            conversions.unscaled[node.name] = row
-            port.leave_out(node)
-        else:
-            later = conversions.folded(node, truth, rounded)
-            if later is None and search.left:
+        held = None if row.ok else conversions.holder(node, truth, rounded)
+        if not row.ok and held is None and explaining:
+            row = replace(row, hints=search.hints(node)[:HINTS])
+            held = None if row.hints else conversions.folded_and_wrong(node)
+            if not row.hints and held is None:
                 search.left -= 1
-                row = replace(row, hints=search.hints(node)[:HINTS])
-                later = None if row.hints else conversions.folded_and_wrong(node)
-                if not isolate and not row.hints and later is None and alone.right(node):
+                if not isolate and alone.right(node):
                     port.notes.append(
                         f"{node.name} is right on their own inputs: the difference came in before it, "
                         "each step within tolerance; --isolate judges each op alone"
                     )
-            if later is None:
-                yield from conversions.missing(row.hints)
-                yield row
-            else:
-                conversions.found.append(f"{row.theirs} holds {later.name}")
-                port.move(node, later)
+        if held is not None:
+            conversions.move(node, held)
+        elif not conversions.scaled_behind(node, row.hints):
+            yield row
+            explaining = explaining and (row.ok or isolate)
         yield from rivals
-        if rivals and not isolate:
-            search.left = 0  # only the first divergence is explained
+        explaining = explaining and (not rivals or isolate)
 
 
 def _truths(alone: Isolation, isolate: bool) -> Iterator[tuple[Node, Array, Array, tuple[str, ...]]]:

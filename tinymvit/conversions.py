@@ -6,17 +6,17 @@ without its scale and shift, folded into the next matrix. What is wrong beyond t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 
-from tinymvit.graph import Activation, BatchNorm, Context, Node
-from tinymvit.hints import HINTED_OPS, Search
-from tinymvit.mistakes import scale_and_shift_left_out
+from tinymvit.graph import Activation, BatchNorm, Context, LayerNorm, Node
+from tinymvit.hints import CLOSER, Search
+from tinymvit.mistakes import SCALE_AND_SHIFT
 from tinymvit.table import some
-from tinymvit.verdict import Hint, Row
+from tinymvit.tolerance import difference, rms
+from tinymvit.verdict import Hint
 
 Array = np.ndarray
 
@@ -27,7 +27,7 @@ class Conversions:
     def __init__(self, search: Search) -> None:
         self.search, self.alone, self.port = search, search.alone, search.port
         self.found: list[str] = []  # tensors that hold a later node's value
-        self.unscaled: dict[str, Row] = {}  # normalisations whose scale and shift are folded into what follows
+        self.unscaled: list[str] = []  # of normalisations whose scale and shift are folded into what follows
 
     @cached_property
     def tokens_first(self) -> bool:
@@ -53,15 +53,29 @@ class Conversions:
                 return
             yield last
 
-    def folded(self, node: Node, truth: Array, rounded: Array) -> Node | None:
-        """The later node whose value their tensor for `node` holds, if one does."""
+    def holder(self, node: Node, truth: Array, rounded: Array) -> Node | None:
+        """The later node whose value their tensor for `node` holds: it is right as that, or far closer to it."""
+        (_, here), *later = self._distances(node, truth, rounded)
+        held, there = min(later, key=lambda entry: entry[1], default=(None, np.inf))
+        return held if there == 0 or CLOSER * there < here else None
+
+    def _distances(self, node: Node, truth: Array, rounded: Array) -> Iterator[tuple[Node, float]]:
+        """How far their tensor for a node is from that node's value and from later ones that it may hold, relative to
+        their rms; 0 if it is right."""
         x = self.port.numbers(node.name)
-        for later in self.later(node):
-            truth, rounded = (self.alone.value([later], {later.inputs[0]: v}, v.dtype.type) for v in (truth, rounded))
-            limit = self.port.limit(node.name, truth, rounded)
-            if x is not None and any(limit.allows(o.undo(x), truth) for o in self.port.readings(later.name, x)):
-                return later
-        return None
+        for held in (node, *self.later(node)):
+            if held is not node:
+                truth, rounded = (self.alone.value([held], {held.inputs[0]: v}, v.dtype.type) for v in (truth, rounded))
+            limit, distances = self.port.limit(node.name, truth, rounded), [np.inf]
+            for value in [] if x is None else [option.undo(x) for option in self.port.readings(held.name, x)]:
+                error = 0 if limit.allows(value, truth) else rms(difference(value, truth)) / (rms(truth) or 1)
+                distances.append(error)
+            yield held, min(distances)
+
+    def move(self, node: Node, later: Node) -> None:
+        """Their tensor for a node holds a later one's value."""
+        self.found.append(f"{self.port.matches[node.name].theirs} holds {later.name}")
+        self.port.move(node, later)
 
     def folded_and_wrong(self, node: Node) -> Node | None:
         """The later node whose value their tensor holds but for a known mistake in the ops folded together."""
@@ -75,20 +89,36 @@ class Conversions:
                 return later
         return None
 
-    def leaves_scale_to_others(self, node: Node) -> bool:
-        """Whether their tensor is a normalisation without scale and shift, as converters fold these into what follows.
-        Where they are really missing, that is then found behind it."""
-        nodes, x = self.alone.together(node), self.port.numbers(node.name)
-        if len(nodes) > HINTED_OPS or x is None:
+    def scaled_behind(self, norm: Node, hints: tuple[Hint, ...]) -> bool:
+        """Whether the scale and shift that their tensor for a layer norm lacks, as its hints say, are folded into what
+        reads it: that is right with them, or wrong in another known way. If so, the norm counts as not in the dump."""
+        if not isinstance(norm.op, LayerNorm) or Hint(norm.name, SCALE_AND_SHIFT) not in hints:
             return False
-        wrong = {node.name: scale_and_shift_left_out}
-        return self.search.error(nodes, self.alone.inputs(nodes), wrong, node, x) is not None
+        matches, arranged = dict(self.port.matches), dict(self.port.arranged)
+        match = self.port.leave_out(norm)
+        readers = list(self._readers(norm))
+        folded = any(self._right(reader) for reader in readers)
+        if not folded and readers:
+            hints = self.search.hints(readers[0])
+            folded = bool(hints) and hints[0].node != norm.name
+        if folded:
+            self.unscaled.append(match.theirs)
+        else:
+            self.port.matches, self.port.arranged = matches, arranged
+        return folded
 
-    def missing(self, hints: Sequence[Hint]) -> Iterator[Row]:
-        """The row of a normalisation whose scale and shift are not in what follows either, as the first hint says."""
-        row = self.unscaled.pop(hints[0].node, None) if hints else None
-        if row is not None:
-            yield replace(row, hints=tuple(hint for hint in hints if hint.node == row.node))
+    def _right(self, node: Node) -> bool:
+        """Whether their tensor for a node is right for their own inputs, be it as a later one's."""
+        distances = self._distances(node, *self.alone.both(self.alone.together(node)))
+        return any(distance == 0 for _, distance in distances)
+
+    def _readers(self, node: Node) -> Iterator[Node]:
+        """The nearest nodes behind this one that have a tensor."""
+        for reader in self.alone.readers[node.name]:
+            if reader.name in self.port.matches:
+                yield reader
+            else:
+                yield from self._readers(reader)
 
     def notes(self) -> list[str]:
         """What was found, a line each."""
@@ -98,6 +128,6 @@ class Conversions:
         if self.unscaled:
             notes.append(
                 f"{len(self.unscaled)} normalisations are without scale and shift, judged with what follows: "
-                f"{some([row.theirs for row in self.unscaled.values()], 1)}"
+                f"{some(self.unscaled, 1)}"
             )
         return notes

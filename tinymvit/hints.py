@@ -11,7 +11,7 @@ import numpy as np
 
 from tinymvit.graph import Node, Shape
 from tinymvit.isolation import Isolation
-from tinymvit.mistakes import Mistake, mistakes
+from tinymvit.mistakes import SCALE_AND_SHIFT, Mistake, mistakes
 from tinymvit.summary import describe
 from tinymvit.tolerance import difference, rms
 from tinymvit.verdict import Hint
@@ -19,17 +19,20 @@ from tinymvit.verdict import Hint
 Array = np.ndarray
 
 HINTED_OPS = 16  # ops judged together, at most, for a hint to be looked for: unfold and a whole transformer layer
-HINTED_ROWS = 10  # wrong rows, at most, that are searched for hints
+IN_VAIN = 10  # tensors, at most, that are searched for all mistakes without finding one
 HINTS = 3  # of a row, at most
 NEAR = 0.01  # relative error beyond which a mistake is not even tried in float32
 CLOSER = 4.0  # times closer than the right value a mistake must be: what is about as far explains nothing
 
 
 class Search:
-    """Looks for the mistakes that explain tensors, of no more than `left` tensors, since one takes long."""
+    """Looks for the mistakes that explain tensors: first those that explained others, since who makes a mistake makes
+    it everywhere; then all, which takes long and so stops when it was IN_VAIN too often."""
 
-    def __init__(self, alone: Isolation, left: int) -> None:
-        self.alone, self.port, self.left = alone, alone.port, left
+    def __init__(self, alone: Isolation) -> None:
+        self.alone, self.port = alone, alone.port
+        self.known = {SCALE_AND_SHIFT}  # not to be missed: where a converter left them out it is no mistake
+        self.left = IN_VAIN
 
     def hints(self, target: Node) -> tuple[Hint, ...]:
         """The known mistakes that explain their tensor for this node to tolerance: an op's alone before all alike, the
@@ -39,16 +42,22 @@ class Search:
         if len(nodes) > HINTED_OPS or x is None:
             return ()
         inputs = self.alone.inputs(nodes)
-        found = []
-        for where, sentence in _suspects(nodes):
-            wrong = {node.name: mistakes(node.op)[sentence] for node in where}
-            error = self.error(nodes, inputs, wrong, target, x)
-            if error is not None:
-                every = f" (at every {describe(where[0].op)} of these)" if len(where) > 1 else ""
-                found.append((len(where) > 1, error, Hint(where[0].name, sentence + every)))
-        return tuple(hint for *_, hint in sorted(found, key=lambda entry: entry[:2]))
+        for tried_before in (True, False) if self.left else (True,):
+            found = []
+            for where, sentence in _suspects(nodes):
+                if (sentence in self.known) is tried_before:
+                    wrong = {node.name: mistakes(node.op)[sentence] for node in where}
+                    error = self._error(nodes, inputs, wrong, target, x)
+                    if error is not None:
+                        every = f" (at every {describe(where[0].op)} of these)" if len(where) > 1 else ""
+                        found.append((len(where) > 1, error, sentence, Hint(where[0].name, sentence + every)))
+            if found:
+                found.sort(key=lambda entry: entry[:2])
+                self.known.add(found[0][2])
+                return tuple(hint for *_, hint in found)
+        return ()
 
-    def error(
+    def _error(
         self, nodes: list[Node], inputs: Mapping[str, Array], wrong: Mapping[str, Mistake], target: Node, x: Array
     ) -> float | None:
         """How far theirs is from what these mistakes give, relative to its rms; None if further than rounding, or

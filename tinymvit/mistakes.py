@@ -428,6 +428,7 @@ def padded_to_size(case: Case) -> Array | None:
 
 # ---- the catalogue: the commoner and the more telling first ----
 
+SCALE_AND_SHIFT = "scale and shift are missing"
 EPSILONS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # below 1e-6, float32 cannot tell one from another
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -480,7 +481,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
         **_eps,
         "the statistics are the batch's, as in training": batch_statistics,
         "the variance is used as the deviation": variance_as_deviation,
-        "scale and shift are missing": scale_and_shift_left_out,
+        SCALE_AND_SHIFT: scale_and_shift_left_out,
     },
     ops.Activation: {
         "the activation is missing": identity,
@@ -516,7 +517,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
     ops.LayerNorm: {
         "the normalisation is missing": identity,
         **_eps,
-        "scale and shift are missing": scale_and_shift_left_out,
+        SCALE_AND_SHIFT: scale_and_shift_left_out,
         "the variance is unbiased (divided by D - 1)": unbiased_variance,
         "it normalises over the tokens, not the channels": normalised_over_tokens,
     },
