@@ -470,10 +470,16 @@ def test_two_dumps_pixels_first(tmp_path):
         (lambda x: x[:, ::-1], "channels are swapped"),
         (lambda x: x * 255, "not divided by 255"),
         (lambda x: x * 2 - 1, "run from -1 to 1"),
+        (lambda x: x[:, ::-1] * 255, "channels are swapped (RGB for BGR) and pixels are not divided by 255"),
     ):
         comparison = compare(tensors(), {"pixel_values": np.ascontiguousarray(change(pixels))})
         assert comparison.first == "pixel_values"
         assert sentence in str(comparison.divergence.hints[0])
+    for factor, sentence in ((255, "not divided by 255"), (1 / 255, "divided by 255 once more"), (2, "times ours")):
+        comparison = compare(tensors(), {STEM: tensors()[STEM] * np.float32(factor)})
+        assert comparison.first == STEM
+        assert comparison.divergence.hints[0].mistake.startswith(f"it is {factor:.6g} times ours")
+        assert sentence in comparison.divergence.hints[0].mistake
     save_file(tensors(), tmp_path / "ours.safetensors")
     comparison = compare(tmp_path / "ours.safetensors", {"pixel_values": pixels.transpose(0, 2, 3, 1)})
     assert comparison.agrees

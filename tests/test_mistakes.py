@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tinymvit
-from ports import MISTAKES, dilation_ignored, dump, pair, scale_and_shift_missing
+from ports import MISTAKES, dilation_ignored, dump, pair, scale_and_shift_missing, with_input
 from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.comparison import compare
@@ -96,6 +96,41 @@ def test_scale_and_shift_folded_into_a_wrong_matrix_are_not_missing():
     comparison = compare(ours, found, isolate=True)
     assert comparison.first == f"{reader}.query"
     assert [row.hints[0].mistake for row in comparison.wrong[:3]] == ["the bias is missing"] * 3
+
+
+MEAN, DEVIATION = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))  # RGB
+PREPARED = [  # what the port's graph does to the pixels before its first convolution, and what a hint says of it
+    (lambda x: x * 255, "pixels are not divided by 255 before it"),
+    (lambda x: x / 255, "pixels are divided by 255 once more before it"),
+    (lambda x: x * 2 - 1, "pixels are scaled to run from -1 to 1 before it"),
+    (lambda x: (x - MEAN.flip(0)) / DEVIATION.flip(0), "pixels are standardised with ImageNet's mean"),
+    (lambda x: (x.flip(1) - MEAN) / DEVIATION, "channels are swapped (RGB for BGR) and pixels are standardised"),
+    (lambda x: x.flip(1) / 255, "channels are swapped (RGB for BGR) and pixels are divided by 255 once more"),
+    (
+        lambda x: (x.flip(1) / 255 - MEAN) / DEVIATION,
+        "channels are swapped (RGB for BGR) and pixels are divided by 255",
+    ),
+]
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize(("change", "sentence"), PREPARED, ids=lambda value: value if isinstance(value, str) else "")
+def test_pixels_that_the_graph_prepares_itself(change, sentence, isolate):
+    """Its convolution reads others than the dump has: raw bytes (once more divided is right then) or finished ones."""
+    theirs, ours, pixels = models("tiny")
+    port = copy.deepcopy(theirs)
+    stem = port.mobilevit.conv_stem.convolution
+    with_input(stem, change)
+    pixels = (pixels * 255).round() if "once more" in sentence else pixels
+    found = {key: tensor.numpy() for key, tensor in dump(port, pixels).items()}
+    folded = found | {"mobilevit.conv_stem.convolution": found["mobilevit.conv_stem.normalization"]}
+    del folded["mobilevit.conv_stem.normalization"]
+    for tensors in (found, folded):
+        comparison = compare(ours, tensors, isolate=isolate)
+        assert comparison.divergence.wrong_op == "mobilevit.conv_stem.convolution"
+        assert comparison.divergence.hints[0].mistake.startswith(sentence)
+        assert not isolate or len(comparison.wrong) == 1
+        assert ("run from 0 to 255" in comparison.notes[0]) is ("once more" in sentence)
 
 
 @pytest.mark.parametrize("noise", [1e-5, 1e-4, 1e-3, 2e-3])

@@ -36,6 +36,8 @@ from tinymvit.weights import bundled
 Array = np.ndarray
 Tensors = Mapping[str, Array]
 
+BEYOND = (-0.5, 1.5)  # pixels beyond these were not divided by 255, or something else was done to them too
+
 
 def compare(
     ours: Any,
@@ -129,7 +131,8 @@ def _pixels(dump: Dump, channels: int, settings: Settings, notes: list[str]) -> 
     name = named[0] if named else next((n for n in dump if _may_be_pixels(dump.shape(n), channels)), None)
     if name is None:
         raise DumpError(
-            f"their dump has no {PIXELS}, which are needed to run our model on; dump the input too, or map it"
+            f"their dump has no {PIXELS}, which are needed to run our model on; dump the input too, or map it, "
+            "or compare with our trace of the same image"
         )
     x = np.asarray(dump[name])
     shape = x.shape
@@ -147,6 +150,12 @@ def _pixels(dump: Dump, channels: int, settings: Settings, notes: list[str]) -> 
     if not np.isfinite(x).all():
         at = [int(i) for i in np.argwhere(~np.isfinite(x))[0]]
         raise DumpError(f"their {name} holds {x[tuple(at)]} at {at} of (B, C, H, W); expected finite numbers")
+    low, high = float(x.min()), float(x.max())
+    if low < BEYOND[0] or high > BEYOND[1]:
+        notes.append(
+            f"their {name} run from {low:.3g} to {high:.3g}, where the published checkpoints expect 0 to 1: "
+            "if the first convolution reads these very numbers, the preprocessing is wrong, whatever agrees here"
+        )
     if not named:
         notes.append(f"guess: their {name} is the {PIXELS}: the first tensor of {channels} channels")
     if len(axes) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,10 @@ from tinymvit.verdict import Comparison, Hint, Row
 Array = np.ndarray
 
 TOLERANCE = 1e-5  # relative to a tensor's rms and largest magnitude: there is no reference to measure rounding by
+SCALES = {  # of a tensor that is proportional to the pixels, as the first convolution's is
+    255.0: ", as of pixels that are not divided by 255",
+    1 / 255: ", as of pixels that are divided by 255 once more",
+}
 
 
 def compare_dumps(ours: Dump, theirs: Dump, settings: Settings) -> Comparison:
@@ -70,10 +75,18 @@ def _row(name: str, ours: Array, match: Match, theirs: Dump, settings: Settings)
     value = option.undo(values)
     row = replace(row, layout=option.order, errors=Errors.of(value, truth), tolerance=limit.rms)
     verdict = limit.verdict(value, truth)
-    hints: list[Hint] = []
-    if verdict != "ok" and canonical(name) == PIXELS:
-        for sentence, mistake in mistakes(Input()).items():
-            wrong = mistake(Case(name, Input(), (truth,)))
-            if wrong is not None and Limit.of(wrong, wrong, settings.tolerance, half).allows(value, wrong):
-                hints.append(Hint(name, sentence))
-    return replace(row, verdict=verdict, hints=tuple(hints[:HINTS]))
+    hints = () if verdict == "ok" else _hints(name, value, truth, settings.tolerance, half)
+    return replace(row, verdict=verdict, hints=hints)
+
+
+def _hints(name: str, theirs: Array, truth: Array, tolerance: float | None, half: float) -> tuple[Hint, ...]:
+    """What explains a tensor without a model: known mistakes if it is the pixels, and of any tensor a factor."""
+    factor = float((theirs * truth).mean() / (truth * truth).mean()) if truth.any() else 1.0
+    why = next((why for scale, why in SCALES.items() if math.isclose(factor, scale, rel_tol=1e-4)), "")
+    wrong = {f"it is {factor:.6g} times ours{why}": factor * truth}
+    if canonical(name) == PIXELS:
+        case = Case(name, Input(), (truth,))
+        made = {sentence: mistake(case) for sentence, mistake in mistakes(Input()).items()}
+        wrong = {sentence: x for sentence, x in made.items() if x is not None} | wrong
+    explaining = (s for s, x in wrong.items() if Limit.of(x, x, tolerance, half).allows(theirs, x))
+    return tuple(Hint(name, sentence) for sentence in explaining)[:HINTS]
