@@ -59,6 +59,7 @@ ALLOWED = {  # what a part may import of the project
     "tinymvit/hints.py": {
         "tinymvit.graph",
         "tinymvit.isolation",
+        "tinymvit.layouts",
         "tinymvit.mistakes",
         "tinymvit.summary",
         "tinymvit.tolerance",
@@ -67,8 +68,10 @@ ALLOWED = {  # what a part may import of the project
     "tinymvit/conversions.py": {
         "tinymvit.graph",
         "tinymvit.hints",
+        "tinymvit.layouts",
         "tinymvit.mistakes",
         "tinymvit.table",
+        "tinymvit.tolerance",
         "tinymvit.verdict",
     },
     "tinymvit/report.py": {"tinymvit.table", "tinymvit.verdict", "tinymvit.weights.files"},

@@ -34,8 +34,9 @@ from tinymvit import layouts, reference
 from tinymvit.cli import main
 from tinymvit.commands import compare as commands
 from tinymvit.comparison import Comparison, compare
+from tinymvit.dump import Dump
 from tinymvit.errors import DumpError, TinyMViTError
-from tinymvit.graph import Context, Scores, Unfold
+from tinymvit.graph import Context, Fold, Scores, Unfold
 from tinymvit.layouts import arrangements, node_axes
 from tinymvit.modeling import load_model
 from tinymvit.report import to_html, to_json, to_text
@@ -174,6 +175,51 @@ def test_a_reshape_without_a_transpose_is_found():
         assert comparison.divergence.hints
 
 
+FOUR_ROWS = "mobilevit.encoder.layer.4"  # for 128 pixels
+
+
+def in_four_rows(found, graph, nodes):
+    """These tokens as maps of four rows, (1, 4, W, D), not unfolded."""
+    other = dict(found)
+    for name in nodes:
+        unfold = next(node for node in graph if isinstance(node.op, Unfold) and node.name.startswith(FOUR_ROWS))
+        height, width = graph.inputs_of(unfold)[0].shape[2:]
+        fold = next(node.op for node in graph if isinstance(node.op, Fold) and node.name.startswith(FOUR_ROWS))
+        assert height == 4
+        other[name] = reference.compute(fold, [found[name]], []).transpose(0, 2, 3, 1).reshape(1, 4, width, -1)
+    return other
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_map_of_four_rows_is_a_layout_only_if_attention_sees_right_tokens(isolate):
+    """Reshaped to (B, P, N, D) without a transpose it has a layout's shape and numbers; LayerNorm and matrices cannot
+    tell, attention can."""
+    model = load_model("digits")
+    found = dict(model.trace(noise((1, 3, 128, 128)), dtype="float32"))
+    graph = model.graph((1, 3, 128, 128))
+    inner = f"{FOUR_ROWS}.transformer.layer.0"
+    before = [
+        f"{FOUR_ROWS}.unfolding",
+        f"{inner}.layernorm_before",
+        *(f"{inner}.attention.attention.{x}" for x in ("query", "key", "value")),
+    ]
+    comparison = compare(model, in_four_rows(found, graph, before), isolate=isolate)
+    assert comparison.first == "agree"
+    assert [row.layout for row in comparison.rows if row.node in before] == ["B y i x j D"] * 5
+
+    unfolding = graph[before[0]]
+    wrong = {unfolding.name: found[unfolding.inputs[0]].transpose(0, 2, 3, 1).reshape(unfolding.shape)}
+    nodes = list(graph)
+    for node in nodes[nodes.index(unfolding) + 1 :]:
+        values = [wrong.get(name, found[name]) for name in node.inputs]
+        wrong[node.name] = reference.compute(node.op, values, [model.weights[name] for name in node.weights])
+    wrong[unfolding.name] = wrong[unfolding.name][None]
+    comparison = compare(model, found | wrong, isolate=isolate)
+    assert comparison.first == unfolding.name
+    assert comparison.divergence.hints[0].mistake == "unfold order: (B, H, W, D) is reshaped without transposes"
+    assert not isolate or len(comparison.wrong) == 1
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("isolate", [False, True])
 def test_tokens_before_the_batch(batch, isolate):
@@ -226,6 +272,7 @@ def test_an_ambiguous_square_is_decided_by_the_values_and_said():
     assert comparison.agrees
     assert next(row for row in comparison.rows if row.node == name).layout == "B H W C"
     assert any(note.startswith("several layouts fit") for note in comparison.notes)
+    assert f"right in another layout than most maps, B C H W: {name}; is a transpose missing?" in comparison.notes
 
 
 # ---- names ----
@@ -422,7 +469,7 @@ def folded(found):
 def test_a_folded_normalisation_is_recognised_right_and_wrong():
     comparison = compare(ours(), folded(tensors()), isolate=True)
     assert comparison.agrees
-    assert any("hold the value behind a folded op" in note for note in comparison.notes)
+    assert any("with the value behind a folded op" in note for note in comparison.notes)
     found, node = wrong(channels_swapped)
     comparison = compare(ours(), folded(found), isolate=True)
     assert comparison.first == node
@@ -485,8 +532,46 @@ def test_two_dumps_pixels_first(tmp_path):
     assert comparison.agrees
     with pytest.raises(DumpError, match="to isolate ops a model is needed"):
         compare(tensors(), tensors(), isolate=True)
-    with pytest.raises(DumpError, match="none of their 1 tensors could be matched with ours"):
+    with pytest.raises(DumpError, match="their 1 tensor could not be matched with ours, neither by name"):
         compare(tensors(), {"x": np.zeros((5, 5, 5, 5, 5), np.float32)})
+
+
+def test_two_dumps_are_read_a_few_times_each(monkeypatch):
+    """Matching holds each tensor of one against each of the other, by statistics that are computed once."""
+    reads = []
+    get = Dump.__getitem__
+    monkeypatch.setattr(Dump, "__getitem__", lambda self, name: reads.append(name) or get(self, name))
+    found = {row.node: tensors()[row.theirs] for row in compare(ours(), tensors()).rows}
+    reads.clear()
+    comparison = compare(found, {f"t{i:04}": x for i, x in enumerate(found.values())})
+    assert comparison.agrees
+    assert len(comparison.rows) == len(found) > 150
+    assert len(reads) <= 4 * len(found)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_is_on_the_right_side(value):
+    bad = tensors()[STEM].copy()
+    bad[1, 2, 3, 4] = value
+    mine, theirs = (tensors() | {STEM: bad}, tensors()), (tensors(), tensors() | {STEM: bad})
+    for (first, second), verdict, text in (
+        (mine, "ours not finite", f"our {STEM} holds NaN or infinity, first at [1, 2, 3, 4], their {STEM} a number"),
+        (theirs, "not finite", f"their {STEM} holds NaN or infinity, first at [1, 2, 3, 4]"),
+    ):
+        comparison = compare(first, second)
+        assert comparison.divergence.verdict == verdict
+        assert text in to_text(comparison)
+    assert compare(mine[0], theirs[1]).agrees
+
+
+def test_one_tensor_is_no_tensors():
+    pixels = {"pixel_values": tensors()["pixel_values"]}
+    assert "1 of 1 tensor compared" in compare(pixels, pixels).notes
+    found = tensors(mobilevit__conv_stem__convolution=tensors()["mobilevit.conv_stem.normalization"])
+    del found["mobilevit.conv_stem.normalization"]
+    del found["mobilevit.conv_stem"]
+    (note,) = (note for note in compare(ours(), found).notes if "folded" in note)
+    assert note.startswith("1 tensor with the value behind a folded op: ")
 
 
 # ---- the command ----

@@ -181,10 +181,10 @@ def _rows(conversions: Conversions, isolate: bool) -> Iterator[Row]:
     explaining = True  # without isolation only of the first divergence: what follows differs because of it
     for node, truth, rounded, together in _truths(alone, isolate):
         row = port.judge(node, truth, rounded, together)
-        if row.verdict == "shape" and conversions.tokens_first:
-            port.allow_tokens_first()
+        if not row.ok and conversions.reordered(node, truth, rounded):
+            port.allow_reordered()
             row = port.judge(node, truth, rounded, together)
-        if row.verdict == "not finite" and isolate and not alone.finite_inputs(node):
+        if "not finite" in row.verdict and isolate and not alone.finite_inputs(node):
             row = port.judge(node, truth, rounded, together, only_finite=True)
             port.notes.append(f"{node.name}: its input is not finite, so it is judged only where its value is")
         rivals = list(port.rivals(row, node, truth, rounded))

@@ -7,14 +7,15 @@ without its scale and shift, folded into the next matrix. What is wrong beyond t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
 from tinymvit.graph import Activation, BatchNorm, Context, LayerNorm, Node
 from tinymvit.hints import CLOSER, Search
+from tinymvit.layouts import arrangements
 from tinymvit.mistakes import SCALE_AND_SHIFT
-from tinymvit.table import some
+from tinymvit.table import count, some
 from tinymvit.tolerance import difference, rms
 from tinymvit.verdict import Hint
 
@@ -29,20 +30,34 @@ class Conversions:
         self.found: list[str] = []  # tensors that hold a later node's value
         self.unscaled: list[str] = []  # of normalisations whose scale and shift are folded into what follows
 
-    @cached_property
-    def tokens_first(self) -> bool:
-        """Whether one image's tokens lie as (N, P, D). So do patches swapped with positions: the first tensor behind an
-        attention, which sees other tokens then, tells these apart."""
+    def reordered(self, node: Node, truth: Array, rounded: Array) -> bool:
+        """Whether the tokens lie in an order that a mistake gives too: their tensor for this node is right so, and so
+        is the first one behind an attention, which would have seen other tokens."""
+        if len(node.shape) != 3 or self.port.axes[node.name].reordered or not self._allows(node, truth, rounded):
+            return False
+        arranged = self.port.arranged.pop(node.name, None)
+        attended = self._attended(node)
+        seen = attended is not None and self._allows(attended, *self.alone.both(self.alone.together(attended)))
+        if arranged is not None:
+            self.port.arranged[node.name] = arranged
+        return seen
+
+    def _allows(self, node: Node, truth: Array, rounded: Array) -> bool:
+        """Whether their tensor for a node is right in some order, be it one that a mistake gives too."""
+        x, axes = self.port.numbers(node.name), replace(self.port.axes[node.name], reordered=True)
+        limit = self.port.limit(node.name, truth, rounded)
+        options = () if x is None else arrangements(x.shape, axes, self.port.settings.layout)
+        return x is not None and any(limit.allows(option.undo(x), truth) for option in options)
+
+    def _attended(self, node: Node) -> Node | None:
+        """The first node of theirs, this one or later, whose tokens an attention made."""
+        nodes = list(self.alone.graph)
         attended = False
-        for node in self.alone.graph:
-            attended = attended or isinstance(node.op, Context)
-            x = self.port.numbers(node.name) if attended and node.name in self.port.matches else None
-            if x is not None and x.ndim == 3 == len(node.shape):
-                truth, rounded = self.alone.both(self.alone.together(node))
-                value = x.swapaxes(0, 1)
-                same_shape = len(self.alone.pixels) == 1 and value.shape == truth.shape
-                return same_shape and self.port.limit(node.name, truth, rounded).allows(value, truth)
-        return False
+        for later in nodes[nodes.index(node) :]:
+            attended = attended or isinstance(later.op, Context)
+            if attended and later.name in self.port.matches and len(later.shape) == 3:
+                return later
+        return None
 
     def later(self, node: Node) -> Iterator[Node]:
         """The normalisation and activation that a port may have folded into the op before them."""
@@ -124,10 +139,9 @@ class Conversions:
         """What was found, a line each."""
         notes = []
         if self.found:
-            notes.append(f"{len(self.found)} tensors hold the value behind a folded op: {some(self.found, 1)}")
+            tensors = count(len(self.found), "tensor")
+            notes.append(f"{tensors} with the value behind a folded op: {some(self.found, 1)}")
         if self.unscaled:
-            notes.append(
-                f"{len(self.unscaled)} normalisations are without scale and shift, judged with what follows: "
-                f"{some(self.unscaled, 1)}"
-            )
+            norms = count(len(self.unscaled), "normalisation")
+            notes.append(f"{norms} without scale and shift, judged with what follows: {some(self.unscaled, 1)}")
         return notes

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tinymvit.graph import Node, Shape
+from tinymvit.graph import Node
 from tinymvit.isolation import Isolation
+from tinymvit.layouts import squeezed
 from tinymvit.mistakes import SCALE_AND_SHIFT, Mistake, mistakes
 from tinymvit.summary import describe
 from tinymvit.tolerance import difference, rms
@@ -71,7 +72,7 @@ class Search:
         readings = (
             [option.undo(x) for option in self.port.readings(target.name, x)] if truth.shape == target.shape else []
         )
-        if not readings and _squeezed(x.shape) == _squeezed(truth.shape):
+        if not readings and squeezed(x.shape) == squeezed(truth.shape):
             readings = [x.reshape(truth.shape)]
         for value in readings:
             distance = rms(difference(value, truth))
@@ -99,7 +100,3 @@ def _suspects(nodes: list[Node]) -> Iterator[tuple[list[Node], str]]:
     for alike in kinds.values():
         if len(alike) > 1:
             yield from ((alike, sentence) for sentence in mistakes(alike[0].op))
-
-
-def _squeezed(shape: Shape) -> list[int]:
-    return [size for size in shape if size != 1]

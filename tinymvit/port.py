@@ -20,7 +20,7 @@ from tinymvit.graph import Graph, Node
 from tinymvit.layouts import MAP, VECTOR, Arrangement, arrangements, node_axes
 from tinymvit.matching import Match, Statistics, align, canonical
 from tinymvit.summary import describe
-from tinymvit.table import some
+from tinymvit.table import count, some
 from tinymvit.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms, same
 from tinymvit.verdict import Row
 
@@ -61,7 +61,7 @@ class Port:
         self.axes = node_axes(graph)
         self.arranged: dict[str, Arrangement] = {}  # nodes judged and readable
         self.seen: Counter[str] = Counter()  # orders of axes that the values confirmed
-        self.chosen: list[str] = []  # what the values decided between layouts
+        self.chosen: dict[str, tuple[str, str]] = {}  # where the values decided: the layout, and those that it is not
 
     def numbers(self, node: str) -> Array | None:
         """Their tensor as it lies, in float64; None if it holds no real numbers."""
@@ -72,9 +72,9 @@ class Port:
         """Their tensor in our layout, for a node in `arranged`."""
         return self.arranged[node].undo(np.asarray(self.dump[self.matches[node].theirs], np.float64))
 
-    def allow_tokens_first(self) -> None:
-        """From now on (N, P, D) is a layout of one image's tokens."""
-        self.axes = {node: replace(axes, tokens_first=True) for node, axes in self.axes.items()}
+    def allow_reordered(self) -> None:
+        """From now on orders of tokens that a mistake gives too are layouts."""
+        self.axes = {node: replace(axes, reordered=True) for node, axes in self.axes.items()}
 
     def leave_out(self, node: Node) -> Match:
         """The tensor that was taken for this node is not its value."""
@@ -117,14 +117,15 @@ class Port:
         right = [option for option, value in values.items() if limit.allows(value, truth)]
         if right and len(options) > 1:
             others = " or ".join(option.order for option in options if option is not right[0])
-            self.chosen.append(f"{node.name} is {right[0].order}, not {others}")
+            self.chosen[node.name] = right[0].order, others
         option = right[0] if right else self._likeliest(options, x, truth)
         if not right and not self._believable(option):
             return replace(row, verdict="shape")
         self.seen[option.order] += bool(right)
         self.arranged[node.name] = option
-        row = replace(row, layout=option.order, errors=Errors.of(values[option], truth), tolerance=limit.rms)
-        return replace(row, verdict=limit.verdict(values[option], truth))
+        errors = Errors.of(values[option], truth)
+        verdict = limit.verdict(errors, values[option])
+        return replace(row, layout=option.order, errors=errors, tolerance=limit.rms, verdict=verdict)
 
     def rivals(self, row: Row, node: Node, truth: Array, rounded: Array) -> Iterator[Row]:
         """The wrong ones of the tensors that mean a node too and hold something else than the one that is read, whose
@@ -143,7 +144,7 @@ class Port:
         """This port, had another tensor been read for a node."""
         other = copy(self)
         other.matches = self.matches | {node: Match(theirs, "name")}
-        other.arranged, other.seen, other.chosen = {}, self.seen.copy(), []
+        other.arranged, other.seen, other.chosen = {}, self.seen.copy(), {}
         return other
 
     def _believable(self, option: Arrangement) -> bool:
@@ -169,7 +170,7 @@ class Port:
     def guess(self, leftover: list[str], weights: Mapping[str, Array], pixels: Array) -> None:
         """Match tensors whose names mean nothing with nodes that have none, by shape, order and statistics."""
         free = [node for node in self.graph if node.name not in self.matches]
-        usable = [name for name in leftover if self.dump[name].dtype.kind in NUMBERS]
+        usable = [name for name in leftover if self.dump.dtype(name).kind in NUMBERS]
         fitting = [name for name in usable if any(self._fits(node.name, name) for node in free)]
         if not free or not fitting:
             return
@@ -195,9 +196,14 @@ class Port:
         rows = [row for row in rows if row.node in self.axes]
         layouts = Counter(row.layout for row in rows if row.layout and row.layout != self.axes[row.node].orders[0])
         if layouts:
-            notes.append("layouts undone: " + ", ".join(f"{order} ({count})" for order, count in layouts.items()))
+            notes.append("layouts undone: " + ", ".join(f"{order} ({times})" for order, times in layouts.items()))
         if self.chosen:
-            notes.append(f"several layouts fit {len(self.chosen)} tensors, the values decided: {some(self.chosen, 1)}")
+            chosen = [f"{node} is {order}, not {others}" for node, (order, others) in self.chosen.items()]
+            notes.append(f"several layouts fit {count(len(chosen), 'tensor')}, the values decided: {some(chosen, 1)}")
+        maps = Counter(row.layout for row in rows if row.layout in MAP)
+        usual = max(MAP, key=lambda order: maps[order])
+        if odd := [node for node, (order, _) in self.chosen.items() if order in MAP and order != usual]:
+            notes.append(f"right in another layout than most maps, {usual}: {some(odd, 3)}; is a transpose missing?")
         notes.append(f"{len(rows)} of {len(self.graph)} nodes compared")
         used = {match.theirs for match in self.matches.values()}
         if unknown := [name for name in leftover if name not in used]:

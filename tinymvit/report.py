@@ -57,6 +57,9 @@ def _what(row: Row) -> str:
     assert row.tolerance is not None
     if row.verdict == "not finite":
         return f"their {row.theirs} holds NaN or infinity, first at {list(row.errors.worst)}"
+    if row.verdict == "ours not finite":
+        at = list(row.errors.worst)
+        return f"our {row.node} holds NaN or infinity, first at {at}, their {row.theirs} a number"
     return f"their {row.theirs} differs: rms error {row.errors.rms:.2e}, tolerance {row.tolerance:.2e}"
 
 

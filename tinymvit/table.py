@@ -24,6 +24,11 @@ def some(names: Sequence[str], count: int) -> str:
     return ", ".join(names[:count]) + more
 
 
+def count(number: int, noun: str) -> str:
+    """The number and the noun, in the plural unless it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def printable(text: str) -> str:
     """`text` with line breaks, escape sequences and whatever else a terminal would obey written as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

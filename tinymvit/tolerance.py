@@ -69,22 +69,23 @@ class Limit:
         """By the float32 reference, `rounded`, or relative to the truth's size if a tolerance is given. A float32 can
         be no closer than its last bit, nor can one that is stored in a shorter format: `half` a unit of that."""
         sizes = rms(truth), largest(truth)
-        noise = rounded - truth
-        noises = rms(noise), largest(noise)
         if tolerance is not None:
             return cls(*((tolerance + half) * size for size in sizes))
+        noise = rounded - truth
+        noises = rms(noise), largest(noise)
         few = 1 + FEW / max(truth.size, 1) ** 0.5
         factors = (few * factor for factor in FACTORS)
         return cls(*(f * max(n, UNIT * size) + half * size for f, n, size in zip(factors, noises, sizes, strict=True)))
 
     def allows(self, theirs: Array, truth: Array) -> bool:
-        return self.verdict(theirs, truth) == "ok"
-
-    def verdict(self, theirs: Array, truth: Array) -> str:
         error = difference(theirs, truth)
-        if not np.isfinite(error).all():
-            return "not finite"
-        return "ok" if rms(error) <= self.rms and largest(error) <= self.largest else "differs"
+        return bool(np.isfinite(error).all()) and rms(error) <= self.rms and largest(error) <= self.largest
+
+    def verdict(self, errors: Errors, theirs: Array) -> str:
+        """The verdict of a `Row` on a tensor with these errors."""
+        if np.isinf(errors.absolute):
+            return "ours not finite" if np.isfinite(theirs[errors.worst]) else "not finite"
+        return "ok" if errors.rms <= self.rms and errors.absolute <= self.largest else "differs"
 
 
 def difference(theirs: Array, truth: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tinymvit.layouts import arrangements, shape_axes
 from tinymvit.matching import PIXELS, Match, Statistics, align, canonical, check_map, has_a_name, match_names
 from tinymvit.mistakes import Case, mistakes
 from tinymvit.port import Settings
-from tinymvit.table import some
+from tinymvit.table import count, some
 from tinymvit.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms
 from tinymvit.verdict import Comparison, Hint, Row
 
@@ -34,21 +35,26 @@ def compare_dumps(ours: Dump, theirs: Dump, settings: Settings) -> Comparison:
     check_map(settings.names, theirs, known)
     matches = match_names(known, theirs, settings.names)
     notes = []
-    free = [name for name in ours if name not in matches]
+    free = [name for name in ours if name not in matches and ours.dtype(name).kind in NUMBERS]
     leftover = [name for name in theirs if not has_a_name(name, known, settings.names)]
+    leftover = [name for name in leftover if theirs.dtype(name).kind in NUMBERS]
+
+    axes = {name: shape_axes(ours.shape(name)) for name in free}
+    our_statistics = cache(lambda name: Statistics.of(ours[name]))
+    their_statistics = cache(lambda name: Statistics.of(theirs[name]))
 
     def fits(node: str, name: str) -> bool:
-        return bool(arrangements(theirs.shape(name), shape_axes(ours.shape(node)), settings.layout))
+        return bool(arrangements(theirs.shape(name), axes[node], settings.layout))
 
     def alike(node: str, name: str) -> bool:
-        return Statistics.of(ours[node]).close_to(Statistics.of(theirs[name]))
+        return our_statistics(node).close_to(their_statistics(name))
 
     for node, name in align(free, leftover, fits, alike, by_shape_alone=not matches).items():
         matches[node] = Match(name, "guess")
         notes.append(f"guess: their {name} is {node}")
     if not matches:
         raise DumpError(
-            f"none of their {len(theirs)} tensors could be matched with ours, neither by name nor by shape; "
+            f"their {count(len(theirs), 'tensor')} could not be matched with ours, neither by name nor by shape; "
             f"theirs are {some(list(theirs), 3)}, ours {some(list(ours), 3)}; give a map of names"
         )
     if settings.tolerance is None:
@@ -56,7 +62,7 @@ def compare_dumps(ours: Dump, theirs: Dump, settings: Settings) -> Comparison:
         notes.append(f"without a model rounding cannot be measured: tolerance {TOLERANCE:g} for every tensor")
     names = settings.bar([name for name in ours if name in matches], len(matches))
     rows = tuple(_row(name, ours[name], matches[name], theirs, settings) for name in names)
-    notes.append(f"{len(rows)} of {len(ours)} tensors compared")
+    notes.append(f"{len(rows)} of {count(len(ours), 'tensor')} compared")
     return Comparison(rows, tuple(notes), False)
 
 
@@ -73,10 +79,9 @@ def _row(name: str, ours: Array, match: Match, theirs: Dump, settings: Settings)
     limit = Limit.of(truth, truth, settings.tolerance, half)
     option = min(options, key=lambda option: rms(difference(option.undo(values), truth)))
     value = option.undo(values)
-    row = replace(row, layout=option.order, errors=Errors.of(value, truth), tolerance=limit.rms)
-    verdict = limit.verdict(value, truth)
-    hints = () if verdict == "ok" else _hints(name, value, truth, settings.tolerance, half)
-    return replace(row, verdict=verdict, hints=hints)
+    errors = Errors.of(value, truth)
+    row = replace(row, layout=option.order, errors=errors, tolerance=limit.rms, verdict=limit.verdict(errors, value))
+    return row if row.ok else replace(row, hints=_hints(name, value, truth, settings.tolerance, half))
 
 
 def _hints(name: str, theirs: Array, truth: Array, tolerance: float | None, half: float) -> tuple[Hint, ...]:

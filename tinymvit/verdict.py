@@ -27,8 +27,8 @@ class Row:
     """A node that was compared, or a module or output whose tensor is not the one that is read for its node.
 
     verdict: "ok", "differs", "shape" (no layout explains it), "not finite" (NaN or infinity where the truth has
-    numbers) or "not numbers". tolerance: what `errors.rms` may be. together: the ops that were judged as one because
-    the dump lacks the tensors between them, the node itself last.
+    numbers), "ours not finite" (the reverse) or "not numbers". tolerance: what `errors.rms` may be. together: the ops
+    that were judged as one because the dump lacks the tensors between them, the node itself last.
     """
 
     node: str
