@@ -564,6 +564,17 @@ def test_a_number_that_is_not_finite_is_on_the_right_side(value):
     assert compare(mine[0], theirs[1]).agrees
 
 
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 0, 4, 4), (2, 0, 3), (1, 2, 3, 4, 5)])
+def test_two_dumps_of_any_shape(shape):
+    found = {"a": np.full(shape, 1.5, np.float32)}
+    assert compare(found, found).agrees
+    assert compare(found, {"a": found["a"] * 2}).agrees is (found["a"].size == 0)
+
+
+def test_numbers_too_far_apart_for_a_difference_are_numbers():
+    assert compare({"a": np.full(4, 1e308)}, {"a": np.full(4, -1e308)}).divergence.verdict == "differs"
+
+
 def test_one_tensor_is_no_tensors():
     pixels = {"pixel_values": tensors()["pixel_values"]}
     assert "1 of 1 tensor compared" in compare(pixels, pixels).notes

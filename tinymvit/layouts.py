@@ -119,7 +119,7 @@ def arrangements(shape: Shape, axes: Axes, layout: str = "auto") -> tuple[Arrang
     for order in axes.orders:
         if not _allowed(order, shape, axes, layout):
             continue
-        long = [[axis for axis in letter if sizes[axis] > 1] for letter in _letters(order)]
+        long = [[axis for axis in letter if sizes[axis] != 1] for letter in _letters(order)]
         letters = [[sizes[axis] for axis in letter] for letter in long if letter]
         if _merges(letters, squeezed(shape)):
             found.setdefault(tuple(axis for letter in long for axis in letter), Arrangement(order, axes))

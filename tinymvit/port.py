@@ -124,7 +124,7 @@ class Port:
         self.seen[option.order] += bool(right)
         self.arranged[node.name] = option
         errors = Errors.of(values[option], truth)
-        verdict = limit.verdict(errors, values[option])
+        verdict = limit.verdict(errors, values[option], truth)
         return replace(row, layout=option.order, errors=errors, tolerance=limit.rms, verdict=verdict)
 
     def rivals(self, row: Row, node: Node, truth: Array, rounded: Array) -> Iterator[Row]:

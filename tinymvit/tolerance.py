@@ -42,17 +42,17 @@ class Errors:
     def of(cls, theirs: Array, truth: Array) -> Errors:
         if truth.size == 0:
             return cls(0.0, 0.0, 0.0, np.inf, 1.0, ())
-        size = np.abs(difference(theirs, truth))
-        size[~np.isfinite(size)] = np.inf
+        error = difference(theirs, truth)
+        size = np.where(np.isfinite(error), np.abs(error), np.inf)
         worst = tuple(int(i) for i in np.unravel_index(size.argmax(), size.shape))
-        error, scale = float(np.sqrt((size * size).mean())), rms(truth)
+        noise, scale = float(np.sqrt((size * size).mean())), rms(truth)
         scales = scale * float(np.sqrt((theirs * theirs).mean()))
         return cls(
             absolute=float(size[worst]),
             relative=float(size[worst] / largest(truth)) if largest(truth) else float(size[worst] and np.inf),
-            rms=error,
-            snr=float(20 * np.log10(scale / error)) if error else np.inf,
-            cosine=float((theirs * truth).mean() / scales) if scales else float(error == 0),
+            rms=noise,
+            snr=float(20 * np.log10(scale / noise)) if noise else np.inf,
+            cosine=float((theirs * truth).mean() / scales) if scales else float(noise == 0),
             worst=worst,
         )
 
@@ -81,10 +81,12 @@ class Limit:
         error = difference(theirs, truth)
         return bool(np.isfinite(error).all()) and rms(error) <= self.rms and largest(error) <= self.largest
 
-    def verdict(self, errors: Errors, theirs: Array) -> str:
+    def verdict(self, errors: Errors, theirs: Array, truth: Array) -> str:
         """The verdict of a `Row` on a tensor with these errors."""
-        if np.isinf(errors.absolute):
-            return "ours not finite" if np.isfinite(theirs[errors.worst]) else "not finite"
+        if np.isinf(errors.absolute) and not np.isfinite(theirs[errors.worst]):
+            return "not finite"
+        if np.isinf(errors.absolute) and not np.isfinite(truth[errors.worst]):
+            return "ours not finite"
         return "ok" if errors.rms <= self.rms and errors.absolute <= self.largest else "differs"
 
 

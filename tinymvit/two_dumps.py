@@ -80,7 +80,8 @@ def _row(name: str, ours: Array, match: Match, theirs: Dump, settings: Settings)
     option = min(options, key=lambda option: rms(difference(option.undo(values), truth)))
     value = option.undo(values)
     errors = Errors.of(value, truth)
-    row = replace(row, layout=option.order, errors=errors, tolerance=limit.rms, verdict=limit.verdict(errors, value))
+    verdict = limit.verdict(errors, value, truth)
+    row = replace(row, layout=option.order, errors=errors, tolerance=limit.rms, verdict=verdict)
     return row if row.ok else replace(row, hints=_hints(name, value, truth, settings.tolerance, half))
 
 
