@@ -30,14 +30,16 @@ from ports import (
     script,
     weight_transposed,
 )
-from tinymvit import layouts, reference
+from tinymvit import isolation, layouts, reference
 from tinymvit.cli import main
 from tinymvit.commands import compare as commands
 from tinymvit.comparison import Comparison, compare
 from tinymvit.dump import Dump
 from tinymvit.errors import DumpError, TinyMViTError
 from tinymvit.graph import Context, Fold, Scores, Unfold
+from tinymvit.hints import IN_VAIN
 from tinymvit.layouts import arrangements, node_axes
+from tinymvit.mistakes import case_of
 from tinymvit.modeling import load_model
 from tinymvit.report import to_html, to_json, to_text
 from tinymvit.tolerance import FACTORS
@@ -506,6 +508,20 @@ def test_the_same_mistake_at_every_op_is_named_as_such():
     assert comparison.first == f"{block}.transformer.layer.0.layernorm_before"
     assert len(comparison.divergence.together) == 15
     assert comparison.divergence.hints[0].mistake == "epsilon is 0.01 (at every LayerNorm of these)"
+
+
+def test_a_search_in_vain_ends(monkeypatch):
+    """Of a port where all is wrong in no known way, only the first tensors are tried with every mistake."""
+    tried = []
+    monkeypatch.setattr(isolation, "case_of", lambda node, *rest: tried.append(node) or case_of(node, *rest))
+    rng = np.random.default_rng(0)
+    found = {
+        name: x if name == "pixel_values" else rng.permutation(x.ravel()).reshape(x.shape)
+        for name, x in tensors().items()
+    }
+    comparison = compare(ours(), found, isolate=True)
+    assert len(comparison.wrong) > 100
+    assert IN_VAIN * 10 < len(tried) < IN_VAIN * 60
 
 
 # ---- dumps against dumps ----

@@ -133,6 +133,28 @@ def test_pixels_that_the_graph_prepares_itself(change, sentence, isolate):
         assert ("run from 0 to 255" in comparison.notes[0]) is ("once more" in sentence)
 
 
+def test_a_converter_that_folds_all_that_can_be_and_a_wrong_epsilon():
+    """Layer norms without scale and shift, normalisations in their convolutions: only the epsilons are wrong."""
+
+    def other_epsilons(model):
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps = 1e-3
+        return None, None
+
+    found, ours, *_ = port_with(other_epsilons, "tiny")
+    weights = ours.weights
+    for name in [name for name in found if f"{name}.weight" in weights and "layernorm" in name]:
+        found[name] = (found[name] - weights[f"{name}.bias"]) / weights[f"{name}.weight"]
+    for name in [name for name in found if name.endswith(".normalization")]:
+        found[name.replace("normalization", "convolution")] = found.pop(name)
+    comparison = compare(ours, found, isolate=True)
+    assert len(comparison.wrong) > 20
+    assert {(row.wrong_op.rpartition(".")[2], row.hints[0].mistake) for row in comparison.wrong} == {
+        ("normalization", "epsilon is 0.001")
+    }
+
+
 @pytest.mark.parametrize("noise", [1e-5, 1e-4, 1e-3, 2e-3])
 def test_noise_is_no_mistake(noise):
     """Some numbers of this weight lie so near the middle of two int8 that float32 and float64 round them apart."""

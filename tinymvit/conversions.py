@@ -110,22 +110,21 @@ class Conversions:
         if not isinstance(norm.op, LayerNorm) or Hint(norm.name, SCALE_AND_SHIFT) not in hints:
             return False
         matches, arranged = dict(self.port.matches), dict(self.port.arranged)
-        match = self.port.leave_out(norm)
-        readers = list(self._readers(norm))
-        folded = any(self._right(reader) for reader in readers)
-        if not folded and readers:
-            hints = self.search.hints(readers[0])
+        theirs = self.port.leave_out(norm).theirs
+        readers = {reader: self.alone.both(self.alone.together(reader)) for reader in self._readers(norm)}
+        folded = any(distance == 0 for reader in readers for _, distance in self._distances(reader, *readers[reader]))
+        if readers and not folded:
+            reader = next(iter(readers))
+            held = self.holder(reader, *readers[reader])
+            if held is not None:
+                self.port.move(reader, held)
+            hints = self.search.hints(held or reader)
             folded = bool(hints) and hints[0].node != norm.name
+        self.port.matches, self.port.arranged = matches, arranged
         if folded:
-            self.unscaled.append(match.theirs)
-        else:
-            self.port.matches, self.port.arranged = matches, arranged
+            self.port.leave_out(norm)
+            self.unscaled.append(theirs)
         return folded
-
-    def _right(self, node: Node) -> bool:
-        """Whether their tensor for a node is right for their own inputs, be it as a later one's."""
-        distances = self._distances(node, *self.alone.both(self.alone.together(node)))
-        return any(distance == 0 for _, distance in distances)
 
     def _readers(self, node: Node) -> Iterator[Node]:
         """The nearest nodes behind this one that have a tensor."""

@@ -43,7 +43,7 @@ class Search:
         if len(nodes) > HINTED_OPS or x is None:
             return ()
         inputs = self.alone.inputs(nodes)
-        for tried_before in (True, False) if self.left else (True,):
+        for tried_before in (True, False) if self.left > 0 else (True,):
             found = []
             for where, sentence in _suspects(nodes):
                 if (sentence in self.known) is tried_before:
