@@ -45,11 +45,11 @@ class Errors:
         error = difference(theirs, truth)
         size = np.where(np.isfinite(error), np.abs(error), np.inf)
         worst = tuple(int(i) for i in np.unravel_index(size.argmax(), size.shape))
-        noise, scale = float(np.sqrt((size * size).mean())), rms(truth)
+        noise, scale, peak = float(np.sqrt((size * size).mean())), rms(truth), largest(truth)
         scales = scale * float(np.sqrt((theirs * theirs).mean()))
         return cls(
             absolute=float(size[worst]),
-            relative=float(size[worst] / largest(truth)) if largest(truth) else float(size[worst] and np.inf),
+            relative=float(size[worst] / peak) if peak else float(size[worst] and np.inf),
             rms=noise,
             snr=float(20 * np.log10(scale / noise)) if noise else np.inf,
             cosine=float((theirs * truth).mean() / scales) if scales else float(noise == 0),
@@ -98,12 +98,18 @@ def difference(theirs: Array, truth: Array) -> Array:
 
 def rms(x: Array) -> float:
     """Of the finite values."""
-    x = x[np.isfinite(x)]
+    x = _finite(x)
     return float(np.sqrt((x * x).mean())) if x.size else 0.0
 
 
 def largest(x: Array) -> float:
-    return float(np.abs(x[np.isfinite(x)]).max(initial=0))
+    """Of the finite values, without their sign."""
+    return float(np.abs(_finite(x)).max(initial=0))
+
+
+def _finite(x: Array) -> Array:
+    finite = np.isfinite(x)
+    return x if finite.all() else x[finite]
 
 
 def same(x: Array, y: Array) -> bool:
