@@ -64,7 +64,7 @@ def instead(module, function):
 
 def channels_swapped(model):
     with_input(model.mobilevit.conv_stem.convolution, lambda x: x.flip(1))
-    return "mobilevit.conv_stem.convolution", "channels are swapped (RGB for BGR)"
+    return "mobilevit.conv_stem.convolution", "channels are swapped (RGB for BGR) before it"
 
 
 def same_padding(model):
@@ -707,19 +707,33 @@ VARIANTS = [
     resized_by(padded, "resize is a zero padding"),
 ]
 
-IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]  # of RGB
+
+def prepared(scale=1.0, mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0)):
+    """Of pixels in BGR; the constants are for RGB."""
+    mean, deviation = (torch.tensor(values[::-1])[:, None, None] for values in (mean, deviation))
+    return lambda pixels: (pixels * scale - mean) / deviation
 
 
-def standardised(pixels):
-    return (pixels - IMAGENET[0]) / IMAGENET[1]
+def also_swapped(prepare):
+    return lambda pixels: prepare(pixels).flip(1)
 
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
+HALVES = {"mean": (0.5, 0.5, 0.5), "deviation": (0.5, 0.5, 0.5)}
+PREPARATIONS = {
+    "pixels are not divided by 255": prepared(255),
+    "pixels are divided by 255 once more": prepared(1 / 255),
+    "pixels are standardised with ImageNet's mean and deviation": prepared(**IMAGENET),
+    "pixels are scaled to run from -1 to 1": prepared(**HALVES),
+    "pixels are not divided by 255 and less Caffe's mean": prepared(255, mean=(123.68, 116.779, 103.939)),
+    "pixels are divided by 255 once more and standardised with ImageNet's mean and deviation": prepared(
+        1 / 255, **IMAGENET
+    ),
+    "pixels are divided by 255 once more and scaled to run from -1 to 1": prepared(1 / 255, **HALVES),
+}
+SWAPPED = "channels are swapped (RGB for BGR)"
 PIXELS = {
-    "channels are swapped (RGB for BGR)": lambda pixels: pixels.flip(1),
-    "pixels are not divided by 255": lambda pixels: pixels * 255,
-    "pixels are divided by 255 twice": lambda pixels: pixels / 255,
-    "pixels are standardised with ImageNet's mean and deviation": lambda pixels: standardised(pixels.flip(1)).flip(1),
-    "pixels are RGB and standardised with ImageNet's mean and deviation": lambda pixels: standardised(pixels.flip(1)),
-    "pixels run from -1 to 1": lambda pixels: pixels * 2 - 1,
-    "pixels are RGB and run from -1 to 1": lambda pixels: pixels.flip(1) * 2 - 1,
+    SWAPPED: also_swapped(prepared()),
+    **PREPARATIONS,
+    **{f"{SWAPPED} and {sentence}": also_swapped(prepare) for sentence, prepare in PREPARATIONS.items()},
 }

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tinymvit
-from ports import MISTAKES, PIXELS, VARIANTS, dump, pair, scale_and_shift_missing
+from ports import MISTAKES, PIXELS, VARIANTS, dump, pair, scale_and_shift_missing, with_input
 from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.comparison import compare
@@ -74,9 +74,21 @@ def test_wrong_pixels_are_named(sentence):
     assert comparison.divergence.hints[0].mistake == sentence
 
 
+@pytest.mark.parametrize("sentence", PIXELS)
+def test_pixels_that_are_wrong_inside_the_graph_are_named(sentence):
+    theirs, ours, pixels = models("tiny")
+    stem = "mobilevit.conv_stem.convolution"
+    with torch.inference_mode():
+        value = theirs.get_submodule(stem)(PIXELS[sentence](pixels))
+    comparison = compare(ours, {"pixel_values": pixels.numpy(), stem: value.numpy()})
+    assert comparison.first == stem
+    assert comparison.divergence.hints[0].mistake == f"{sentence} before it"
+
+
 def test_every_mistake_of_the_catalogue_has_a_port():
     """Roundings and epsilons are the same function at several ops: one port is enough."""
     found = {id(CATALOGUE[ops.Input][sentence]) for sentence in PIXELS}
+    found |= {id(CATALOGUE[ops.Conv2d][f"{sentence} before it"]) for sentence in PIXELS}
     for mistake in (*MISTAKES, *VARIANTS):
         right = getattr(mistake, "right", {})
         theirs, ours, pixels = models("segmentation", **right)
@@ -96,6 +108,93 @@ def test_a_normalisation_without_scale_and_shift_is_the_first_that_differs(isola
     assert comparison.divergence.hints[0].mistake == sentence
     assert not any("without scale and shift" in note for note in comparison.notes)
     assert not isolate or len(comparison.wrong) == 1
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("beside", ["nothing", "a wrong reader", "blocks alone"])
+def test_a_normalisation_without_scale_and_shift_is_named_whatever_follows(beside, isolate):
+    """What reads it is wrong in a way that no hint knows, or far behind it; in a converter's dump it would be right."""
+    tensors, ours, node, sentence = port_with(scale_and_shift_missing, "tiny")
+    if beside == "a wrong reader":
+        reader = node.replace("layernorm_before", "attention.attention")
+        tensors |= {f"{reader}.{name}": tensors[f"{reader}.{name}"] * 1.5 for name in ("query", "key", "value")}
+    elif beside == "blocks alone":
+        kept = (node, "mobilevit.encoder.layer.2.conv_1x1.convolution", "mobilevit.encoder.layer.2")
+        tensors = {name: tensors[name] for name in ("pixel_values", *kept)}
+    else:
+        tensors = {name: tensors[name] for name in list(tensors)[: list(tensors).index(node) + 1]}
+    comparison = compare(ours, tensors, isolate=isolate)
+    assert comparison.first == comparison.divergence.node == node
+    assert comparison.divergence.hints[0].mistake == sentence
+
+
+def test_scale_and_shift_folded_into_a_wrong_matrix_are_not_missing():
+    tensors, ours, node, _ = port_with(scale_and_shift_missing, "tiny")
+    right, *_ = port_with(lambda model: (None, None), "tiny")
+    reader = node.replace("layernorm_before", "attention.attention")
+    weights = ours.weights
+    wrong = {name: right[f"{reader}.{name}"] - weights[f"{reader}.{name}.bias"] for name in ("query", "key", "value")}
+    found = right | {node: tensors[node]} | {f"{reader}.{name}": value for name, value in wrong.items()}
+    comparison = compare(ours, found, isolate=True)
+    assert comparison.first == f"{reader}.query"
+    assert [row.hints[0].mistake for row in comparison.wrong[:3]] == ["the bias is missing"] * 3
+
+
+MEAN, DEVIATION = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))  # RGB
+PREPARED = [  # what the port's graph does to the pixels before its first convolution, and what a hint says of it
+    (lambda x: x * 255, "pixels are not divided by 255 before it"),
+    (lambda x: x / 255, "pixels are divided by 255 once more before it"),
+    (lambda x: x * 2 - 1, "pixels are scaled to run from -1 to 1 before it"),
+    (lambda x: (x - MEAN.flip(0)) / DEVIATION.flip(0), "pixels are standardised with ImageNet's mean"),
+    (lambda x: (x.flip(1) - MEAN) / DEVIATION, "channels are swapped (RGB for BGR) and pixels are standardised"),
+    (lambda x: x.flip(1) / 255, "channels are swapped (RGB for BGR) and pixels are divided by 255 once more"),
+    (
+        lambda x: (x.flip(1) / 255 - MEAN) / DEVIATION,
+        "channels are swapped (RGB for BGR) and pixels are divided by 255",
+    ),
+]
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize(("change", "sentence"), PREPARED, ids=lambda value: value if isinstance(value, str) else "")
+def test_pixels_that_the_graph_prepares_itself(change, sentence, isolate):
+    """Its convolution reads others than the dump has: raw bytes (once more divided is right then) or finished ones."""
+    theirs, ours, pixels = models("tiny")
+    port = copy.deepcopy(theirs)
+    stem = port.mobilevit.conv_stem.convolution
+    with_input(stem, change)
+    pixels = (pixels * 255).round() if "once more" in sentence else pixels
+    found = {key: tensor.numpy() for key, tensor in dump(port, pixels).items()}
+    folded = found | {"mobilevit.conv_stem.convolution": found["mobilevit.conv_stem.normalization"]}
+    del folded["mobilevit.conv_stem.normalization"]
+    for tensors in (found, folded):
+        comparison = compare(ours, tensors, isolate=isolate)
+        assert comparison.divergence.wrong_op == "mobilevit.conv_stem.convolution"
+        assert comparison.divergence.hints[0].mistake.startswith(sentence)
+        assert not isolate or len(comparison.wrong) == 1
+        assert ("run from 0 to 255" in comparison.notes[0]) is ("once more" in sentence)
+
+
+def test_a_converter_that_folds_all_that_can_be_and_a_wrong_epsilon():
+    """Layer norms without scale and shift, normalisations in their convolutions: only the epsilons are wrong."""
+
+    def other_epsilons(model):
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps = 1e-3
+        return None, None
+
+    found, ours, *_ = port_with(other_epsilons, "tiny")
+    weights = ours.weights
+    for name in [name for name in found if f"{name}.weight" in weights and "layernorm" in name]:
+        found[name] = (found[name] - weights[f"{name}.bias"]) / weights[f"{name}.weight"]
+    for name in [name for name in found if name.endswith(".normalization")]:
+        found[name.replace("normalization", "convolution")] = found.pop(name)
+    comparison = compare(ours, found, isolate=True)
+    assert len(comparison.wrong) > 20
+    assert {(row.wrong_op.rpartition(".")[2], row.hints[0].mistake) for row in comparison.wrong} == {
+        ("normalization", "epsilon is 0.001")
+    }
 
 
 @pytest.mark.parametrize("noise", [1e-5, 1e-4, 1e-3, 2e-3])

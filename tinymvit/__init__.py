@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.version import __version__
 
 if TYPE_CHECKING:
-    from tinymvit.comparison import Comparison as Comparison
     from tinymvit.comparison import compare as compare
     from tinymvit.config import MobileViTConfig as MobileViTConfig
     from tinymvit.dump import open_dump as open_dump
@@ -39,9 +38,9 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import segment as segment
     from tinymvit.trace import Trace as Trace
     from tinymvit.vectors import write_vectors as write_vectors
+    from tinymvit.verdict import Comparison as Comparison
 
 _HOMES = {
-    "Comparison": "comparison",
     "compare": "comparison",
     "MobileViTConfig": "config",
     "open_dump": "dump",
@@ -66,6 +65,7 @@ _HOMES = {
     "Trace": "trace",
     "rounding_errors": "error_budget",
     "write_vectors": "vectors",
+    "Comparison": "verdict",
 }
 
 __all__ = ["__version__", *_HOMES]

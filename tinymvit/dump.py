@@ -67,6 +67,12 @@ class Dump(Mapping[str, Array]):
         self.path = path
         self._tensors = tensors
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> Dump:
+        """A dump of arrays in memory."""
+        loaded = {str(name): np.asarray(array) for name, array in arrays.items()}
+        return cls(Path(), {name: Stored(x.shape, x.dtype.name, x.dtype, x.view) for name, x in loaded.items()})
+
     def __getitem__(self, name: str) -> Array:
         array = self._tensors[name].load().view(np.ndarray)
         array.flags.writeable = False

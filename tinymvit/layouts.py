@@ -40,14 +40,14 @@ VECTOR = ("B C",)
 class Axes:
     """What can be asked of a node's tensor: our shape, its elementary axes in our order, and the orders to try.
 
-    tokens_first: whether (N, P, D) is a layout of one image's tokens, rather than the mistake of attending inside
-    patches, which has that shape too.
+    reordered: whether an order of tokens that a mistake gives too is a layout here: (B N, P, D), which attending inside
+    patches has, and a map of as many rows as a patch has pixels, which reads as (B, P, N, D) without a transpose.
     """
 
     shape: Shape
     sizes: tuple[tuple[str, int], ...]
     orders: tuple[str, ...]
-    tokens_first: bool = False
+    reordered: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,10 @@ def shape_axes(shape: Shape) -> Axes:
         return Axes(shape, tuple(zip("BCHW", shape, strict=True)), MAP)
     if len(shape) == 3:
         return Axes(shape, tuple(zip("BTe", shape, strict=True)), ("B T e", "B e T", "T B e"))  # T tokens
-    return Axes(shape, (("B", math.prod(shape)),), ("B",))
+    if len(shape) == 2:
+        return Axes(shape, tuple(zip("BC", shape, strict=True)), VECTOR)
+    axes = tuple((f"a{i}", size) for i, size in enumerate(shape))
+    return Axes(shape, axes, (" ".join(axis for axis, _ in axes),))
 
 
 @lru_cache(maxsize=65536)
@@ -116,9 +119,9 @@ def arrangements(shape: Shape, axes: Axes, layout: str = "auto") -> tuple[Arrang
     for order in axes.orders:
         if not _allowed(order, shape, axes, layout):
             continue
-        long = [[axis for axis in letter if sizes[axis] > 1] for letter in _letters(order)]
+        long = [[axis for axis in letter if sizes[axis] != 1] for letter in _letters(order)]
         letters = [[sizes[axis] for axis in letter] for letter in long if letter]
-        if _merges(letters, [size for size in shape if size != 1]):
+        if _merges(letters, squeezed(shape)):
             found.setdefault(tuple(axis for letter in long for axis in letter), Arrangement(order, axes))
     return tuple(found.values())
 
@@ -130,7 +133,8 @@ def _letters(order: str) -> list[list[str]]:
 
 def _allowed(order: str, shape: Shape, axes: Axes, layout: str) -> bool:
     """What the user says of maps; and what is no layout of tokens but a mistake that has a layout's shape: attending
-    inside patches, (B N, P, D), a map reshaped to (B P, N, D), and heads joined without a transpose, (B P, h, N e)."""
+    inside patches, (B N, P, D), a map reshaped to (B P, N, D) or (B, P, N, D), and heads joined without a transpose,
+    (B P, h, N e)."""
     sizes = dict(axes.sizes)
     if order in MAP:
         if layout == "nchw":
@@ -139,14 +143,19 @@ def _allowed(order: str, shape: Shape, axes: Axes, layout: str) -> bool:
             return order == "B H W C"
         if layout == "tokens":
             return order == "B H W C" and (len(shape) < 4 or 1 in (sizes["H"], sizes["W"]))
-    if order in ("B N P D", "N B P D") and not axes.tokens_first:
-        places, patches = sizes["i"] * sizes["j"], sizes["y"] * sizes["x"]
-        return shape != (sizes["B"] * patches, places, sizes["h"] * sizes["e"])
-    if order in NOT_UNFOLDED:
-        return shape != axes.shape
+    if order in ("B N P D", "N B P D", *NOT_UNFOLDED) and not axes.reordered:
+        batch, places, patches, width = sizes["B"], sizes["i"] * sizes["j"], sizes["y"] * sizes["x"], axes.shape[-1]
+        if order not in NOT_UNFOLDED:
+            return shape != (batch * patches, places, width)
+        return squeezed(shape) not in (squeezed(axes.shape), squeezed((batch, places, patches, width)))
     if order in HEADS:
         return len(shape) < 2 or shape[-1] == sizes["e"]
     return True
+
+
+def squeezed(shape: Shape) -> list[int]:
+    """The shape without axes of size 1."""
+    return [size for size in shape if size != 1]
 
 
 def _merges(letters: list[list[int]], shape: list[int]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from tinymvit.errors import DumpError
 from tinymvit.graph import Graph
 
+PIXELS = "pixel_values"
 PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
 CLOSE = 1e-3  # of the rms: how close the statistics of a supported pair are
 
@@ -39,6 +40,7 @@ class Statistics:
     def of(cls, x: np.ndarray) -> Statistics:
         if x.size == 0:
             return cls(np.nan, np.nan, np.nan, np.nan)
+        x = np.asarray(x, np.float64)
         return cls(float(x.mean()), float(np.sqrt((x * x).mean())), float(x.min()), float(x.max()))
 
     def close_to(self, other: Statistics) -> bool:

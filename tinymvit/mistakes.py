@@ -83,33 +83,22 @@ def weights_of(other: int, case: Case) -> Array | None:
 # ---- pixels and convolution ----
 
 
-def channels_reversed(case: Case) -> Array | None:
-    x = case.inputs[0]
-    return case.compute(x[:, ::-1]) if x.ndim == 4 and x.shape[1] == 3 else None
-
-
-def pixels_reversed(case: Case) -> Array | None:
-    return case.inputs[0][:, ::-1] if case.inputs[0].ndim == 4 else None
-
-
-def pixels_scaled(factor: float, case: Case) -> Array | None:
-    return case.inputs[0] * case.inputs[0].dtype.type(factor)
-
-
-def pixels_standardised(mean: tuple[float, ...], deviation: tuple[float, ...], case: Case) -> Array | None:
-    """(x - mean) / deviation channel by channel; the constants are in RGB order, the pixels in BGR."""
+def pixels_prepared(
+    rgb: bool, scale: float, mean: tuple[float, ...], deviation: tuple[float, ...], case: Case
+) -> Array | None:
+    """(scale x - mean) / deviation, channel by channel, the constants in RGB order; RGB in place of BGR, if `rgb`."""
     x = case.inputs[0]
     if x.ndim != 4 or x.shape[1] != 3:
         return None
-    shape = (3, 1, 1)
-    return (x - np.asarray(mean[::-1], x.dtype).reshape(shape)) / np.asarray(deviation[::-1], x.dtype).reshape(shape)
+    mean_bgr, deviation_bgr = (np.asarray(values[::-1], x.dtype).reshape(3, 1, 1) for values in (mean, deviation))
+    x = (x * x.dtype.type(scale) - mean_bgr) / deviation_bgr
+    return x[:, ::-1] if rgb else x
 
 
-def pixels_standardised_rgb(mean: tuple[float, ...], deviation: tuple[float, ...], case: Case) -> Array | None:
-    x = case.inputs[0]
-    if x.ndim != 4 or x.shape[1] != 3:
-        return None
-    return pixels_standardised(mean[::-1], deviation[::-1], replace(case, inputs=(x[:, ::-1],)))
+def convolved(pixels: Mistake, case: Case) -> Array | None:
+    """The convolution of pixels that are wrong; one that reads other maps cannot make this mistake."""
+    x = pixels(case)
+    return None if x is None else case.compute(x)
 
 
 def same_padding(case: Case) -> Array | None:
@@ -428,11 +417,31 @@ def padded_to_size(case: Case) -> Array | None:
 
 # ---- the catalogue: the commoner and the more telling first ----
 
+SCALE_AND_SHIFT = "scale and shift are missing"
 EPSILONS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # below 1e-6, float32 cannot tell one from another
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+NOTHING = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+PREPARATIONS = {  # of the pixels, which are right when divided by 255 once: scale, mean, deviation
+    "not divided by 255": (255.0, *NOTHING),
+    "divided by 255 once more": (1 / 255, *NOTHING),
+    "standardised with ImageNet's mean and deviation": (1.0, *IMAGENET),
+    "scaled to run from -1 to 1": (1.0, *HALVES),
+    "not divided by 255 and less Caffe's mean": (255.0, (123.68, 116.779, 103.939), NOTHING[1]),
+    "divided by 255 once more and standardised with ImageNet's mean and deviation": (1 / 255, *IMAGENET),
+    "divided by 255 once more and scaled to run from -1 to 1": (1 / 255, *HALVES),
+}
 FORMATS = {"float16": to_float16, "bfloat16": to_bfloat16, "int8": to_int8, "uint8 with a zero point": to_uint8}
 
+SWAPPED = "channels are swapped (RGB for BGR)"
+_pixels: dict[str, Mistake] = {
+    SWAPPED: partial(pixels_prepared, True, 1.0, *NOTHING),
+    **{f"pixels are {how}": partial(pixels_prepared, False, *constants) for how, constants in PREPARATIONS.items()},
+    **{
+        f"{SWAPPED} and pixels are {how}": partial(pixels_prepared, True, *constants)
+        for how, constants in PREPARATIONS.items()
+    },
+}
 _eps: dict[str, Mistake] = {
     f"epsilon is {eps:g}" if eps else "epsilon is missing, or below 1e-6": partial(with_epsilon, eps)
     for eps in EPSILONS
@@ -451,19 +460,9 @@ _rounding_with_weights: dict[str, Mistake] = {
 }
 
 CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
-    ops.Input: {
-        "channels are swapped (RGB for BGR)": pixels_reversed,
-        "pixels are not divided by 255": partial(pixels_scaled, 255.0),
-        "pixels are divided by 255 twice": partial(pixels_scaled, 1 / 255),
-        "pixels are standardised with ImageNet's mean and deviation": partial(pixels_standardised, *IMAGENET),
-        "pixels are RGB and standardised with ImageNet's mean and deviation": partial(
-            pixels_standardised_rgb, *IMAGENET
-        ),
-        "pixels run from -1 to 1": partial(pixels_standardised, *HALVES),
-        "pixels are RGB and run from -1 to 1": partial(pixels_standardised_rgb, *HALVES),
-    },
+    ops.Input: _pixels,
     ops.Conv2d: {
-        "channels are swapped (RGB for BGR)": channels_reversed,
+        **{f"{sentence} before it": partial(convolved, mistake) for sentence, mistake in _pixels.items()},
         "the bias is missing": missing_bias,
         "dilation is ignored": dilation_ignored,
         "padding is on the wrong side (TensorFlow's SAME)": same_padding,
@@ -480,7 +479,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
         **_eps,
         "the statistics are the batch's, as in training": batch_statistics,
         "the variance is used as the deviation": variance_as_deviation,
-        "scale and shift are missing": scale_and_shift_left_out,
+        SCALE_AND_SHIFT: scale_and_shift_left_out,
     },
     ops.Activation: {
         "the activation is missing": identity,
@@ -516,7 +515,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
     ops.LayerNorm: {
         "the normalisation is missing": identity,
         **_eps,
-        "scale and shift are missing": scale_and_shift_left_out,
+        SCALE_AND_SHIFT: scale_and_shift_left_out,
         "the variance is unbiased (divided by D - 1)": unbiased_variance,
         "it normalises over the tokens, not the channels": normalised_over_tokens,
     },

@@ -8,8 +8,8 @@ from html import escape
 from string import Template
 from typing import Any
 
-from tinymvit.comparison import Comparison, Row, some
-from tinymvit.table import align, printable
+from tinymvit.table import align, printable, some
+from tinymvit.verdict import Comparison, Row
 from tinymvit.weights.files import finite
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")
@@ -57,6 +57,9 @@ def _what(row: Row) -> str:
     assert row.tolerance is not None
     if row.verdict == "not finite":
         return f"their {row.theirs} holds NaN or infinity, first at {list(row.errors.worst)}"
+    if row.verdict == "ours not finite":
+        at = list(row.errors.worst)
+        return f"our {row.node} holds NaN or infinity, first at {at}, their {row.theirs} a number"
     return f"their {row.theirs} differs: rms error {row.errors.rms:.2e}, tolerance {row.tolerance:.2e}"
 
 

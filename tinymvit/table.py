@@ -1,4 +1,4 @@
-"""Text for a terminal: rows as aligned columns, and names of others that cannot break a line."""
+"""Text for a terminal: rows as aligned columns, lists cut short, and names of others that cannot break a line."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ def align(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str
         ).rstrip()
         for row in rows
     ]
+
+
+def some(names: Sequence[str], count: int) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def count(number: int, noun: str) -> str:
+    """The number and the noun, in the plural unless it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(text: str) -> str:
