@@ -246,7 +246,7 @@ def by_variance(norm, x):
     mean, variance, weight, bias = (
         t.view(-1, 1, 1) for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     )
-    return (x - mean) / (variance**2 + norm.eps).sqrt() * weight + bias
+    return (x - mean) / (variance + norm.eps) * weight + bias
 
 
 def without_affine(norm, x):

@@ -140,11 +140,11 @@ def _pixels(dump: Dump, channels: int, settings: Settings, notes: list[str]) -> 
         raise DumpError(f"their {name} has dtype {x.dtype}; expected the floats that the network is given")
     if x.ndim == 3:
         x = x[None]
-    axes = [axis for axis, allowed in ((1, ("auto", "nchw")), (3, ("auto", "nhwc", "tokens")))
+    axes = [axis for axis, allowed in ((1, ("auto", "nchw", "tokens")), (3, ("auto", "nhwc", "tokens")))
             if x.ndim == 4 and x.shape[axis] == channels and settings.layout in allowed]  # fmt: skip
     if not axes or 0 in shape:
-        first_or_last = "first" if settings.layout == "nchw" else "last"
-        where = "first or last" if settings.layout == "auto" else f"{first_or_last} as layout {settings.layout} says"
+        named_axis = {"nchw": "first", "nhwc": "last"}.get(settings.layout)
+        where = f"{named_axis} as layout {settings.layout} says" if named_axis else "first or last"
         raise DumpError(f"their {name} has shape {list(shape)}; expected images of {channels} channels, {where}")
     x = x if axes[0] == 1 else x.transpose(0, 3, 1, 2)
     if not np.isfinite(x).all():

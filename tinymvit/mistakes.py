@@ -170,8 +170,9 @@ def batch_statistics(case: Case) -> Array | None:
 
 
 def variance_as_deviation(case: Case) -> Array | None:
+    """Divided by variance + eps, without the root."""
     weight, bias, mean, variance = case.weights
-    return case.compute(weights=(weight, bias, mean, variance * variance))
+    return case.compute(weights=(weight, bias, mean, (variance + case.op.eps) ** 2 - case.op.eps))
 
 
 def scale_and_shift_left_out(case: Case) -> Array | None:

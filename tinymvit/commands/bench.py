@@ -34,10 +34,10 @@ def add(commands: Any) -> None:
         help="peers, comma between, or none (default: %(default)s)",
     )
     command.add_argument(
-        "--rounds", type=shared.positive, default=10, metavar="N", help="turns of each contestant (default: 10)"
+        "--rounds", type=shared.positive, default=20, metavar="N", help="turns of each contestant (default: 20)"
     )
     command.add_argument(
-        "--runs", type=shared.positive, default=5, metavar="N", help="timed runs in a turn (default: 5)"
+        "--runs", type=shared.positive, default=3, metavar="N", help="timed runs in a turn (default: 3)"
     )
     command.add_argument(
         "--per-layer", action="store_true", help="print the time of every layer against the machine's limits too"
