@@ -7,7 +7,6 @@ with the last, and what either has put into the cache the other need not compile
 """
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from .jit import KERNELS, Kernel
 from .program import run_steps, run_steps_in_parallel
-from .threads import get_num_threads, start_threads
+from .threads import get_num_threads, max_num_threads, start_threads
 
 
 def is_cached() -> bool:
@@ -48,7 +47,7 @@ def _needed() -> list[Kernel]:
 @contextlib.contextmanager
 def _second_process() -> Iterator[None]:
     """Meanwhile, `compile_backwards` runs in another process, if that can be and helps; no answer is expected of it."""
-    helps = (os.cpu_count() or 1) > 1 and cache_folder() is not None and not getattr(sys, "frozen", False)
+    helps = max_num_threads() > 1 and cache_folder() is not None and not getattr(sys, "frozen", False)
     program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import compile_backwards; compile_backwards()"
     nothing = subprocess.DEVNULL
     with contextlib.ExitStack() as stack:

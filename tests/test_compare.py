@@ -429,7 +429,7 @@ def test_the_numbers_of_a_row():
 def test_right_ports_use_less_than_half_of_the_tolerance():
     for isolate in (False, True):
         rows = compare(ours(), tensors(), isolate=isolate).rows
-        assert max(row.errors.rms / row.tolerance for row in rows if row.tolerance) < 0.5
+        assert max(row.errors.rms / row.limit.rms for row in rows if row.limit and row.limit.rms) < 0.5
     assert FACTORS == (8.0, 16.0)
 
 
@@ -952,3 +952,70 @@ def test_undone_layouts_are_the_reference(tmp_path):
     assert len(comparison.rows) == len(graph)
     assert all(row.errors.absolute == 0 for row in comparison.rows)
     assert_same(values["pixel_values"], x.astype(np.float64))
+
+
+# ---- what must be known to read the answer ----
+
+
+def with_prefix(found, prefix):
+    return {name if name == "pixel_values" else prefix + name: x for name, x in found.items()}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module."])
+def test_a_wrapped_model_is_compared_to_the_end(prefix):
+    right = with_prefix(tensors(), prefix)
+    assert compare(ours(), right).first == "agree"
+    wrong = right | {f"{prefix}{name}": right[f"{prefix}{name}"] + 1 for name in ("classifier", "logits")}
+    for isolate in (False, True):
+        assert compare(ours(), wrong, isolate=isolate).first == "classifier"
+    assert compare(tensors(), wrong).first in ("classifier", "logits")
+
+
+def test_an_agreement_without_the_answer_says_so():
+    renamed = {{"classifier": "head", "logits": "answer"}.get(name, name): x for name, x in tensors().items()}
+    renamed |= {name: renamed[name] + 1 for name in ("head", "answer")}
+    caveat = "  our last node, classifier, was not compared, and 2 tensors of theirs not recognised: "
+    comparison = compare(ours(), renamed)
+    assert to_text(comparison).splitlines()[:2][1].startswith(caveat)
+    assert to_json(comparison)["caveats"]
+    assert "2 tensors of theirs not recognised" in compare(tensors(), renamed).caveats[0]
+    assert not compare(ours(), tensors()).caveats
+
+
+def test_nan_behind_an_op_names_the_op():
+    name = "mobilevit.encoder.layer.1.layer.1.conv_3x3.convolution"
+    found = tensors()
+    nodes = list(ours().graph(found["pixel_values"].shape).nodes)
+    later = set(nodes[nodes.index(name) :])
+    found = {key: np.full_like(x, np.nan) if key in later else x for key, x in found.items()}
+    for isolate in (False, True):
+        comparison = compare(ours(), found, isolate=isolate)
+        assert comparison.first == name
+        assert not any("folded" in note for note in comparison.notes)
+    assert not compare(tensors(), found).divergence.hints
+
+
+def test_a_tensor_of_our_shape_is_read_so_however_wrong_it_is():
+    found = tensors()
+    for name in [name for name in found if name.endswith(".query")]:
+        for seed in range(4):
+            noise = np.random.default_rng(seed).standard_normal(found[name].shape).astype(np.float32)
+            assert compare(ours(), {**found, name: noise}).divergence.verdict == "differs"
+
+
+def test_the_error_that_is_too_large_is_the_one_that_is_said():
+    found = tensors()
+    found["mobilevit.conv_stem.convolution"] = found["mobilevit.conv_stem.convolution"].copy()
+    found["mobilevit.conv_stem.convolution"][0, 0, 0, 0] += 1e-5
+    assert "differs: largest error 1.0" in to_text(compare(ours(), found))
+
+
+def test_shorter_formats_are_allowed_for_on_both_sides():
+    short = {name: x.astype(np.float16) for name, x in tensors().items()}
+    assert compare(short, tensors(), tolerance=1e-5).first == "agree"
+    assert compare(tensors(), short, tolerance=1e-5).first == "agree"
+
+
+def test_numbers_of_a_shorter_format_are_told():
+    short = {name: x.astype(np.float16).astype(np.float32) for name, x in tensors().items()}
+    assert "are all float16 numbers" in compare(ours(), short).caveats[0]

@@ -772,7 +772,7 @@ def test_the_second_process_is_started_with_what_it_needs(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "is_cached", lambda: False)
         patch.setattr(module, "cache_folder", lambda: Path("somewhere"))
-        patch.setattr(module.os, "cpu_count", lambda: 2)
+        patch.setattr(module, "max_num_threads", lambda: 2)
         patch.setattr(module.subprocess, "Popen", lambda command, **_: started.append(command) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
             list(kernels.warm_up())

@@ -28,7 +28,8 @@ from tinymvit.layouts import LAYOUTS
 from tinymvit.matching import PIXELS, Match, canonical, check_map, has_a_name, known_names, match_names, namesakes
 from tinymvit.modeling import MobileViTPreTrainedModel, load_model
 from tinymvit.port import Port, Settings
-from tinymvit.table import some
+from tinymvit.table import count, some
+from tinymvit.tolerance import half_unit, shorter_format
 from tinymvit.two_dumps import compare_dumps
 from tinymvit.verdict import Comparison, Row
 from tinymvit.weights import bundled
@@ -120,7 +121,27 @@ def _compare_with_model(ours: Any, dump: Dump, settings: Settings, isolate: bool
     conversions = Conversions(Search(Isolation(graph, model.weights, port, pixels)))
     rows = list(_rows(conversions, isolate))
     notes += [*conversions.notes(), *port.summary(rows, leftover)]
-    return Comparison(tuple(rows), tuple(notes), isolate)
+    return Comparison(tuple(rows), tuple(notes), isolate, tuple(_caveats(port, rows, leftover)))
+
+
+def _caveats(port: Port, rows: list[Row], leftover: list[str]) -> Iterator[str]:
+    """What an agreement leaves open, and what a difference may come from."""
+    used = {match.theirs for match in port.matches.values()}
+    unknown = [name for name in leftover if name not in used]
+    *_, last = port.graph
+    if unknown and last.name not in {row.node for row in rows}:
+        yield (
+            f"our last node, {last.name}, was not compared, and {count(len(unknown), 'tensor')} of theirs not "
+            f"recognised: {some(unknown, 3)}; give a map of names"
+        )
+    wrong = next((row for row in rows if row.verdict == "differs"), None)
+    if wrong is not None and not half_unit(port.dump.stored(wrong.theirs)):
+        format = shorter_format(port.dump[wrong.theirs])
+        if format:
+            yield (
+                f"the numbers of their {wrong.theirs} are all {format} numbers: what is stored in {format} is allowed "
+                "that rounding, and judged so with --isolate"
+            )
 
 
 def _pixels(dump: Dump, channels: int, settings: Settings, notes: list[str]) -> tuple[Array, Match]:

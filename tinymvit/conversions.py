@@ -83,8 +83,9 @@ class Conversions:
                 truth, rounded = (self.alone.value([held], {held.inputs[0]: v}, v.dtype.type) for v in (truth, rounded))
             limit, distances = self.port.limit(node.name, truth, rounded), [np.inf]
             for value in [] if x is None else [option.undo(x) for option in self.port.readings(held.name, x)]:
-                error = 0 if limit.allows(value, truth) else rms(difference(value, truth)) / (rms(truth) or 1)
-                distances.append(error)
+                away = difference(value, truth)
+                error = rms(away) / (rms(truth) or 1) if np.isfinite(away).all() else np.inf
+                distances.append(0 if limit.allows(value, truth) else error)
             yield held, min(distances)
 
     def move(self, node: Node, later: Node) -> None:

@@ -6,6 +6,7 @@ Names only and a few statistics: what the values say about right and wrong is le
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from tinymvit.graph import Graph
 
 PIXELS = "pixel_values"
 PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
+WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|_orig_mod)\.)+")  # data parallel, training, compiling
 CLOSE = 1e-3  # of the rms: how close the statistics of a supported pair are
 
 
@@ -50,8 +52,9 @@ class Statistics:
 
 
 def canonical(name: str) -> str:
-    """A name without what may stand around a backbone: `mobilevit.`, and what a wrapper put before that."""
-    return name.rpartition(PREFIX)[2]
+    """A name without what may stand around a backbone, `mobilevit.` and whatever a wrapper put before that, and of a
+    head's name without the usual wrappers'."""
+    return WRAPPERS.sub("", name.rpartition(PREFIX)[2])
 
 
 def known_names(graph: Graph) -> list[dict[str, str]]:

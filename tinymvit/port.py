@@ -118,14 +118,15 @@ class Port:
         if right and len(options) > 1:
             others = " or ".join(option.order for option in options if option is not right[0])
             self.chosen[node.name] = right[0].order, others
-        option = right[0] if right else self._likeliest(options, x, truth)
-        if not right and not self._believable(option):
+        believable = right or [option for option in options if self._believable(option)]
+        if not believable:
             return replace(row, verdict="shape")
+        option = right[0] if right else self._likeliest(believable, x, truth)
         self.seen[option.order] += bool(right)
         self.arranged[node.name] = option
         errors = Errors.of(values[option], truth)
         verdict = limit.verdict(errors, values[option], truth)
-        return replace(row, layout=option.order, errors=errors, tolerance=limit.rms, verdict=verdict)
+        return replace(row, layout=option.order, errors=errors, limit=limit, verdict=verdict)
 
     def rivals(self, row: Row, node: Node, truth: Array, rounded: Array) -> Iterator[Row]:
         """The wrong ones of the tensors that mean a node too and hold something else than the one that is read, whose

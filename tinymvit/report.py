@@ -30,8 +30,8 @@ def reasons(comparison: Comparison) -> list[str]:
     """What is known of the first divergence, and in isolation of the ops that are wrong beside it."""
     row = comparison.divergence
     if row is None:
-        return []
-    lines = [_what(row), *(f"hint: {hint}" for hint in row.hints)]
+        return list(comparison.caveats)
+    lines = [_what(row), *(f"hint: {hint}" for hint in row.hints), *comparison.caveats]
     if len(row.together) > 1 and not row.hints:
         lines.append(f"one of {len(row.together)} ops, between which the dump has no tensor: {some(row.together, 3)}")
     others = comparison.wrong[1:]
@@ -54,13 +54,15 @@ def _what(row: Row) -> str:
         case "not numbers":
             return f"their {row.theirs} does not hold real numbers"
     assert row.errors is not None
-    assert row.tolerance is not None
+    assert row.limit is not None
     if row.verdict == "not finite":
         return f"their {row.theirs} holds NaN or infinity, first at {list(row.errors.worst)}"
     if row.verdict == "ours not finite":
         at = list(row.errors.worst)
         return f"our {row.node} holds NaN or infinity, first at {at}, their {row.theirs} a number"
-    return f"their {row.theirs} differs: rms error {row.errors.rms:.2e}, tolerance {row.tolerance:.2e}"
+    if row.errors.rms <= row.limit.rms:
+        return f"their {row.theirs} differs: largest error {row.errors.absolute:.2e}, tolerance {row.limit.largest:.2e}"
+    return f"their {row.theirs} differs: rms error {row.errors.rms:.2e}, tolerance {row.limit.rms:.2e}"
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "first": comparison.first,
         "agrees": comparison.agrees,
         "isolated": comparison.isolated,
+        "caveats": list(comparison.caveats),
         "rows": [finite(asdict(row)) for row in comparison.rows],
         "notes": list(comparison.notes),
     }

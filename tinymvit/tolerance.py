@@ -26,6 +26,17 @@ def half_unit(dtype: str) -> float:
     return HALF_UNITS.get(dtype, 0.0)
 
 
+def shorter_format(x: Array) -> str | None:
+    """The format of `HALF_UNITS` that holds all these numbers, if they are none of a few round ones."""
+    with np.errstate(over="ignore"):
+        single = x.astype(np.float32)
+        high = (single.view(np.uint32) & 0xFFFF0000).view(np.float32)
+        for name, rounded in (("bfloat16", high), ("float16", single.astype(np.float16).astype(np.float32))):
+            if len(np.unique(single)) > 100 and same(rounded, single):
+                return name
+    return None
+
+
 @dataclass(frozen=True)
 class Errors:
     """Theirs against the truth. relative: absolute over the truth's largest magnitude; snr in decibels; worst: index

@@ -61,13 +61,21 @@ def compare_dumps(ours: Dump, theirs: Dump, settings: Settings) -> Comparison:
         settings = replace(settings, tolerance=TOLERANCE)
         notes.append(f"without a model rounding cannot be measured: tolerance {TOLERANCE:g} for every tensor")
     names = settings.bar([name for name in ours if name in matches], len(matches))
-    rows = tuple(_row(name, ours[name], matches[name], theirs, settings) for name in names)
+    rows = tuple(_row(name, ours, matches[name], theirs, settings) for name in names)
     notes.append(f"{len(rows)} of {count(len(ours), 'tensor')} compared")
-    return Comparison(rows, tuple(notes), False)
+    used = {match.theirs for match in matches.values()}
+    caveats = []
+    if (missed := [name for name in ours if name not in matches]) and (left := [n for n in theirs if n not in used]):
+        caveats.append(
+            f"{count(len(missed), 'tensor')} of ours not compared: {some(missed, 2)}; "
+            f"{count(len(left), 'tensor')} of theirs not recognised: {some(left, 2)}; a map of names may pair them"
+        )
+    return Comparison(rows, tuple(notes), False, tuple(caveats))
 
 
-def _row(name: str, ours: Array, match: Match, theirs: Dump, settings: Settings) -> Row:
+def _row(name: str, our_dump: Dump, match: Match, theirs: Dump, settings: Settings) -> Row:
     x = theirs[match.theirs]
+    ours = our_dump[name]
     row = Row(name, "", ours.shape, match.theirs, match.how, x.shape, "", "not numbers")
     if not {x.dtype.kind, ours.dtype.kind} <= set(NUMBERS):
         return row
@@ -75,18 +83,20 @@ def _row(name: str, ours: Array, match: Match, theirs: Dump, settings: Settings)
     if not options:
         return replace(row, verdict="shape")
     truth, values = np.asarray(ours, np.float64), np.asarray(x, np.float64)
-    half = half_unit(theirs.stored(match.theirs))
+    half = half_unit(our_dump.stored(name)) + half_unit(theirs.stored(match.theirs))
     limit = Limit.of(truth, truth, settings.tolerance, half)
     option = min(options, key=lambda option: rms(difference(option.undo(values), truth)))
     value = option.undo(values)
     errors = Errors.of(value, truth)
     verdict = limit.verdict(errors, value, truth)
-    row = replace(row, layout=option.order, errors=errors, tolerance=limit.rms, verdict=verdict)
+    row = replace(row, layout=option.order, errors=errors, limit=limit, verdict=verdict)
     return row if row.ok else replace(row, hints=_hints(name, value, truth, settings.tolerance, half))
 
 
 def _hints(name: str, theirs: Array, truth: Array, tolerance: float | None, half: float) -> tuple[Hint, ...]:
     """What explains a tensor without a model: known mistakes if it is the pixels, and of any tensor a factor."""
+    if not (np.isfinite(theirs).all() and np.isfinite(truth).all()):
+        return ()
     factor = float((theirs * truth).mean() / (truth * truth).mean()) if truth.any() else 1.0
     why = next((why for scale, why in SCALES.items() if math.isclose(factor, scale, rel_tol=1e-4)), "")
     wrong = {f"it is {factor:.6g} times ours{why}": factor * truth}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinymvit.graph import Shape
-from tinymvit.tolerance import Errors
+from tinymvit.tolerance import Errors, Limit
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Row:
     """A node that was compared, or a module or output whose tensor is not the one that is read for its node.
 
     verdict: "ok", "differs", "shape" (no layout explains it), "not finite" (NaN or infinity where the truth has
-    numbers), "ours not finite" (the reverse) or "not numbers". tolerance: what `errors.rms` may be. together: the ops
-    that were judged as one because the dump lacks the tensors between them, the node itself last.
+    numbers), "ours not finite" (the reverse) or "not numbers". limit: what `errors` may be. together: the ops that were
+    judged as one because the dump lacks the tensors between them, the node itself last.
     """
 
     node: str
@@ -40,7 +40,7 @@ class Row:
     layout: str
     verdict: str
     errors: Errors | None = None
-    tolerance: float | None = None
+    limit: Limit | None = None
     together: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
 
@@ -56,11 +56,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows in the graph's order, and what else is worth a line."""
+    """Rows in the graph's order, and what else is worth a line. caveats: what must be known to read the answer."""
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     isolated: bool
+    caveats: tuple[str, ...] = ()
 
     @property
     def divergence(self) -> Row | None:
