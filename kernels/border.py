@@ -68,10 +68,10 @@ def packed(weight: object, name: str, kind: type, packer: str) -> None:
         raise TypeError(f"{name} must come from {packer}, not be {type(weight).__name__}")
 
 
-def last_axis(array: np.ndarray, name: str, count: int) -> None:
-    """Raises ValueError unless there are `count` values in the last axis."""
+def last_axis(array: np.ndarray, name: str, count: int, what: str) -> None:
+    """Raises ValueError unless there are `count` of `what` in the last axis."""
     if array.shape[-1] != count:
-        raise ValueError(f"{name} must have {count} values in its last axis, not {array.shape[-1]}")
+        raise ValueError(f"{name} must have {count} {what}, not {array.shape[-1]}")
 
 
 def output(

@@ -73,8 +73,7 @@ def conv2d(
     x = border.tensor(x, "conv2d: x", "(B, H, W, C)")
     border.packed(weight, "conv2d: weight", PackedConv2d, "pack_conv2d")
     batch, height, width, channels = x.shape
-    if channels != weight.inputs * weight.groups:
-        raise ValueError(f"conv2d: x must have {weight.inputs * weight.groups} channels, not {channels}")
+    border.last_axis(x, "conv2d: x", weight.inputs * weight.groups, "channels")
     steps = border.steps(stride, padding, dilation, "conv2d")
     kernel_size = (weight.kernel_height, weight.kernel_width)
     out_height, out_width = border.window_positions((height, width), kernel_size, *steps, "conv2d")

@@ -54,8 +54,7 @@ def depthwise_conv2d(
     border.packed(weight, "depthwise_conv2d: weight", PackedDepthwiseConv2d, "pack_depthwise_conv2d")
     batch, height, width, channels = x.shape
     *kernel_size, weight_channels = weight.data.shape
-    if channels != weight_channels:
-        raise ValueError(f"depthwise_conv2d: x must have {weight_channels} channels, not {channels}")
+    border.last_axis(x, "depthwise_conv2d: x", weight_channels, "channels")
     steps = border.steps(stride, padding, dilation, "depthwise_conv2d")
     out_height, out_width = border.window_positions((height, width), kernel_size, *steps, "depthwise_conv2d")
     bias = border.bias(bias, "depthwise_conv2d: bias", channels)

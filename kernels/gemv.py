@@ -23,7 +23,7 @@ def gemv(x: np.ndarray, weight: PackedLinear, bias: np.ndarray | None, *, out: n
     """
     x = border.tensor(x, "gemv: x", "(B, I)")
     border.packed(weight, "gemv: weight", PackedLinear, "pack_linear")
-    border.last_axis(x, "gemv: x", weight.inputs)
+    border.last_axis(x, "gemv: x", weight.inputs, "values in its last axis")
     batch, inputs = x.shape
     bias = border.bias(bias, "gemv: bias", weight.outputs)
     out = border.output(out, "gemv: out", (batch, weight.outputs), [x, bias])

@@ -85,8 +85,7 @@ def inverted_residual(
     x = border.tensor(x, "inverted_residual: x", "(B, H, W, C)")
     border.packed(weights, "inverted_residual: weights", PackedInvertedResidual, "pack_inverted_residual")
     batch, height, width, channels = x.shape
-    if channels != weights.inputs:
-        raise ValueError(f"inverted_residual: x must have {weights.inputs} channels, not {channels}")
+    border.last_axis(x, "inverted_residual: x", weights.inputs, "channels")
     stride, dilation, _ = border.steps(stride, dilation, 1, "inverted_residual")
     out_height, out_width = (height - 1) // stride + 1, (width - 1) // stride + 1
     shape = (batch, out_height, out_width, weights.outputs)

@@ -50,7 +50,7 @@ def linear(
     """
     x = border.tensor(x, "linear: x", "(..., I)")
     border.packed(weight, "linear: weight", PackedLinear, "pack_linear")
-    border.last_axis(x, "linear: x", weight.inputs)
+    border.last_axis(x, "linear: x", weight.inputs, "values in its last axis")
     shape = (*x.shape[:-1], weight.outputs)
     bias = border.bias(bias, "linear: bias", weight.outputs)
     residual = border.residual(residual, "linear: residual", shape)

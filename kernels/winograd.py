@@ -30,7 +30,7 @@ from .activate import IDENTITY, activation_code, finish
 from .jit import inline, jit, kernel
 from .product import pack_panels, padded_columns, product
 from .program import launch
-from .simd import LANES, fill, fma, load, splat, store
+from .simd import LANES, copy, fill, fma, load, splat, store
 
 PAIRS = 64  # of outputs along x, that stay in cache while the weights of a product pass
 LINES = ((0, 2, -1.0), (1, 2, 1.0), (2, 1, -1.0), (1, 3, -1.0))  # of the input, added up for p0 to p3: d_a + sign d_b
@@ -73,8 +73,7 @@ def winograd(
     x = border.tensor(x, "winograd: x", "(B, H, W, C)")
     border.packed(weight, "winograd: weight", PackedWinograd, "pack_winograd")
     batch, height, width, channels = x.shape
-    if channels != weight.inputs:
-        raise ValueError(f"winograd: x must have {weight.inputs} channels, not {channels}")
+    border.last_axis(x, "winograd: x", weight.inputs, "channels")
     shape = (batch, height, width, weight.outputs)
     bias = border.bias(bias, "winograd: bias", weight.outputs)
     residual = border.residual(residual, "winograd: residual", shape)
@@ -82,7 +81,8 @@ def winograd(
     out = border.output(out, "winograd: out", shape, [x, bias, residual])
     sizes = [height, width, channels, weight.outputs, code]
     lines, pairs = _block(height, width)
-    scratch = 4 * (_plane(lines * pairs, channels) + _plane(lines * pairs, weight.outputs)) + weight.outputs
+    planes = 4 * (_plane(lines * pairs, channels) + _plane(lines * pairs, weight.outputs))
+    scratch = 2 * padded_columns(weight.outputs) + planes
     arrays = [x, weight.data, bias, residual]
     launch(_winograd, batch * ((height + 1) // 2), arrays, out, sizes, scratch, grain=max(1, lines // 2))
     return out
@@ -90,11 +90,18 @@ def winograd(
 
 @kernel
 def _winograd(arrays, sizes, first, last):
-    """A unit of work is a pair of output lines."""
+    """A unit of work is a pair of output lines.
+
+    The working memory: zeros and the bias, which the products start with, the summed inputs, the products.
+    """
     x, weight, bias, residual, out, scratch = arrays
     height, width, inputs, outputs, code = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     lines_at_once, pairs = _block(height, width)
-    tall, matrix = (height + 1) // 2, inputs * padded_columns(outputs)
+    row, out_row = padded_columns(inputs), padded_columns(outputs)
+    tall, matrix = (height + 1) // 2, inputs * out_row
+    fill(scratch, 0, outputs, 0.0)
+    copy(bias, 0, scratch, out_row, outputs)
+    summed = 2 * out_row
     unit = first
     while unit < last:
         image, top = divmod(unit, tall)
@@ -102,20 +109,15 @@ def _winograd(arrays, sizes, first, last):
         block = (image * height, 2 * top, lines)
         rows = lines * pairs
         from_plane, to_plane = _plane(rows, inputs), _plane(rows, outputs)
-        products = 4 * from_plane
-        zeros = products + 4 * to_plane
-        fill(scratch, zeros, outputs, 0.0)
+        products = summed + 4 * from_plane
         for down in range(4):
-            _add_inputs(block, down, x, sizes, scratch, from_plane)
+            _add_inputs(block, down, x, sizes, scratch, summed, from_plane)
             for right in range(4):
-                source = (scratch, right * from_plane, 0, padded_columns(inputs), 1)
+                source = (scratch, summed + right * from_plane, 0, row, 1)
                 panels = (weight, (4 * down + right) * matrix, inputs, 0)
-                target = (scratch, products + right * to_plane, 0, padded_columns(outputs))
-                shape, then = (1, rows, inputs, outputs), (x[:0], IDENTITY)
-                if down == right == 1:  # all outputs have this product as it is
-                    product(shape, source, panels, (bias, 0, 0, 0), target, then)
-                else:
-                    product(shape, source, panels, (scratch, zeros, 0, 0), target, then)
+                start = (scratch, out_row * (down == right == 1), 0, 0)  # all outputs have that product as it is
+                target = (scratch, products + right * to_plane, 0, out_row)
+                product((1, rows, inputs, outputs), source, panels, start, target, (x[:0], IDENTITY))
             _add_products(block, down, scratch, products, to_plane, out, sizes)
         for line in range(2 * top, min(2 * (top + lines), height)):
             finish((out, (image * height + line) * width * outputs, outputs), width, outputs, residual, code)
@@ -137,7 +139,7 @@ def _plane(rows, channels):
 
 
 @jit
-def _add_inputs(block, down, x, sizes, scratch, plane):
+def _add_inputs(block, down, x, sizes, scratch, summed, plane):
     """The four matrices of inputs that make p_`down` along y and p0 to p3 along x: a row for each pair of outputs."""
     start, top, lines = block
     height, width, channels = sizes[0], sizes[1], sizes[2]
@@ -150,7 +152,7 @@ def _add_inputs(block, down, x, sizes, scratch, plane):
             a_at, b_at = (start + a) * width * channels + channel, (start + b) * width * channels + channel
             before, here = splat(0.0), _sum(x, a_at, a_lanes, b_at, b_lanes, sign)
             for pair in range(pairs):
-                at = (line * pairs + pair) * row + channel
+                at = summed + (line * pairs + pair) * row + channel
                 right = 2 * pair + 1
                 inside, step = right < width, right * channels
                 after = _sum(x, a_at + step, a_lanes * inside, b_at + step, b_lanes * inside, sign)

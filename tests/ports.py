@@ -33,7 +33,9 @@ dump = script("dump_pytorch").dump
 STAGE = "mobilevit.encoder.layer.2"
 TRANSFORMER = f"{STAGE}.transformer.layer.1"
 ATTENTION = f"{TRANSFORMER}.attention.attention"
+BEFORE_MLP = f"{TRANSFORMER}.layernorm_after"
 BOTTLENECK = "mobilevit.encoder.layer.1.layer.1"
+EXPANDED = f"{BOTTLENECK}.expand_1x1.normalization"
 STRIDED = "mobilevit.encoder.layer.1.layer.0.conv_3x3.convolution"
 ODD_STAGE = "mobilevit.encoder.layer.4"  # whose map a patch does not divide, for the input sizes of the tests
 
@@ -228,13 +230,12 @@ epsilon_of_pytorch = epsilon_of(1e-5)
 epsilon_of_pytorch.right = {"layer_norm_eps": 1e-3}
 
 
-def batch_norm_by(normalise, hint):
+def normalised_by(name, normalise, hint):
     def mistake(model):
-        name = f"{BOTTLENECK}.expand_1x1.normalization"
         instead(model.get_submodule(name), normalise)
         return name, hint
 
-    mistake.__name__ = f"batch_norm_{normalise.__name__}"
+    mistake.__name__ = f"normalised_{normalise.__name__}"
     return mistake
 
 
@@ -251,16 +252,6 @@ def by_variance(norm, x):
 
 def without_affine(norm, x):
     return F.batch_norm(x, norm.running_mean, norm.running_var, eps=norm.eps)
-
-
-def layer_norm_by(normalise, hint):
-    def mistake(model):
-        name = f"{TRANSFORMER}.layernorm_after"
-        instead(model.get_submodule(name), normalise)
-        return name, hint
-
-    mistake.__name__ = f"layer_norm_{normalise.__name__}"
-    return mistake
 
 
 def by_width_less_one(norm, x):
@@ -664,11 +655,11 @@ VARIANTS = [
     epsilon_of_pytorch,
     epsilon_of(1e-4),
     epsilon_of(1e-2),
-    batch_norm_by(of_the_batch, "the statistics are the batch's, as in training"),
-    batch_norm_by(by_variance, "the variance is used as the deviation"),
-    batch_norm_by(without_affine, "scale and shift are missing"),
-    layer_norm_by(by_width_less_one, "the variance is unbiased (divided by D - 1)"),
-    layer_norm_by(over_tokens, "it normalises over the tokens, not the channels"),
+    normalised_by(EXPANDED, of_the_batch, "the statistics are the batch's, as in training"),
+    normalised_by(EXPANDED, by_variance, "the variance is used as the deviation"),
+    normalised_by(EXPANDED, without_affine, "scale and shift are missing"),
+    normalised_by(BEFORE_MLP, by_width_less_one, "the variance is unbiased (divided by D - 1)"),
+    normalised_by(BEFORE_MLP, over_tokens, "it normalises over the tokens, not the channels"),
     activation_missing,
     activation_of("relu6", F.relu6),
     activation_of("leaky_relu", F.leaky_relu),

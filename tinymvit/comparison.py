@@ -126,8 +126,7 @@ def _compare_with_model(ours: Any, dump: Dump, settings: Settings, isolate: bool
 
 def _caveats(port: Port, rows: list[Row], leftover: list[str]) -> Iterator[str]:
     """What an agreement leaves open, and what a difference may come from."""
-    used = {match.theirs for match in port.matches.values()}
-    unknown = [name for name in leftover if name not in used]
+    unknown = port.unrecognised(leftover)
     *_, last = port.graph
     if unknown and last.name not in {row.node for row in rows}:
         yield (

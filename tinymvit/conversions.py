@@ -35,12 +35,10 @@ class Conversions:
         is the first one behind an attention, which would have seen other tokens."""
         if len(node.shape) != 3 or self.port.axes[node.name].reordered or not self._allows(node, truth, rounded):
             return False
-        arranged = self.port.arranged.pop(node.name, None)
-        attended = self._attended(node)
-        seen = attended is not None and self._allows(attended, *self.alone.both(self.alone.together(attended)))
-        if arranged is not None:
-            self.port.arranged[node.name] = arranged
-        return seen
+        with self.port.tentatively():
+            self.port.arranged.pop(node.name, None)
+            attended = self._attended(node)
+            return attended is not None and self._allows(attended, *self.alone.both(self.alone.together(attended)))
 
     def _allows(self, node: Node, truth: Array, rounded: Array) -> bool:
         """Whether their tensor for a node is right in some order, be it one that a mistake gives too."""
@@ -95,12 +93,10 @@ class Conversions:
 
     def folded_and_wrong(self, node: Node) -> Node | None:
         """The later node whose value their tensor holds but for a known mistake in the ops folded together."""
-        port = self.port
-        matches, arranged = dict(port.matches), dict(port.arranged)
         for later in self.later(node):
-            port.move(node, later)
-            explained = self.search.hints(later)
-            port.matches, port.arranged = dict(matches), dict(arranged)
+            with self.port.tentatively():
+                self.port.move(node, later)
+                explained = self.search.hints(later)
             if explained:
                 return later
         return None
@@ -110,21 +106,20 @@ class Conversions:
         reads it: that is right with them, or wrong in another known way. If so, the norm counts as not in the dump."""
         if not isinstance(norm.op, LayerNorm) or Hint(norm.name, SCALE_AND_SHIFT) not in hints:
             return False
-        matches, arranged = dict(self.port.matches), dict(self.port.arranged)
-        theirs = self.port.leave_out(norm).theirs
-        readers = {reader: self.alone.both(self.alone.together(reader)) for reader in self._readers(norm)}
-        folded = any(distance == 0 for reader in readers for _, distance in self._distances(reader, *readers[reader]))
-        if readers and not folded:
-            reader = next(iter(readers))
-            held = self.holder(reader, *readers[reader])
-            if held is not None:
-                self.port.move(reader, held)
-            hints = self.search.hints(held or reader)
-            folded = bool(hints) and hints[0].node != norm.name
-        self.port.matches, self.port.arranged = matches, arranged
-        if folded:
+        with self.port.tentatively():
             self.port.leave_out(norm)
-            self.unscaled.append(theirs)
+            readers = {reader: self.alone.both(self.alone.together(reader)) for reader in self._readers(norm)}
+            distances = [distance for reader, both in readers.items() for _, distance in self._distances(reader, *both)]
+            folded = 0 in distances
+            if readers and not folded:
+                reader = next(iter(readers))
+                held = self.holder(reader, *readers[reader])
+                if held is not None:
+                    self.port.move(reader, held)
+                hints = self.search.hints(held or reader)
+                folded = bool(hints) and hints[0].node != norm.name
+        if folded:
+            self.unscaled.append(self.port.leave_out(norm).theirs)
         return folded
 
     def _readers(self, node: Node) -> Iterator[Node]:

@@ -43,12 +43,13 @@ class Search:
         if len(nodes) > HINTED_OPS or x is None:
             return ()
         inputs = self.alone.inputs(nodes)
+        away = self._from_right(nodes, inputs, target, x)
         for tried_before in (True, False) if self.left > 0 else (True,):
             found = []
             for where, sentence in _suspects(nodes):
                 if (sentence in self.known) is tried_before:
                     wrong = {node.name: mistakes(node.op)[sentence] for node in where}
-                    error = self._error(nodes, inputs, wrong, target, x)
+                    error = self._error(nodes, inputs, wrong, target, x, away)
                     if error is not None:
                         every = f" (at every {describe(where[0].op)} of these)" if len(where) > 1 else ""
                         found.append((len(where) > 1, error, sentence, Hint(where[0].name, sentence + every)))
@@ -59,10 +60,16 @@ class Search:
         return ()
 
     def _error(
-        self, nodes: list[Node], inputs: Mapping[str, Array], wrong: Mapping[str, Mistake], target: Node, x: Array
+        self,
+        nodes: list[Node],
+        inputs: Mapping[str, Array],
+        wrong: Mapping[str, Mistake],
+        target: Node,
+        x: Array,
+        away: float,
     ) -> float | None:
         """How far theirs is from what these mistakes give, relative to its rms; None if further than rounding, or
-        hardly closer than the right value."""
+        hardly closer than the right value, which it is `away` from."""
         try:
             truth = self.alone.run(nodes, inputs, np.float64, wrong)
         except (ValueError, IndexError):  # arrays of a shape that the next op cannot take
@@ -77,7 +84,7 @@ class Search:
         for value in readings:
             distance = rms(difference(value, truth))
             error = distance / (rms(truth) or 1)
-            if not error < NEAR or CLOSER * distance > self._from_right(nodes, inputs, target, x):
+            if not error < NEAR or CLOSER * distance > away:
                 continue
             rounded = self.alone.run(nodes, inputs, np.float32, wrong)
             if rounded is not None and self.port.limit(target.name, truth, rounded).allows(value, truth):

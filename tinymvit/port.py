@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -75,6 +76,15 @@ class Port:
     def allow_reordered(self) -> None:
         """From now on orders of tokens that a mistake gives too are layouts."""
         self.axes = {node: replace(axes, reordered=True) for node, axes in self.axes.items()}
+
+    @contextmanager
+    def tentatively(self) -> Iterator[None]:
+        """What is matched and read meanwhile is forgotten at the end."""
+        matches, arranged = dict(self.matches), dict(self.arranged)
+        try:
+            yield
+        finally:
+            self.matches, self.arranged = matches, arranged
 
     def leave_out(self, node: Node) -> Match:
         """The tensor that was taken for this node is not its value."""
@@ -191,6 +201,11 @@ class Port:
     def _fits(self, node: str, name: str) -> bool:
         return bool(arrangements(self.dump.shape(name), self.axes[node], self.settings.layout))
 
+    def unrecognised(self, leftover: list[str]) -> list[str]:
+        """Those of their tensors without a name of ours that were not guessed to be a node either."""
+        used = {match.theirs for match in self.matches.values()}
+        return [name for name in leftover if name not in used]
+
     def summary(self, rows: list[Row], leftover: list[str]) -> list[str]:
         """What is worth saying of matching and layouts, once all is judged."""
         notes = []
@@ -206,7 +221,6 @@ class Port:
         if odd := [node for node, (order, _) in self.chosen.items() if order in MAP and order != usual]:
             notes.append(f"right in another layout than most maps, {usual}: {some(odd, 3)}; is a transpose missing?")
         notes.append(f"{len(rows)} of {len(self.graph)} nodes compared")
-        used = {match.theirs for match in self.matches.values()}
-        if unknown := [name for name in leftover if name not in used]:
+        if unknown := self.unrecognised(leftover):
             notes.append(f"{len(unknown)} of their {len(self.dump)} tensors not recognised: {some(unknown, 3)}")
         return notes

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinymvit.formats import to_bfloat16, to_float16
+
 Array = np.ndarray
 
 # How much further from the truth than the float32 reference a right float32 port may be, in the rms and at the worst
@@ -28,13 +30,10 @@ def half_unit(dtype: str) -> float:
 
 def shorter_format(x: Array) -> str | None:
     """The format of `HALF_UNITS` that holds all these numbers, if they are none of a few round ones."""
-    with np.errstate(over="ignore"):
-        single = x.astype(np.float32)
-        high = (single.view(np.uint32) & 0xFFFF0000).view(np.float32)
-        for name, rounded in (("bfloat16", high), ("float16", single.astype(np.float16).astype(np.float32))):
-            if len(np.unique(single)) > 100 and same(rounded, single):
-                return name
-    return None
+    if len(np.unique(x)) <= 100:
+        return None
+    formats = {"bfloat16": to_bfloat16, "float16": to_float16}
+    return next((name for name, rounded in formats.items() if same(rounded(x), x)), None)
 
 
 @dataclass(frozen=True)
