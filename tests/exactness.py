@@ -15,7 +15,7 @@ import tinymvit
 from tinymvit import model
 from tinymvit.bench import draw_weights
 from tinymvit.config import MobileViTConfig
-from tinymvit.table import align
+from tinymvit.text import align
 from tinymvit.weights import save_checkpoint
 
 SHAPES = [head + size for head in ("", "deeplabv3-") for size in ("xx-small", "x-small", "small")]

@@ -45,7 +45,8 @@ from tinymvit.modeling import load_model
 from tinymvit.report import to_html, to_json, to_text
 from tinymvit.tolerance import FACTORS
 from tinymvit.vectors import noise
-from tinymvit.weights import files, resolve
+from tinymvit.weights import resolve
+from tinymvit import files
 from torch_models import TINY
 
 STEM = "mobilevit.conv_stem.convolution"

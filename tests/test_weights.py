@@ -32,7 +32,7 @@ from tinymvit import weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, OutputError
 from tinymvit.weights import hub, named
-from tinymvit.weights.files import write_files
+from tinymvit.files import write_files
 from tinymvit.weights.named import CLASSIFICATION, PUBLISHED, SEGMENTATION
 from tinymvit.weights.tensor_file import read_header, read_tensors, tensor_writer
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 import tinymvit
 from tinymvit import graph as ops
 from tinymvit.config import MobileViTConfig
-from tinymvit.table import align
+from tinymvit.text import align
 from tinymvit.vectors import FACTOR, distinct, model_graph, op_vector
 
 SHAPES = ("small", "x-small", "xx-small", "deeplabv3-xx-small")

@@ -30,7 +30,7 @@ from tinymvit.contestant import PIXELS, answer_file
 from tinymvit.errors import ContestantError
 from tinymvit.graph import Graph
 from tinymvit.peers import OURS, PEERS, missing
-from tinymvit.table import align
+from tinymvit.text import align
 
 Array = np.ndarray
 

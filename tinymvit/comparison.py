@@ -28,7 +28,7 @@ from tinymvit.layouts import LAYOUTS
 from tinymvit.matching import PIXELS, Match, canonical, check_map, has_a_name, known_names, match_names, namesakes
 from tinymvit.modeling import MobileViTPreTrainedModel, load_model
 from tinymvit.port import Port, Settings
-from tinymvit.table import count, some
+from tinymvit.text import count, some
 from tinymvit.tolerance import half_unit, shorter_format
 from tinymvit.two_dumps import compare_dumps
 from tinymvit.verdict import Comparison, Row

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from tinymvit.errors import ConfigError
 from tinymvit.labels import VOC_NAMES
-from tinymvit.weights.files import json_writer, read_json, write_files
+from tinymvit.files import json_writer, read_json, write_files
 from tinymvit.weights.locate import CONFIG_FILE, resolve
 
 # Names a configuration may use -> the function they mean, as transformers' ACT2FN has it.

@@ -15,7 +15,7 @@ from tinymvit.graph import Activation, BatchNorm, Context, LayerNorm, Node
 from tinymvit.hints import CLOSER, Search
 from tinymvit.layouts import arrangements
 from tinymvit.mistakes import SCALE_AND_SHIFT
-from tinymvit.table import count, some
+from tinymvit.text import count, some
 from tinymvit.tolerance import difference, rms
 from tinymvit.verdict import Hint
 

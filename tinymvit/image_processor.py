@@ -20,7 +20,7 @@ from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError, ImageError
 from tinymvit.image import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
 from tinymvit.weights import resolve
-from tinymvit.weights.files import json_writer, read_json, write_files
+from tinymvit.files import json_writer, read_json, write_files
 
 Array = np.ndarray
 

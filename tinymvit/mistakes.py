@@ -17,7 +17,7 @@ import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit import reference
-from tinymvit.formats import to_bfloat16, to_float16, to_int8, to_int8_by_channel, to_uint8
+from tinymvit.numerics import to_bfloat16, to_float16, to_int8, to_int8_by_channel, to_uint8
 
 Array = np.ndarray
 

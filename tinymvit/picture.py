@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tinymvit.errors import OutputError
 from tinymvit.labels import voc_palette
-from tinymvit.weights.files import write_files
+from tinymvit.files import write_files
 
 Array = np.ndarray
 

@@ -21,7 +21,7 @@ from tinymvit.graph import Graph, Node
 from tinymvit.layouts import MAP, VECTOR, Arrangement, arrangements, node_axes
 from tinymvit.matching import Match, Statistics, align, canonical
 from tinymvit.summary import describe
-from tinymvit.table import count, some
+from tinymvit.text import count, some
 from tinymvit.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms, same
 from tinymvit.verdict import Row
 

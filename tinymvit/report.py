@@ -8,9 +8,9 @@ from html import escape
 from string import Template
 from typing import Any
 
-from tinymvit.table import align, printable, some
+from tinymvit.text import align, printable, some
 from tinymvit.verdict import Comparison, Row
-from tinymvit.weights.files import finite
+from tinymvit.files import finite
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")
 NUMERIC = range(3, 8)  # of the columns, those that are aligned to the right

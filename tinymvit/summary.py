@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from tinymvit.graph import Activation, Conv2d, Graph, Op, Shape, parameters
-from tinymvit.table import align
+from tinymvit.text import align
 
 
 @dataclass(frozen=True)

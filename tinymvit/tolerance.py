@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinymvit.formats import to_bfloat16, to_float16
+from tinymvit.numerics import to_bfloat16, to_float16
 
 Array = np.ndarray
 

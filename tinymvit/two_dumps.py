@@ -16,7 +16,7 @@ from tinymvit.layouts import arrangements, shape_axes
 from tinymvit.matching import PIXELS, Match, Statistics, align, canonical, check_map, has_a_name, match_names
 from tinymvit.mistakes import Case, mistakes
 from tinymvit.port import Settings
-from tinymvit.table import count, some
+from tinymvit.text import count, some
 from tinymvit.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms
 from tinymvit.verdict import Comparison, Hint, Row
 

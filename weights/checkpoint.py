@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit.errors import CheckpointError
-from tinymvit.weights.files import json_writer, read_json, write_files
+from tinymvit.files import json_writer, read_json, write_files
 from tinymvit.weights.locate import CONFIG_FILE, WEIGHTS_FILE, weights_file
 from tinymvit.weights.tensor_file import read_tensors, tensor_writer
 

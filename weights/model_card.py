@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tinymvit.errors import CheckpointError
 from tinymvit.pipeline import ImageClassificationPipeline, ImageSegmentationPipeline
 from tinymvit.weights.digit_scenes import Digits, draw_card, draw_digit, draw_scene, split_digits
-from tinymvit.weights.files import read_json, text_writer, write_files
+from tinymvit.files import read_json, text_writer, write_files
 
 CARD_SIZE = 128
 DRAWINGS = 4  # of each held-out digit

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinymvit.errors import CheckpointError
-from tinymvit.weights.files import read_json
+from tinymvit.files import read_json
 from tinymvit.weights.tensor_file import read_header
 
 CLASSIFICATION = "image classification"

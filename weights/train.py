@@ -35,7 +35,7 @@ from tinymvit.weights.digit_scenes import (
     random_pose,
     split_digits,
 )
-from tinymvit.weights.files import json_writer, write_files
+from tinymvit.files import json_writer, write_files
 from tinymvit.weights.model_card import evaluate
 
 try:

@@ -29,7 +29,7 @@ from tinymvit import kernels
 from tinymvit.kernels import limits
 from tinymvit.kernels.border import aligned
 from tinymvit.kernels.product import pack_panels
-from tinymvit.table import align
+from tinymvit.text import align
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")  # read when NumPy is loaded
 RELATIVE_TOLERANCE = 2e-6  # of float32 sums of a few hundred products

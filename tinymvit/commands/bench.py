@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
     from tinymvit import bench
     from tinymvit.kernels import get_num_threads
-    from tinymvit.weights.files import json_writer, write_files
+    from tinymvit.files import json_writer, write_files
 
     shared.set_threads(options)
     shared.warm_up()

@@ -53,7 +53,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from tinymvit.comparison import compare
     from tinymvit.report import to_html, to_json, to_text
-    from tinymvit.weights.files import json_writer, text_writer, write_files
+    from tinymvit.files import json_writer, text_writer, write_files
 
     comparison = compare(
         options.ours,
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 def read_map(path: Path) -> dict[str, str]:
     """The names in a JSON file. Raises DumpError if they are not text to text."""
     from tinymvit.errors import DumpError
-    from tinymvit.weights.files import read_json
+    from tinymvit.files import read_json
 
     names = read_json(path, DumpError)
     for theirs, ours in names.items():

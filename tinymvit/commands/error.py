@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from tinymvit.error_budget import check_plot, format_table, rounding_errors, save_plot
     from tinymvit.modeling import load_model
-    from tinymvit.weights.files import json_writer, write_files
+    from tinymvit.files import json_writer, write_files
 
     if options.plot:
         check_plot(options.plot)

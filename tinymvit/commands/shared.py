@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tinymvit.errors import ImageError
-from tinymvit.table import printable
+from tinymvit.text import printable
 
 Result = TypeVar("Result")
 MODEL_HELP = "a bundled name, a folder, a .safetensors file or a hub id such as apple/mobilevit-small"
