@@ -31,19 +31,21 @@ from ports import (
     script,
     weight_transposed,
 )
-from tinymvit import isolation, layouts, reference
+from tinymvit import reference
+from tinymvit.comparison import isolation
+from tinymvit.comparison import layouts
 from tinymvit.cli import main
 from tinymvit.commands import compare as commands
-from tinymvit.comparison import Comparison, compare
+from tinymvit.comparison.compare import Comparison, compare
 from tinymvit.dump import Dump
 from tinymvit.errors import DumpError, TinyMViTError
 from tinymvit.graph import Context, Fold, Scores, Unfold
-from tinymvit.hints import IN_VAIN
-from tinymvit.layouts import arrangements, node_axes
-from tinymvit.mistakes import case_of
+from tinymvit.comparison.hints import IN_VAIN
+from tinymvit.comparison.layouts import arrangements, node_axes
+from tinymvit.comparison.mistakes import case_of
 from tinymvit.modeling import load_model
-from tinymvit.report import to_html, to_json, to_text
-from tinymvit.tolerance import FACTORS
+from tinymvit.comparison.report import to_html, to_json, to_text
+from tinymvit.comparison.tolerance import FACTORS
 from tinymvit.vectors import noise
 from tinymvit.weights import resolve
 from tinymvit import files

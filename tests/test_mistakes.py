@@ -11,8 +11,8 @@ import tinymvit
 from ports import MISTAKES, PIXELS, VARIANTS, dump, pair, scale_and_shift_missing, with_input
 from tinymvit import graph as ops
 from tinymvit import reference
-from tinymvit.comparison import compare
-from tinymvit.mistakes import CATALOGUE, case_of, mistakes
+from tinymvit.comparison.compare import compare
+from tinymvit.comparison.mistakes import CATALOGUE, case_of, mistakes
 from torch_models import PUBLISHED, TINY
 
 MODELS = {  # class, options, size of the input: the last stage's map has odd sides

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.version import __version__
 
 if TYPE_CHECKING:
-    from tinymvit.comparison import compare as compare
+    from tinymvit.comparison.compare import compare as compare
     from tinymvit.config import MobileViTConfig as MobileViTConfig
     from tinymvit.dump import open_dump as open_dump
     from tinymvit.error_budget import rounding_errors as rounding_errors
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import segment as segment
     from tinymvit.trace import Trace as Trace
     from tinymvit.vectors import write_vectors as write_vectors
-    from tinymvit.verdict import Comparison as Comparison
+    from tinymvit.comparison.verdict import Comparison as Comparison
 
 _HOMES = {
     "compare": "comparison",

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinymvit.commands import shared
 
-LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # as in tinymvit.layouts, which takes long to import
+LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # as in tinymvit.comparison.layouts, which takes long to import
 
 
 def add(commands: Any) -> None:
@@ -51,8 +51,8 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.comparison import compare
-    from tinymvit.report import to_html, to_json, to_text
+    from tinymvit.comparison.compare import compare
+    from tinymvit.comparison.report import to_html, to_json, to_text
     from tinymvit.files import json_writer, text_writer, write_files
 
     comparison = compare(

@@ -12,12 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from tinymvit.graph import Activation, BatchNorm, Context, LayerNorm, Node
-from tinymvit.hints import CLOSER, Search
-from tinymvit.layouts import arrangements
-from tinymvit.mistakes import SCALE_AND_SHIFT
+from tinymvit.comparison.hints import CLOSER, Search
+from tinymvit.comparison.layouts import arrangements
+from tinymvit.comparison.mistakes import SCALE_AND_SHIFT
 from tinymvit.text import count, some
-from tinymvit.tolerance import difference, rms
-from tinymvit.verdict import Hint
+from tinymvit.comparison.tolerance import difference, rms
+from tinymvit.comparison.verdict import Hint
 
 Array = np.ndarray
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from tinymvit.graph import Node
-from tinymvit.isolation import Isolation
-from tinymvit.layouts import squeezed
-from tinymvit.mistakes import SCALE_AND_SHIFT, Mistake, mistakes
+from tinymvit.comparison.isolation import Isolation
+from tinymvit.comparison.layouts import squeezed
+from tinymvit.comparison.mistakes import SCALE_AND_SHIFT, Mistake, mistakes
 from tinymvit.summary import describe
-from tinymvit.tolerance import difference, rms
-from tinymvit.verdict import Hint
+from tinymvit.comparison.tolerance import difference, rms
+from tinymvit.comparison.verdict import Hint
 
 Array = np.ndarray
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from tinymvit import reference
 from tinymvit.graph import Graph, Input, Node
-from tinymvit.mistakes import Mistake, case_of
-from tinymvit.port import Port
+from tinymvit.comparison.mistakes import Mistake, case_of
+from tinymvit.comparison.port import Port
 
 Array = np.ndarray
 

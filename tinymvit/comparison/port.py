@@ -18,12 +18,12 @@ from tqdm import tqdm
 from tinymvit import reference
 from tinymvit.dump import Dump
 from tinymvit.graph import Graph, Node
-from tinymvit.layouts import MAP, VECTOR, Arrangement, arrangements, node_axes
-from tinymvit.matching import Match, Statistics, align, canonical
+from tinymvit.comparison.layouts import MAP, VECTOR, Arrangement, arrangements, node_axes
+from tinymvit.comparison.pairing import Match, Statistics, align, canonical
 from tinymvit.summary import describe
 from tinymvit.text import count, some
-from tinymvit.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms, same
-from tinymvit.verdict import Row
+from tinymvit.comparison.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms, same
+from tinymvit.comparison.verdict import Row
 
 Array = np.ndarray
 Item = TypeVar("Item")

@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 
 from tinymvit.text import align, printable, some
-from tinymvit.verdict import Comparison, Row
+from tinymvit.comparison.verdict import Comparison, Row
 from tinymvit.files import finite
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinymvit.graph import Shape
-from tinymvit.tolerance import Errors, Limit
+from tinymvit.comparison.tolerance import Errors, Limit
 
 
 @dataclass(frozen=True)
