@@ -13,7 +13,7 @@ import transformers
 
 import tinymvit
 from tinymvit import model
-from tinymvit.bench import draw_weights
+from tinymvit.bench.race import draw_weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.text import align
 from tinymvit.weights import save_checkpoint

@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 
-from tinymvit import contestant, peers
+from tinymvit.bench import peers
+from tinymvit.bench import contestant
 
 
 class Fake(peers.TinyMViT):

@@ -20,12 +20,12 @@ ALLOWED = {  # what a part may import of the project
     "tinymvit/summary.py": {"tinymvit.graph", "tinymvit.text"},
     "tinymvit/table.py": set(),
     "tinymvit/peers.py": {"tinymvit.kernels", "tinymvit.modeling"},
-    "tinymvit/contestant.py": {"tinymvit.peers"},
+    "tinymvit/contestant.py": {"tinymvit.bench.peers"},
     "tinymvit/bench.py": {
-        "tinymvit.contestant",
+        "tinymvit.bench.contestant",
         "tinymvit.errors",
         "tinymvit.graph",
-        "tinymvit.peers",
+        "tinymvit.bench.peers",
         "tinymvit.text",
     },
     "tinymvit/layer_times.py": {

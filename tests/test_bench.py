@@ -17,10 +17,13 @@ import torch
 
 import fake_peers
 from oracle import assert_same
-from tinymvit import bench, layer_times, model, peers, reference
+from tinymvit import model, reference
+from tinymvit.bench import layer_times
+from tinymvit.bench import peers
+from tinymvit.bench import race as bench
 from tinymvit.cli import main
 from tinymvit.config import MobileViTConfig
-from tinymvit.contestant import peak_bytes
+from tinymvit.bench.contestant import peak_bytes
 from tinymvit.engine import Engine
 from tinymvit.errors import ContestantError
 from tinymvit.graph import Conv2d
@@ -133,13 +136,13 @@ def test_drawn_weights_keep_activations_alive(record):
 def test_peak_memory_is_that_of_the_process_itself():
     """Not of its parent, which Linux's getrusage would give."""
     assert peak_bytes() > 50e6
-    program = "from tinymvit.contestant import peak_bytes; print(peak_bytes())"
+    program = "from tinymvit.bench.contestant import peak_bytes; print(peak_bytes())"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 5e6 < int(result.stdout) < min(peak_bytes(), 100e6)
 
 
 def test_a_contestant_starts_light():
-    program = "import sys, tinymvit.contestant; print({'numba', 'torch', 'PIL', 'tqdm'} & set(sys.modules))"
+    program = "import sys, tinymvit.bench.contestant; print({'numba', 'torch', 'PIL', 'tqdm'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 

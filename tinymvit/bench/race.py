@@ -26,15 +26,15 @@ from typing import Any, Self
 import numpy as np
 
 from tinymvit import graph as ops
-from tinymvit.contestant import PIXELS, answer_file
+from tinymvit.bench.contestant import PIXELS, answer_file
 from tinymvit.errors import ContestantError
 from tinymvit.graph import Graph
-from tinymvit.peers import OURS, PEERS, missing
+from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.text import align
 
 Array = np.ndarray
 
-PROGRAM = (sys.executable, "-P", "-m", "tinymvit.contestant")  # -P: the installed package, wherever we stand
+PROGRAM = (sys.executable, "-P", "-m", "tinymvit.bench.contestant")  # -P: the installed package, wherever we stand
 TOLERANCE = 1e-4  # relative rms from our answer; float32 in another order makes 1e-6, bfloat16 arithmetic 1e-2
 WARM = 2  # runs at the start of each round that are not counted: caches and clock settle
 STEADY = 0.2  # a spread beyond this says that the machine was busy with something else

@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 
 def peers(text: str) -> list[str]:
-    from tinymvit.peers import OURS, PEERS
+    from tinymvit.bench.peers import OURS, PEERS
 
     known = [name for name in PEERS if name != OURS]
     names = [] if text == "none" else list(dict.fromkeys(text.split(",")))
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
     import numpy as np
 
-    from tinymvit import bench
+    from tinymvit.bench import race as bench
     from tinymvit.kernels import get_num_threads
     from tinymvit.files import json_writer, write_files
 
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
             "absent": race.absent,
         }
         if options.per_layer:
-            from tinymvit import layer_times
+            from tinymvit.bench import layer_times
             from tinymvit.engine import Engine
 
             one = model.graph((1, *shape[1:])).select(["logits"])  # the engine takes the images of a batch one by one
@@ -117,7 +117,8 @@ def run(options: argparse.Namespace) -> int:
 def make_model(options: argparse.Namespace, folder: Path) -> Any:
     """Write the checkpoint that all contestants load into `folder`, and return our model of it."""
     import tinymvit
-    from tinymvit import bench, model
+    from tinymvit import model
+    from tinymvit.bench import race as bench
     from tinymvit.config import MobileViTConfig
     from tinymvit.weights import save_checkpoint
 
