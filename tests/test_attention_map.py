@@ -6,9 +6,9 @@ from test_cli import DIGIT, SCENE, run
 
 from oracle import assert_same, opened
 from tinymvit import MobileViTForImageClassification, MobileViTImageProcessor, MobileViTModel
-from tinymvit.attention_map import COLOUR, OPACITY, attention_map, attention_picture
+from tinymvit.inspection.attention_map import COLOUR, OPACITY, attention_map, attention_picture
 from tinymvit.config import MobileViTConfig
-from tinymvit.feature_map import GAP_COLOUR, channels, grid
+from tinymvit.inspection.feature_map import GAP_COLOUR, channels, grid
 from tinymvit.graph import Context, Conv2d, Graph, Input, Linear, Node, Scores, Softmax, Unfold
 from torch_models import TINY, build, tensors
 

@@ -37,7 +37,7 @@ from tinymvit.comparison import layouts
 from tinymvit.cli import main
 from tinymvit.commands import compare as commands
 from tinymvit.comparison.compare import Comparison, compare
-from tinymvit.dump import Dump
+from tinymvit.inspection.dump import Dump
 from tinymvit.errors import DumpError, TinyMViTError
 from tinymvit.graph import Context, Fold, Scores, Unfold
 from tinymvit.comparison.hints import IN_VAIN

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from oracle import assert_same
-from tinymvit.dump import FORMATS, Spec, open_dump, statistics, write_dump
+from tinymvit.inspection.dump import FORMATS, Spec, open_dump, statistics, write_dump
 from tinymvit.errors import DumpError, OutputError
 
 TENSORS = {

@@ -12,8 +12,8 @@ from oracle import MODEL_FLOAT32, REFERENCE_FLOAT64, assert_same
 from tinymvit import MobileViTImageProcessor, modeling
 from tinymvit.commands.shared import warm_up
 from tinymvit.config import MobileViTConfig
-from tinymvit.dump import open_dump
-from tinymvit.trace import Trace, facts, match_names
+from tinymvit.inspection.dump import open_dump
+from tinymvit.inspection.trace import Trace, facts, match_names
 from torch_models import CLASSES, TINY, build, tensors
 
 

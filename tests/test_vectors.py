@@ -21,7 +21,7 @@ from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, OutputError
-from tinymvit.trace import attributes
+from tinymvit.inspection.trace import attributes
 from tinymvit.vectors import ODD_SIZE, model_graph, noise, vectors, write_vectors
 from torch_models import TINY
 

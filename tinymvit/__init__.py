@@ -16,7 +16,7 @@ from tinymvit.version import __version__
 if TYPE_CHECKING:
     from tinymvit.comparison.compare import compare as compare
     from tinymvit.config import MobileViTConfig as MobileViTConfig
-    from tinymvit.dump import open_dump as open_dump
+    from tinymvit.inspection.dump import open_dump as open_dump
     from tinymvit.error_budget import rounding_errors as rounding_errors
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import Segmentation as Segmentation
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
-    from tinymvit.trace import Trace as Trace
+    from tinymvit.inspection.trace import Trace as Trace
     from tinymvit.vectors import write_vectors as write_vectors
     from tinymvit.comparison.verdict import Comparison as Comparison
 

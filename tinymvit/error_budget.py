@@ -27,7 +27,7 @@ from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.numerics import to_bfloat16, to_float16
 from tinymvit.graph import Node, last_use
 from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
-from tinymvit.summary import describe
+from tinymvit.inspection.summary import describe
 from tinymvit.text import align
 from tinymvit.files import finite, write_files
 

@@ -16,13 +16,13 @@ from typing import Any, Self
 import numpy as np
 
 from tinymvit import kernels, model, weights
-from tinymvit.attention_map import attention_map
+from tinymvit.inspection.attention_map import attention_map
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import Engine
 from tinymvit.graph import Graph, Shape, parameters
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
-from tinymvit.trace import Trace
+from tinymvit.inspection.trace import Trace
 
 Array = np.ndarray
 

@@ -37,7 +37,7 @@ from tinymvit import reference
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.graph import Graph, Shape
 from tinymvit.modeling import MobileViTPreTrainedModel
-from tinymvit.trace import attributes
+from tinymvit.inspection.trace import attributes
 from tinymvit.version import __version__
 
 Array = np.ndarray

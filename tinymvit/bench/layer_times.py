@@ -14,7 +14,7 @@ import numpy as np
 
 from tinymvit.engine import Engine
 from tinymvit.graph import Fused, Graph, InvertedResidual, Node, Op
-from tinymvit.summary import describe
+from tinymvit.inspection.summary import describe
 from tinymvit.text import align
 
 Array = np.ndarray

@@ -46,7 +46,7 @@ def pixel(text: str) -> tuple[int, int]:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.attention_map import attention_picture
+    from tinymvit.inspection.attention_map import attention_picture
     from tinymvit.picture import check_suffix, save_picture
 
     check_suffix(options.output)

@@ -28,9 +28,9 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.feature_map import channels, grid
+    from tinymvit.inspection.feature_map import channels, grid
     from tinymvit.picture import check_suffix, save_picture
-    from tinymvit.trace import Trace
+    from tinymvit.inspection.trace import Trace
 
     check_suffix(options.output)
     model, pixel_values = shared.model_and_pixels(options)

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
     from tinymvit import model
     from tinymvit.config import MobileViTConfig
-    from tinymvit.summary import format_table, rows, totals
+    from tinymvit.inspection.summary import format_table, rows, totals
 
     if options.shape:
         config, segmenter = MobileViTConfig.preset(options.shape), options.shape.startswith("deeplabv3")

@@ -53,8 +53,8 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.dump import choose_format, write_dump
-    from tinymvit.trace import Trace
+    from tinymvit.inspection.dump import choose_format, write_dump
+    from tinymvit.inspection.trace import Trace
 
     kind = choose_format(options.output, options.format)
     shared.set_threads(options)

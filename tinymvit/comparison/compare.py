@@ -19,7 +19,7 @@ import numpy as np
 
 from tinymvit import reference
 from tinymvit.comparison.conversions import Conversions
-from tinymvit.dump import Dump, open_dump
+from tinymvit.inspection.dump import Dump, open_dump
 from tinymvit.errors import DumpError
 from tinymvit.graph import Node, Shape
 from tinymvit.comparison.hints import HINTS, Search

@@ -13,7 +13,7 @@ from tinymvit.graph import Node
 from tinymvit.comparison.isolation import Isolation
 from tinymvit.comparison.layouts import squeezed
 from tinymvit.comparison.mistakes import SCALE_AND_SHIFT, Mistake, mistakes
-from tinymvit.summary import describe
+from tinymvit.inspection.summary import describe
 from tinymvit.comparison.tolerance import difference, rms
 from tinymvit.comparison.verdict import Hint
 

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from tinymvit.dump import Dump
+from tinymvit.inspection.dump import Dump
 from tinymvit.errors import DumpError
 from tinymvit.graph import Input
 from tinymvit.comparison.hints import HINTS

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from tinymvit.graph import Graph, Unfold
-from tinymvit.trace import Trace
+from tinymvit.inspection.trace import Trace
 
 Array = np.ndarray
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit import reference
-from tinymvit.dump import Spec
+from tinymvit.inspection.dump import Spec
 from tinymvit.engine import Engine
 from tinymvit.graph import Graph, Node, Op
 
