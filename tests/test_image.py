@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from oracle import assert_same
 from tinymvit.errors import ImageError
-from tinymvit.image import is_fraction, load_image, load_segmentation_map, rescale, to_pil
+from tinymvit.images.load import is_fraction, load_image, load_segmentation_map, rescale, to_pil
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[..., 0]

@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, MobileViTImageProcessorPil
 from oracle import KERNEL_FLOAT32, assert_same
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, ImageError, OutputError
-from tinymvit.image_processor import MAX_PIXELS, MobileViTFeatureExtractor, MobileViTImageProcessor, center_crop
+from tinymvit.images.processor import MAX_PIXELS, MobileViTFeatureExtractor, MobileViTImageProcessor, center_crop
 
 RGB = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 LOGITS = np.random.default_rng(2).standard_normal((2, 5, 6, 9), dtype=np.float32)

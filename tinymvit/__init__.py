@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tinymvit.errors import ImageError as ImageError
     from tinymvit.errors import OutputError as OutputError
     from tinymvit.errors import TinyMViTError as TinyMViTError
-    from tinymvit.image_processor import MobileViTFeatureExtractor as MobileViTFeatureExtractor
-    from tinymvit.image_processor import MobileViTImageProcessor as MobileViTImageProcessor
+    from tinymvit.images.processor import MobileViTFeatureExtractor as MobileViTFeatureExtractor
+    from tinymvit.images.processor import MobileViTImageProcessor as MobileViTImageProcessor
     from tinymvit.kernels import get_num_threads as get_num_threads
     from tinymvit.kernels import set_num_threads as set_num_threads
     from tinymvit.modeling import MobileViTForImageClassification as MobileViTForImageClassification

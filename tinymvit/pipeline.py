@@ -13,8 +13,8 @@ import numpy as np
 
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError
-from tinymvit.image import ImageSource, load_image
-from tinymvit.image_processor import MobileViTImageProcessor
+from tinymvit.images.load import ImageSource, load_image
+from tinymvit.images.processor import MobileViTImageProcessor
 from tinymvit.modeling import MobileViTForImageClassification, MobileViTForSemanticSegmentation
 
 Array = np.ndarray

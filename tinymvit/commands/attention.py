@@ -47,7 +47,7 @@ def pixel(text: str) -> tuple[int, int]:
 
 def run(options: argparse.Namespace) -> int:
     from tinymvit.inspection.attention_map import attention_picture
-    from tinymvit.picture import check_suffix, save_picture
+    from tinymvit.images.draw import check_suffix, save_picture
 
     check_suffix(options.output)
     model, pixel_values = shared.model_and_pixels(options)

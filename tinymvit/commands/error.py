@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 def read_pixels(options: argparse.Namespace, model: Any) -> Any:
     """The image as the checkpoint's processor prepares it; without one, the noise of the test vectors."""
     if options.image:
-        from tinymvit.image_processor import MobileViTImageProcessor
+        from tinymvit.images.processor import MobileViTImageProcessor
 
         return MobileViTImageProcessor.from_pretrained(options.model)(options.image).pixel_values
     from tinymvit.vectors import noise

@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from tinymvit.inspection.feature_map import channels, grid
-    from tinymvit.picture import check_suffix, save_picture
+    from tinymvit.images.draw import check_suffix, save_picture
     from tinymvit.inspection.trace import Trace
 
     check_suffix(options.output)

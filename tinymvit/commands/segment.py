@@ -41,8 +41,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     images = shared.find_images(options.images)
     targets = output_paths(images, options.images, options.output, MASK_SUFFIX if options.mask else None)
-    from tinymvit.image import load_image
-    from tinymvit.picture import class_ids, overlay, save_picture
+    from tinymvit.images.load import load_image
+    from tinymvit.images.draw import class_ids, overlay, save_picture
     from tinymvit.pipeline import ImageSegmentationPipeline
 
     shared.set_threads(options)
@@ -78,7 +78,7 @@ def output_paths(images: list[Path], names: Iterable[Path], output: Path, suffix
 
     Raises OutputError if two results would share a file or a result would replace one of the images.
     """
-    from tinymvit.picture import check_suffix
+    from tinymvit.images.draw import check_suffix
 
     single = len(images) == 1 and not any(name.is_dir() for name in names)
     if single and output.suffix and not output.is_dir():
@@ -109,6 +109,6 @@ def output_paths(images: list[Path], names: Iterable[Path], output: Path, suffix
 
 def _writable_name(path: Path) -> Path:
     """The path itself if its suffix names a format that can be written, else with .png."""
-    from tinymvit.picture import SUFFIXES
+    from tinymvit.images.draw import SUFFIXES
 
     return path if path.suffix.lower() in SUFFIXES else path.with_suffix(".png")

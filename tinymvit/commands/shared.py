@@ -156,7 +156,7 @@ def report(error: object) -> None:
 
 def model_and_pixels(options: argparse.Namespace) -> tuple[Any, Any]:
     """The model that `options` name, and their image as its processor prepares it: (1, C, H, W)."""
-    from tinymvit.image_processor import MobileViTImageProcessor
+    from tinymvit.images.processor import MobileViTImageProcessor
     from tinymvit.modeling import check_pixel_values, load_model
 
     model = load_model(options.model)
