@@ -1,9 +1,9 @@
 """Makes what is bundled: trains the two checkpoints, measures them, draws the sample images.
 
-    python -m tinymvit.weights.train digits --output FOLDER          a classifier of handwritten digits, from nothing
-    python -m tinymvit.weights.train digits-seg --output FOLDER      their segmentation, from the bundled classifier
-    python -m tinymvit.weights.train evaluate FOLDER                 held-out accuracy, printed and put in a model card
-    python -m tinymvit.weights.train samples --output docs/images    pictures of held-out digits
+    python -m tinymvit.training.digits digits --output FOLDER          a classifier of handwritten digits, from nothing
+    python -m tinymvit.training.digits digits-seg --output FOLDER      their segmentation, from the bundled classifier
+    python -m tinymvit.training.digits evaluate FOLDER                 held-out accuracy, printed and put in a model card
+    python -m tinymvit.training.digits samples --output docs/images    pictures of held-out digits
 
 Training runs in PyTorch on transformers' model, so the checkpoints come from the reference implementation. Every
 picture comes from `digit_scenes` and a seed. The held-out digits are never trained on, nor used to choose among
@@ -25,7 +25,7 @@ from PIL import Image
 
 from tinymvit.errors import TinyMViTError
 from tinymvit.weights import backbone_tensors, load_tensors, save_checkpoint
-from tinymvit.weights.digit_scenes import (
+from tinymvit.training.digit_scenes import (
     Bytes,
     Digits,
     draw_card,
@@ -36,13 +36,13 @@ from tinymvit.weights.digit_scenes import (
     split_digits,
 )
 from tinymvit.files import json_writer, write_files
-from tinymvit.weights.model_card import evaluate
+from tinymvit.training.model_card import evaluate
 
 try:
     import torch
     import transformers
 except ModuleNotFoundError as missing:
-    print(f"tinymvit.weights.train: {missing.name} is not installed: pip install 'tinymvit[train]'", file=sys.stderr)
+    print(f"tinymvit.training.digits: {missing.name} is not installed: pip install 'tinymvit[train]'", file=sys.stderr)
     sys.exit(2)
 
 
@@ -56,7 +56,7 @@ def main() -> int:
         else:
             train(TASKS[arguments.command], arguments.output, arguments.epochs)
     except (TinyMViTError, ModuleNotFoundError) as error:
-        print(f"tinymvit.weights.train: {error}", file=sys.stderr)
+        print(f"tinymvit.training.digits: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tinymvit.weights.train", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tinymvit.training.digits", description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, task in TASKS.items():
         command = commands.add_parser(name, help=f"train a {task.model}")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from tinymvit.errors import CheckpointError
 from tinymvit.pipeline import ImageClassificationPipeline, ImageSegmentationPipeline
-from tinymvit.weights.digit_scenes import Digits, draw_card, draw_digit, draw_scene, split_digits
+from tinymvit.training.digit_scenes import Digits, draw_card, draw_digit, draw_scene, split_digits
 from tinymvit.files import read_json, text_writer, write_files
 
 CARD_SIZE = 128
@@ -100,14 +100,14 @@ tinymvit so that everything can be tried offline, and tested against known answe
 ## Training
 
     pip install -e '.[train]'
-    python -m tinymvit.weights.train digits --output weights/digits
+    python -m tinymvit.training.digits digits --output weights/digits
 
 From random weights, in PyTorch on transformers' `MobileViTForImageClassification`, seeded; about half an hour on two
 CPU cores.
 
 ## Accuracy
 
-Measured through tinymvit on the 445 held-out digits, by `python -m tinymvit.weights.train evaluate weights/digits`:
+Measured through tinymvit on the 445 held-out digits, by `python -m tinymvit.training.digits evaluate weights/digits`:
 
 {figures}
 
@@ -140,7 +140,7 @@ offline, and tested against known answers.
 ## Training
 
     pip install -e '.[train]'
-    python -m tinymvit.weights.train digits-seg --output weights/digits-seg
+    python -m tinymvit.training.digits digits-seg --output weights/digits-seg
 
 From the backbone of the bundled `digits`, in PyTorch on transformers' `MobileViTForSemanticSegmentation`, seeded; about
 an hour on two CPU cores.
@@ -148,7 +148,7 @@ an hour on two CPU cores.
 ## Accuracy
 
 Measured through tinymvit on 500 scenes of 320x240 pixels, each with up to five held-out digits of any colour on any
-paper (`draw_scene`), by `python -m tinymvit.weights.train evaluate weights/digits-seg`. The mask is compared at the
+paper (`draw_scene`), by `python -m tinymvit.training.digits evaluate weights/digits-seg`. The mask is compared at the
 scene's own size; intersection over union is taken over the pixels of all scenes:
 
 {figures}
