@@ -16,7 +16,7 @@ ALLOWED = {  # what a part may import of the project
     "tinymvit/model.py": {"tinymvit.graph", "tinymvit.config", "tinymvit.errors"},
     "tinymvit/reference.py": {"tinymvit.graph"},
     "tinymvit/passes.py": {"tinymvit.graph"},
-    "tinymvit/engine.py": {"tinymvit.graph", "tinymvit.kernels", "tinymvit.passes", "tinymvit.reference"},
+    "tinymvit/engine.py": {"tinymvit.graph", "tinymvit.kernels", "tinymvit.engine.passes", "tinymvit.reference"},
     "tinymvit/summary.py": {"tinymvit.graph", "tinymvit.text"},
     "tinymvit/table.py": set(),
     "tinymvit/peers.py": {"tinymvit.kernels", "tinymvit.modeling"},

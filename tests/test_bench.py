@@ -24,7 +24,7 @@ from tinymvit.bench import race as bench
 from tinymvit.cli import main
 from tinymvit.config import MobileViTConfig
 from tinymvit.bench.contestant import peak_bytes
-from tinymvit.engine import Engine
+from tinymvit.engine.engine import Engine
 from tinymvit.errors import ContestantError
 from tinymvit.graph import Conv2d
 from tinymvit.kernels import get_num_threads, limits, set_num_threads

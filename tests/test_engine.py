@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oracle import MODEL_FLOAT32, assert_same
 from tinymvit import kernels, model, reference
 from tinymvit.config import MobileViTConfig
-from tinymvit.engine import Engine, plan_memory
+from tinymvit.engine.engine import Engine, plan_memory
 from tinymvit.graph import last_use
 from torch_models import TINY, build, tensors
 

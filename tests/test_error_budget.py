@@ -14,7 +14,7 @@ from test_cli import DIGIT, run
 import tinymvit
 from oracle import assert_same, opened
 from tinymvit import error_budget, reference
-from tinymvit.engine import Engine
+from tinymvit.engine.engine import Engine
 from tinymvit.error_budget import bfloat16, float16, format_table, relative_error, rounding_errors, stages
 from tinymvit.vectors import noise
 from torch_models import TINY, build, tensors

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from oracle import REFERENCE_FLOAT64, assert_same
-from tinymvit import model, passes, reference
+from tinymvit import model, reference
+from tinymvit.engine import passes
 from tinymvit.config import MobileViTConfig
 from tinymvit.graph import Add, Graph, Linear
 from torch_models import TINY, build, tensors

@@ -22,7 +22,7 @@ import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit import reference
-from tinymvit.engine import Engine
+from tinymvit.engine.engine import Engine
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.numerics import to_bfloat16, to_float16
 from tinymvit.graph import Node, last_use

@@ -18,7 +18,7 @@ import numpy as np
 from tinymvit import kernels, model, weights
 from tinymvit.inspection.attention_map import attention_map
 from tinymvit.config import MobileViTConfig
-from tinymvit.engine import Engine
+from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, Shape, parameters
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput

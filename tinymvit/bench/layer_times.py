@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinymvit.engine import Engine
+from tinymvit.engine.engine import Engine
 from tinymvit.graph import Fused, Graph, InvertedResidual, Node, Op
 from tinymvit.inspection.summary import describe
 from tinymvit.text import align

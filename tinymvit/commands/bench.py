@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
         }
         if options.per_layer:
             from tinymvit.bench import layer_times
-            from tinymvit.engine import Engine
+            from tinymvit.engine.engine import Engine
 
             one = model.graph((1, *shape[1:])).select(["logits"])  # the engine takes the images of a batch one by one
             profile = layer_times.profile(Engine(one, model.weights), pixel_values[:1])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.commands import shared
 
 if TYPE_CHECKING:
-    from tinymvit.engine import Memory
+    from tinymvit.engine.engine import Memory
     from tinymvit.graph import Graph
 
 
@@ -59,7 +59,7 @@ def memory_of(graph: Graph) -> Memory:
     """What an engine would need, whatever the weights: here all are ones."""
     import numpy as np
 
-    from tinymvit.engine import Engine
+    from tinymvit.engine.engine import Engine
 
     ones = {name: np.broadcast_to(np.float32(1), shape) for name, shape in graph.weight_shapes().items()}
     return Engine(graph, ones).memory()

@@ -19,7 +19,7 @@ import numpy as np
 from tinymvit import graph as ops
 from tinymvit import kernels
 from tinymvit.graph import Graph, Node, Shape, last_use
-from tinymvit.passes import optimize
+from tinymvit.engine.passes import optimize
 from tinymvit.reference import call_activation
 
 Array = np.ndarray

@@ -16,7 +16,7 @@ import numpy as np
 
 from tinymvit import reference
 from tinymvit.inspection.dump import Spec
-from tinymvit.engine import Engine
+from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, Node, Op
 
 Array = np.ndarray
