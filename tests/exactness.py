@@ -12,7 +12,7 @@ import torch
 import transformers
 
 import tinymvit
-from tinymvit import model
+from tinymvit.networks import mobilevit as model
 from tinymvit.bench.race import draw_weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.text import align

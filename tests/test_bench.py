@@ -17,7 +17,8 @@ import torch
 
 import fake_peers
 from oracle import assert_same
-from tinymvit import model, reference
+from tinymvit import reference
+from tinymvit.networks import mobilevit as model
 from tinymvit.bench import layer_times
 from tinymvit.bench import peers
 from tinymvit.bench import race as bench

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle import MODEL_FLOAT32, assert_same
-from tinymvit import kernels, model, reference
+from tinymvit import kernels, reference
+from tinymvit.networks import mobilevit as model
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine, plan_memory
 from tinymvit.graph import last_use

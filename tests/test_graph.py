@@ -4,7 +4,8 @@ import pytest
 import torch
 import transformers
 
-from tinymvit import graph, model, reference
+from tinymvit import graph, reference
+from tinymvit.networks import mobilevit as model
 from tinymvit.engine import engine
 from tinymvit.config import MobileViTConfig
 from tinymvit.graph import Add, Conv2d, Graph, Linear, parameters

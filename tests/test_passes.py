@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from oracle import REFERENCE_FLOAT64, assert_same
-from tinymvit import model, reference
+from tinymvit import reference
+from tinymvit.networks import mobilevit as model
 from tinymvit.engine import passes
 from tinymvit.config import MobileViTConfig
 from tinymvit.graph import Add, Graph, Linear

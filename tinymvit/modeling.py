@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinymvit import kernels, model, weights
+from tinymvit import kernels, weights
+from tinymvit.networks import mobilevit as model
 from tinymvit.inspection.attention_map import attention_map
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine

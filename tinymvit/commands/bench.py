@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
 def make_model(options: argparse.Namespace, folder: Path) -> Any:
     """Write the checkpoint that all contestants load into `folder`, and return our model of it."""
     import tinymvit
-    from tinymvit import model
+    from tinymvit.networks import mobilevit as model
     from tinymvit.bench import race as bench
     from tinymvit.config import MobileViTConfig
     from tinymvit.weights import save_checkpoint

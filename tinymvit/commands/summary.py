@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from tinymvit import model
+    from tinymvit.networks import mobilevit as model
     from tinymvit.config import MobileViTConfig
     from tinymvit.inspection.summary import format_table, rows, totals
 
