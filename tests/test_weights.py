@@ -31,10 +31,11 @@ from oracle import assert_same
 from tinymvit import weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, OutputError
-from tinymvit.weights import hub, named
+from tinymvit.weights import hub
+from tinymvit.weights import catalog as named
 from tinymvit.files import write_files
-from tinymvit.weights.named import CLASSIFICATION, PUBLISHED, SEGMENTATION
-from tinymvit.weights.tensor_file import read_header, read_tensors, tensor_writer
+from tinymvit.weights.catalog import CLASSIFICATION, PUBLISHED, SEGMENTATION
+from tinymvit.weights.formats.safetensors import read_header, read_tensors, tensor_writer
 
 TINY = {
     "hidden_sizes": [8, 8, 8],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinymvit.errors import CheckpointError
 from tinymvit.files import read_json
-from tinymvit.weights.tensor_file import read_header
+from tinymvit.weights.formats.safetensors import read_header
 
 CLASSIFICATION = "image classification"
 SEGMENTATION = "semantic segmentation"
