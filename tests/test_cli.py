@@ -17,7 +17,7 @@ import pytest
 from oracle import opened
 from tinymvit import kernels
 from tinymvit.cli import main
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"

@@ -10,7 +10,7 @@ from test_cli import DIGIT, run
 
 from oracle import MODEL_FLOAT32, REFERENCE_FLOAT64, assert_same
 from tinymvit import MobileViTImageProcessor, modeling
-from tinymvit.commands.shared import warm_up
+from tinymvit.commands.options import warm_up
 from tinymvit.config import MobileViTConfig
 from tinymvit.inspection.dump import open_dump
 from tinymvit.inspection.trace import Trace, facts, match_names

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 from tinymvit.errors import ConfigError
 
 TASKS = {"classify": "MobileViTForImageClassification", "segment": "MobileViTForSemanticSegmentation"}

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 
 BAR_WIDTH = 24
 

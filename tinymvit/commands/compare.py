@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # as in tinymvit.comparison.layouts, which takes long to import
 

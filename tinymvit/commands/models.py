@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 
 
 def add(commands: Any) -> None:

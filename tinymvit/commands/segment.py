@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 from tinymvit.errors import OutputError
 
 MASK_SUFFIX = ".png"

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 
 if TYPE_CHECKING:
     from tinymvit.engine.engine import Memory

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 
 
 def add(commands: Any) -> None:

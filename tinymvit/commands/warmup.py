@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinymvit.commands import shared
+from tinymvit.commands import options as shared
 
 
 def add(commands: Any) -> None:
