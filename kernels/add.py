@@ -8,17 +8,17 @@ linear layer, their `residual` saves this pass.
 
 import numpy as np
 
-from . import border
-from .jit import kernel
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import kernel
+from .runtime.program import launch
 from .simd import LANES, load, store
 
 
 def add(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """a + b for float32 arrays of one shape. `out` may be `a` or `b` itself."""
-    a = border.tensor(a, "add: a", "(...)")
-    b = border.same_shape(b, "add: b", a.shape)
-    out = border.output(out, "add: out", a.shape, [a, b], in_place=True)
+    a = arguments.tensor(a, "add: a", "(...)")
+    b = arguments.same_shape(b, "add: b", a.shape)
+    out = arguments.output(out, "add: out", a.shape, [a, b], in_place=True)
     launch(_add, -(-a.size // LANES), [a, b], out, [a.size])
     return out
 

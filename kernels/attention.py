@@ -14,13 +14,13 @@ query instead of N. The largest error of a softmax's weight is 4.4 ULP (`python 
 
 import numpy as np
 
-from . import border
-from .activate import IDENTITY
-from .elementary import exp
-from .jit import jit, kernel
-from .product import DEPTH, TILE_ROWS, panel_width, product
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import jit, kernel
+from .runtime.program import launch
 from .simd import LANES, SQUARE, fill, load, maximum, splat, store, transpose
+from .simd.activations import IDENTITY
+from .simd.elementary import exp
+from .simd.product import DEPTH, TILE_ROWS, panel_width, product
 
 QUERIES = len(TILE_ROWS) * LANES  # at most so many are taken together: a panel of the products
 
@@ -33,14 +33,14 @@ def attention(
     Head h reads and writes the channels [h D / heads, (h + 1) D / heads). Raises TypeError or ValueError, one line, for
     arrays of the wrong type or shape and for heads that do not divide D.
     """
-    query = border.tensor(query, "attention: query", "(S, N, D)")
-    key = border.same_shape(key, "attention: key", query.shape)
-    value = border.same_shape(value, "attention: value", query.shape)
+    query = arguments.tensor(query, "attention: query", "(S, N, D)")
+    key = arguments.same_shape(key, "attention: key", query.shape)
+    value = arguments.same_shape(value, "attention: value", query.shape)
     sequences, tokens, width = query.shape
-    heads = border.whole_number(heads, "attention: heads", 1)
+    heads = arguments.whole_number(heads, "attention: heads", 1)
     if width % heads:
         raise ValueError(f"attention: heads must divide the {width} channels, but is {heads}")
-    out = border.output(out, "attention: out", query.shape, [query, key, value])
+    out = arguments.output(out, "attention: out", query.shape, [query, key, value])
     *_, scratch = _places(tokens, width // heads)
     launch(_attention, sequences * heads, [query, key, value], out, [tokens, width, heads], scratch)
     return out

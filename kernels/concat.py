@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import border
-from .jit import kernel
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import kernel
+from .runtime.program import launch
 from .simd import copy
 
 
@@ -20,14 +20,14 @@ def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.nd
     """Float32 arrays that differ in their last axis only, side by side along it."""
     if not arrays:
         raise ValueError("concat: arrays must not be empty")
-    arrays = [border.tensor(array, f"concat: array {i}", "(..., C)") for i, array in enumerate(arrays)]
+    arrays = [arguments.tensor(array, f"concat: array {i}", "(..., C)") for i, array in enumerate(arrays)]
     leading = arrays[0].shape[:-1]
     for i, array in enumerate(arrays):
         if array.shape[:-1] != leading:
             expected = ", ".join(map(str, (*leading, "C")))
             raise ValueError(f"concat: array {i} must be ({expected}), not of shape {array.shape}")
     total = sum(array.shape[-1] for array in arrays)
-    out = border.output(out, "concat: out", (*leading, total), arrays)
+    out = arguments.output(out, "concat: out", (*leading, total), arrays)
     offset = 0
     for array in arrays:
         width = array.shape[-1]

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import border
-from .activate import IDENTITY, activation_code, finish
-from .jit import jit, kernel
 from .linear import BLOCK, GRAIN, multiply_rows
-from .product import ROWS, pack_panels, padded_columns, product
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import jit, kernel
+from .runtime.program import launch
 from .simd import copy, fill
+from .simd.activations import IDENTITY, activation_code, finish
+from .simd.product import ROWS, pack_panels, padded_columns, product
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class PackedConv2d:
 
 def pack_conv2d(weight: np.ndarray, groups: int = 1) -> PackedConv2d:
     """Pack a float32 weight (O, I / groups, kh, kw), PyTorch's layout, for `conv2d`."""
-    weight = border.tensor(weight, "pack_conv2d: weight", "(O, I / groups, kh, kw)")
-    groups = border.whole_number(groups, "pack_conv2d: groups", 1)
+    weight = arguments.tensor(weight, "pack_conv2d: weight", "(O, I / groups, kh, kw)")
+    groups = arguments.whole_number(groups, "pack_conv2d: groups", 1)
     outputs, inputs, height, width = weight.shape
     if outputs % groups:
         raise ValueError(f"pack_conv2d: groups must divide the {outputs} output channels, but is {groups}")
@@ -50,7 +50,7 @@ def pack_conv2d(weight: np.ndarray, groups: int = 1) -> PackedConv2d:
         for group in np.split(weight, groups)
         for row in range(height)
     ]
-    return PackedConv2d(border.aligned(np.concatenate(parts)), inputs, outputs, height, width, groups)
+    return PackedConv2d(arguments.aligned(np.concatenate(parts)), inputs, outputs, height, width, groups)
 
 
 def conv2d(
@@ -70,18 +70,18 @@ def conv2d(
     Stride, zero padding and dilation hold for both axes. Raises TypeError or ValueError, one line, for an argument of
     the wrong type, shape or name.
     """
-    x = border.tensor(x, "conv2d: x", "(B, H, W, C)")
-    border.packed(weight, "conv2d: weight", PackedConv2d, "pack_conv2d")
+    x = arguments.tensor(x, "conv2d: x", "(B, H, W, C)")
+    arguments.packed(weight, "conv2d: weight", PackedConv2d, "pack_conv2d")
     batch, height, width, channels = x.shape
-    border.last_axis(x, "conv2d: x", weight.inputs * weight.groups, "channels")
-    steps = border.steps(stride, padding, dilation, "conv2d")
+    arguments.last_axis(x, "conv2d: x", weight.inputs * weight.groups, "channels")
+    steps = arguments.steps(stride, padding, dilation, "conv2d")
     kernel_size = (weight.kernel_height, weight.kernel_width)
-    out_height, out_width = border.window_positions((height, width), kernel_size, *steps, "conv2d")
+    out_height, out_width = arguments.window_positions((height, width), kernel_size, *steps, "conv2d")
     shape = (batch, out_height, out_width, weight.outputs)
-    bias = border.bias(bias, "conv2d: bias", weight.outputs)
-    residual = border.residual(residual, "conv2d: residual", shape)
+    bias = arguments.bias(bias, "conv2d: bias", weight.outputs)
+    residual = arguments.residual(residual, "conv2d: residual", shape)
     code = activation_code(activation, "conv2d")
-    out = border.output(out, "conv2d: out", shape, [x, bias, residual])
+    out = arguments.output(out, "conv2d: out", shape, [x, bias, residual])
     arrays = [x, weight.data, bias, residual]
     if kernel_size == (1, 1) and steps[:2] == (1, 0) and weight.groups == 1:
         pixels = batch * out_height * out_width

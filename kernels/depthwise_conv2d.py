@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import border
-from .activate import activation_code, finish
-from .jit import inline, jit, kernel
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import inline, jit, kernel
+from .runtime.program import launch
 from .simd import LANES, fma, load, store
+from .simd.activations import activation_code, finish
 
 NEIGHBOURS = 4  # output pixels computed together
 
@@ -28,7 +28,7 @@ class PackedDepthwiseConv2d:
 
 def pack_depthwise_conv2d(weight: np.ndarray) -> PackedDepthwiseConv2d:
     """Pack a float32 weight (C, 1, kh, kw), PyTorch's layout, for `depthwise_conv2d`."""
-    weight = border.tensor(weight, "pack_depthwise_conv2d: weight", "(C, 1, kh, kw)")
+    weight = arguments.tensor(weight, "pack_depthwise_conv2d: weight", "(C, 1, kh, kw)")
     if weight.shape[1] != 1:
         raise ValueError(f"pack_depthwise_conv2d: weight must be (C, 1, kh, kw), not of shape {weight.shape}")
     return PackedDepthwiseConv2d(np.array(weight[:, 0].transpose(1, 2, 0), order="C"))
@@ -50,16 +50,16 @@ def depthwise_conv2d(
     Stride, zero padding and dilation hold for both axes. Raises TypeError or ValueError, one line, for an argument of
     the wrong type, shape or name.
     """
-    x = border.tensor(x, "depthwise_conv2d: x", "(B, H, W, C)")
-    border.packed(weight, "depthwise_conv2d: weight", PackedDepthwiseConv2d, "pack_depthwise_conv2d")
+    x = arguments.tensor(x, "depthwise_conv2d: x", "(B, H, W, C)")
+    arguments.packed(weight, "depthwise_conv2d: weight", PackedDepthwiseConv2d, "pack_depthwise_conv2d")
     batch, height, width, channels = x.shape
     *kernel_size, weight_channels = weight.data.shape
-    border.last_axis(x, "depthwise_conv2d: x", weight_channels, "channels")
-    steps = border.steps(stride, padding, dilation, "depthwise_conv2d")
-    out_height, out_width = border.window_positions((height, width), kernel_size, *steps, "depthwise_conv2d")
-    bias = border.bias(bias, "depthwise_conv2d: bias", channels)
+    arguments.last_axis(x, "depthwise_conv2d: x", weight_channels, "channels")
+    steps = arguments.steps(stride, padding, dilation, "depthwise_conv2d")
+    out_height, out_width = arguments.window_positions((height, width), kernel_size, *steps, "depthwise_conv2d")
+    bias = arguments.bias(bias, "depthwise_conv2d: bias", channels)
     code = activation_code(activation, "depthwise_conv2d")
-    out = border.output(out, "depthwise_conv2d: out", (batch, out_height, out_width, channels), [x, bias])
+    out = arguments.output(out, "depthwise_conv2d: out", (batch, out_height, out_width, channels), [x, bias])
     sizes = [height, width, channels, *kernel_size, *steps, out_height, out_width, code]
     launch(_depthwise_conv2d, batch * out_height, [x, weight.data, bias], out, sizes)
     return out

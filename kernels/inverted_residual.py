@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import border
-from .activate import IDENTITY, activation_code, finish
 from .conv2d import PackedConv2d
 from .depthwise_conv2d import PackedDepthwiseConv2d
-from .jit import jit, kernel
-from .product import ROWS, padded_columns, product
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import jit, kernel
+from .runtime.program import launch
 from .simd import LANES, fill, fma, load, opaque, store
+from .simd.activations import IDENTITY, activation_code, finish
+from .simd.product import ROWS, padded_columns, product
 
 PIXELS = -(-16 // ROWS) * ROWS
 GRAIN = 16  # rows in one go: each time, the first of them needs rows of `wide` that another thread has too
@@ -57,7 +57,7 @@ def pack_inverted_residual(
     filters = np.zeros((9, padded_columns(expand.outputs)), np.float32)
     filters[:, : expand.outputs] = depthwise.data.reshape(9, -1)
     biases = [
-        np.pad(border.channel_values(bias, f"pack_inverted_residual: {name}_bias", count), (0, -count % LANES))
+        np.pad(arguments.channel_values(bias, f"pack_inverted_residual: {name}_bias", count), (0, -count % LANES))
         for name, bias, count in (
             ("expand", expand_bias, expand.outputs),
             ("depthwise", depthwise_bias, expand.outputs),
@@ -65,7 +65,9 @@ def pack_inverted_residual(
         )
     ]
     parts = [expand.data, biases[0], filters.ravel(), biases[1], reduce.data, biases[2]]
-    return PackedInvertedResidual(border.aligned(np.concatenate(parts)), expand.inputs, expand.outputs, reduce.outputs)
+    return PackedInvertedResidual(
+        arguments.aligned(np.concatenate(parts)), expand.inputs, expand.outputs, reduce.outputs
+    )
 
 
 def inverted_residual(
@@ -82,17 +84,17 @@ def inverted_residual(
 
     Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
     """
-    x = border.tensor(x, "inverted_residual: x", "(B, H, W, C)")
-    border.packed(weights, "inverted_residual: weights", PackedInvertedResidual, "pack_inverted_residual")
+    x = arguments.tensor(x, "inverted_residual: x", "(B, H, W, C)")
+    arguments.packed(weights, "inverted_residual: weights", PackedInvertedResidual, "pack_inverted_residual")
     batch, height, width, channels = x.shape
-    border.last_axis(x, "inverted_residual: x", weights.inputs, "channels")
-    stride, dilation, _ = border.steps(stride, dilation, 1, "inverted_residual")
+    arguments.last_axis(x, "inverted_residual: x", weights.inputs, "channels")
+    stride, dilation, _ = arguments.steps(stride, dilation, 1, "inverted_residual")
     out_height, out_width = (height - 1) // stride + 1, (width - 1) // stride + 1
     shape = (batch, out_height, out_width, weights.outputs)
     if residual and shape != x.shape:
         raise ValueError(f"inverted_residual: residual needs an output like x, {x.shape}, but it is {shape}")
     code = activation_code(activation, "inverted_residual")
-    out = border.output(out, "inverted_residual: out", shape, [x])
+    out = arguments.output(out, "inverted_residual: out", shape, [x])
     geometry = [height, width, out_height, out_width, stride, dilation]
     sizes = [*geometry, channels, weights.expanded, weights.outputs, code, int(residual)]
     pixel = _pixel_size(weights.expanded)

@@ -8,9 +8,9 @@ the variance from the differences: one pass with x and x^2 cancels where the mea
 
 import numpy as np
 
-from . import border
-from .jit import jit, kernel
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import jit, kernel
+from .runtime.program import launch
 from .simd import LANES, fma, load, splat, store, sum_lanes
 
 
@@ -18,12 +18,12 @@ def layer_norm(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float, *, out: np.ndarray | None = None
 ) -> np.ndarray:
     """As `torch.nn.functional.layer_norm` over the last axis: x (..., D), weight and bias (D) -> (..., D), float32."""
-    x = border.tensor(x, "layer_norm: x", "(..., D)")
+    x = arguments.tensor(x, "layer_norm: x", "(..., D)")
     width = x.shape[-1]
-    weight = border.channel_values(weight, "layer_norm: weight", width)
-    bias = border.channel_values(bias, "layer_norm: bias", width)
-    epsilon = np.array([border.real_number(eps, "layer_norm: eps", 0)], np.float32)
-    out = border.output(out, "layer_norm: out", x.shape, [x, weight, bias])
+    weight = arguments.channel_values(weight, "layer_norm: weight", width)
+    bias = arguments.channel_values(bias, "layer_norm: bias", width)
+    epsilon = np.array([arguments.real_number(eps, "layer_norm: eps", 0)], np.float32)
+    out = arguments.output(out, "layer_norm: out", x.shape, [x, weight, bias])
     launch(_layer_norm, x.size // width, [x, weight, bias, epsilon], out, [width])
     return out
 

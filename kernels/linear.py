@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import border
-from .activate import activation_code
-from .jit import kernel
-from .product import ROWS, pack_panels, product
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import kernel
+from .runtime.program import launch
+from .simd.activations import activation_code
+from .simd.product import ROWS, pack_panels, product
 
 BLOCK = 8 * ROWS  # rows that stay in cache while every panel of weights passes
 GRAIN = 4  # units of ROWS in one go, for all the weights pass each time
@@ -30,7 +30,7 @@ class PackedLinear:
 
 def pack_linear(weight: np.ndarray) -> PackedLinear:
     """Pack a float32 weight (O, I), PyTorch's layout, for `linear`."""
-    weight = border.tensor(weight, "pack_linear: weight", "(O, I)")
+    weight = arguments.tensor(weight, "pack_linear: weight", "(O, I)")
     outputs, inputs = weight.shape
     return PackedLinear(pack_panels(weight.T), inputs, outputs)
 
@@ -48,14 +48,14 @@ def linear(
 
     Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
     """
-    x = border.tensor(x, "linear: x", "(..., I)")
-    border.packed(weight, "linear: weight", PackedLinear, "pack_linear")
-    border.last_axis(x, "linear: x", weight.inputs, "values in its last axis")
+    x = arguments.tensor(x, "linear: x", "(..., I)")
+    arguments.packed(weight, "linear: weight", PackedLinear, "pack_linear")
+    arguments.last_axis(x, "linear: x", weight.inputs, "values in its last axis")
     shape = (*x.shape[:-1], weight.outputs)
-    bias = border.bias(bias, "linear: bias", weight.outputs)
-    residual = border.residual(residual, "linear: residual", shape)
+    bias = arguments.bias(bias, "linear: bias", weight.outputs)
+    residual = arguments.residual(residual, "linear: residual", shape)
     code = activation_code(activation, "linear")
-    out = border.output(out, "linear: out", shape, [x, bias, residual])
+    out = arguments.output(out, "linear: out", shape, [x, bias, residual])
     rows = x.size // weight.inputs
     sizes = [rows, weight.inputs, weight.outputs, code]
     launch(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes, grain=GRAIN)

@@ -8,25 +8,27 @@ Cost: 2 B I O operations; 4 I O bytes of weights for each image.
 
 import numpy as np
 
-from . import border
-from .jit import kernel
 from .linear import PackedLinear
-from .product import panel_width
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import kernel
+from .runtime.program import launch
 from .simd import LANES, fma_double, load, narrow, splat, store, widen
+from .simd.product import panel_width
 
 
-def gemv(x: np.ndarray, weight: PackedLinear, bias: np.ndarray | None, *, out: np.ndarray | None = None) -> np.ndarray:
+def matrix_vector(
+    x: np.ndarray, weight: PackedLinear, bias: np.ndarray | None, *, out: np.ndarray | None = None
+) -> np.ndarray:
     """x W^T + bias, as `torch.nn.Linear`, each sum in float64: x (B, I) -> (B, O), float32.
 
     Raises TypeError or ValueError, one line, for an argument of the wrong type or shape.
     """
-    x = border.tensor(x, "gemv: x", "(B, I)")
-    border.packed(weight, "gemv: weight", PackedLinear, "pack_linear")
-    border.last_axis(x, "gemv: x", weight.inputs, "values in its last axis")
+    x = arguments.tensor(x, "matrix_vector: x", "(B, I)")
+    arguments.packed(weight, "matrix_vector: weight", PackedLinear, "pack_linear")
+    arguments.last_axis(x, "matrix_vector: x", weight.inputs, "values in its last axis")
     batch, inputs = x.shape
-    bias = border.bias(bias, "gemv: bias", weight.outputs)
-    out = border.output(out, "gemv: out", (batch, weight.outputs), [x, bias])
+    bias = arguments.bias(bias, "matrix_vector: bias", weight.outputs)
+    out = arguments.output(out, "matrix_vector: out", (batch, weight.outputs), [x, bias])
     vectors = -(-weight.outputs // LANES)
     sizes = [inputs, weight.outputs, vectors]
     launch(_multiply_vector, batch * vectors, [x, weight.data, bias], out, sizes)

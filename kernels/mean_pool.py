@@ -8,9 +8,9 @@ BLOCK pixels are summed at a time, then the sums.
 
 import numpy as np
 
-from . import border
-from .jit import jit, kernel
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import jit, kernel
+from .runtime.program import launch
 from .simd import LANES, load, splat, store
 
 BLOCK = 16
@@ -18,9 +18,9 @@ BLOCK = 16
 
 def mean_pool(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """x (B, H, W, C) -> (B, C), float32."""
-    x = border.tensor(x, "mean_pool: x", "(B, H, W, C)")
+    x = arguments.tensor(x, "mean_pool: x", "(B, H, W, C)")
     batch, height, width, channels = x.shape
-    out = border.output(out, "mean_pool: out", (batch, channels), [x])
+    out = arguments.output(out, "mean_pool: out", (batch, channels), [x])
     launch(_mean_pool, batch * -(-channels // LANES), [x], out, [height * width, channels])
     return out
 

@@ -12,9 +12,9 @@ Cost for P output pixels: about 8 P C operations, 16 P C bytes read, mostly from
 
 import numpy as np
 
-from . import border
-from .jit import jit, kernel
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import jit, kernel
+from .runtime.program import launch
 from .simd import LANES, load, store
 
 
@@ -25,14 +25,14 @@ def resize_bilinear(
 
     rows: only these rows of the result, (B, len(rows), width, C): a large map can be made, and used, band by band.
     """
-    x = border.tensor(x, "resize_bilinear: x", "(B, H, W, C)")
-    height = border.whole_number(height, "resize_bilinear: height", 1)
-    width = border.whole_number(width, "resize_bilinear: width", 1)
+    x = arguments.tensor(x, "resize_bilinear: x", "(B, H, W, C)")
+    height = arguments.whole_number(height, "resize_bilinear: height", 1)
+    width = arguments.whole_number(width, "resize_bilinear: width", 1)
     batch, old_height, old_width, channels = x.shape
     rows = range(height) if rows is None else rows
     if rows.step != 1 or not 0 <= rows.start < rows.stop <= height:
         raise ValueError(f"resize_bilinear: rows must be consecutive ones of {height}, not {rows}")
-    out = border.output(out, "resize_bilinear: out", (batch, len(rows), width, channels), [x])
+    out = arguments.output(out, "resize_bilinear: out", (batch, len(rows), width, channels), [x])
     launch(
         _resize_bilinear,
         batch * len(rows),

@@ -13,9 +13,9 @@ Cost: no arithmetic; 4 B H W C bytes read and as many written.
 
 import numpy as np
 
-from . import border
-from .jit import inline, kernel
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import inline, kernel
+from .runtime.program import launch
 from .simd import copy
 
 
@@ -24,10 +24,10 @@ def unfold(x: np.ndarray, patch_height: int, patch_width: int, out: np.ndarray |
 
     Raises ValueError if the patches do not divide the map.
     """
-    x = border.tensor(x, "unfold: x", "(B, H, W, C)")
+    x = arguments.tensor(x, "unfold: x", "(B, H, W, C)")
     batch, height, width, channels = x.shape
     pixels, patches = _count_patches(height, width, patch_height, patch_width, "unfold")
-    out = border.output(out, "unfold: out", (batch * pixels, patches, channels), [x])
+    out = arguments.output(out, "unfold: out", (batch * pixels, patches, channels), [x])
     launch(_unfold, batch * height, [x], out, [height, width, channels, patch_height, patch_width])
     return out
 
@@ -45,23 +45,23 @@ def fold(
 
     Raises ValueError if the patches do not divide the map or the tokens do not fill it.
     """
-    tokens = border.tensor(tokens, "fold: tokens", "(B * P, N, C)")
-    batch = border.whole_number(batch, "fold: batch", 1)
-    height = border.whole_number(height, "fold: height", 1)
-    width = border.whole_number(width, "fold: width", 1)
+    tokens = arguments.tensor(tokens, "fold: tokens", "(B * P, N, C)")
+    batch = arguments.whole_number(batch, "fold: batch", 1)
+    height = arguments.whole_number(height, "fold: height", 1)
+    width = arguments.whole_number(width, "fold: width", 1)
     pixels, patches = _count_patches(height, width, patch_height, patch_width, "fold")
     channels = tokens.shape[2]
     if tokens.shape[:2] != (batch * pixels, patches):
         raise ValueError(f"fold: tokens must be ({batch * pixels}, {patches}, C), not of shape {tokens.shape}")
-    out = border.output(out, "fold: out", (batch, height, width, channels), [tokens])
+    out = arguments.output(out, "fold: out", (batch, height, width, channels), [tokens])
     launch(_fold, batch * height, [tokens], out, [height, width, channels, patch_height, patch_width])
     return out
 
 
 def _count_patches(height: int, width: int, patch_height: int, patch_width: int, op: str) -> tuple[int, int]:
     """P and N, checked."""
-    patch_height = border.whole_number(patch_height, f"{op}: patch_height", 1)
-    patch_width = border.whole_number(patch_width, f"{op}: patch_width", 1)
+    patch_height = arguments.whole_number(patch_height, f"{op}: patch_height", 1)
+    patch_width = arguments.whole_number(patch_width, f"{op}: patch_width", 1)
     if height % patch_height or width % patch_width:
         raise ValueError(f"{op}: {patch_height} x {patch_width} patches do not divide a {height} x {width} map")
     return patch_height * patch_width, height // patch_height * (width // patch_width)

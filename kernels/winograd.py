@@ -25,12 +25,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import border
-from .activate import IDENTITY, activation_code, finish
-from .jit import inline, jit, kernel
-from .product import pack_panels, padded_columns, product
-from .program import launch
+from .runtime import arguments
+from .runtime.jit import inline, jit, kernel
+from .runtime.program import launch
 from .simd import LANES, copy, fill, fma, load, splat, store
+from .simd.activations import IDENTITY, activation_code, finish
+from .simd.product import pack_panels, padded_columns, product
 
 PAIRS = 64  # of outputs along x, that stay in cache while the weights of a product pass
 LINES = ((0, 2, -1.0), (1, 2, 1.0), (2, 1, -1.0), (1, 3, -1.0))  # of the input, added up for p0 to p3: d_a + sign d_b
@@ -48,12 +48,12 @@ class PackedWinograd:
 
 def pack_winograd(weight: np.ndarray) -> PackedWinograd:
     """Pack a float32 weight (O, I, 3, 3), PyTorch's layout, for `winograd`; the sums are rounded once."""
-    weight = border.tensor(weight, "pack_winograd: weight", "(O, I, 3, 3)")
+    weight = arguments.tensor(weight, "pack_winograd: weight", "(O, I, 3, 3)")
     if weight.shape[2:] != (3, 3):
         raise ValueError(f"pack_winograd: weight must be (O, I, 3, 3), not of shape {weight.shape}")
     sums = np.einsum("py,oiyx,qx->pqio", SUMS, weight.astype(np.float64), SUMS, optimize=True).astype(np.float32)
     panels = [pack_panels(matrix) for line in sums for matrix in line]
-    return PackedWinograd(border.aligned(np.concatenate(panels)), weight.shape[1], weight.shape[0])
+    return PackedWinograd(arguments.aligned(np.concatenate(panels)), weight.shape[1], weight.shape[0])
 
 
 def winograd(
@@ -70,15 +70,15 @@ def winograd(
 
     Raises TypeError or ValueError, one line, for an argument of the wrong type, shape or name.
     """
-    x = border.tensor(x, "winograd: x", "(B, H, W, C)")
-    border.packed(weight, "winograd: weight", PackedWinograd, "pack_winograd")
+    x = arguments.tensor(x, "winograd: x", "(B, H, W, C)")
+    arguments.packed(weight, "winograd: weight", PackedWinograd, "pack_winograd")
     batch, height, width, channels = x.shape
-    border.last_axis(x, "winograd: x", weight.inputs, "channels")
+    arguments.last_axis(x, "winograd: x", weight.inputs, "channels")
     shape = (batch, height, width, weight.outputs)
-    bias = border.bias(bias, "winograd: bias", weight.outputs)
-    residual = border.residual(residual, "winograd: residual", shape)
+    bias = arguments.bias(bias, "winograd: bias", weight.outputs)
+    residual = arguments.residual(residual, "winograd: residual", shape)
     code = activation_code(activation, "winograd")
-    out = border.output(out, "winograd: out", shape, [x, bias, residual])
+    out = arguments.output(out, "winograd: out", shape, [x, bias, residual])
     sizes = [height, width, channels, weight.outputs, code]
     lines, pairs = _block(height, width)
     planes = 4 * (_plane(lines * pairs, channels) + _plane(lines * pairs, weight.outputs))

@@ -12,9 +12,9 @@ import torch
 import transformers
 
 import tinymvit
-from tinymvit.networks import mobilevit as model
 from tinymvit.bench.race import draw_weights
 from tinymvit.config import MobileViTConfig
+from tinymvit.networks import mobilevit as model
 from tinymvit.text import align
 from tinymvit.weights import save_checkpoint
 

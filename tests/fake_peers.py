@@ -6,8 +6,7 @@ import sys
 
 import numpy as np
 
-from tinymvit.bench import peers
-from tinymvit.bench import contestant
+from tinymvit.bench import contestant, peers
 
 
 class Fake(peers.TinyMViT):

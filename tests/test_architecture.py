@@ -55,7 +55,12 @@ ALLOWED = {  # what a part may import of the project
         "tinymvit.comparison.tolerance",
         "tinymvit.comparison.verdict",
     },
-    "tinymvit/isolation.py": {"tinymvit.graph", "tinymvit.comparison.mistakes", "tinymvit.comparison.port", "tinymvit.reference"},
+    "tinymvit/isolation.py": {
+        "tinymvit.graph",
+        "tinymvit.comparison.mistakes",
+        "tinymvit.comparison.port",
+        "tinymvit.reference",
+    },
     "tinymvit/hints.py": {
         "tinymvit.graph",
         "tinymvit.comparison.isolation",

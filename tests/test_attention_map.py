@@ -6,10 +6,10 @@ from test_cli import DIGIT, SCENE, run
 
 from oracle import assert_same, opened
 from tinymvit import MobileViTForImageClassification, MobileViTImageProcessor, MobileViTModel
-from tinymvit.inspection.attention_map import COLOUR, OPACITY, attention_map, attention_picture
 from tinymvit.config import MobileViTConfig
-from tinymvit.inspection.feature_map import GAP_COLOUR, channels, grid
 from tinymvit.graph import Context, Conv2d, Graph, Input, Linear, Node, Scores, Softmax, Unfold
+from tinymvit.inspection.attention_map import COLOUR, OPACITY, attention_map, attention_picture
+from tinymvit.inspection.feature_map import GAP_COLOUR, channels, grid
 from torch_models import TINY, build, tensors
 
 HEIGHT, WIDTH = 8, 12  # of the image; the map is half as large, with 2 x 3 patches of 2 x 2

@@ -18,19 +18,19 @@ import torch
 import fake_peers
 from oracle import assert_same
 from tinymvit import reference
-from tinymvit.networks import mobilevit as model
-from tinymvit.bench import layer_times
-from tinymvit.bench import peers
+from tinymvit.bench import layer_times, peers
 from tinymvit.bench import race as bench
+from tinymvit.bench.contestant import peak_bytes
 from tinymvit.cli import main
 from tinymvit.config import MobileViTConfig
-from tinymvit.bench.contestant import peak_bytes
 from tinymvit.engine.engine import Engine
 from tinymvit.errors import ContestantError
 from tinymvit.graph import Conv2d
-from tinymvit.kernels import get_num_threads, limits, set_num_threads
-from tinymvit.kernels.jit import KERNELS
+from tinymvit.kernels import get_num_threads, set_num_threads
+from tinymvit.kernels.runtime import peak
+from tinymvit.kernels.runtime.jit import KERNELS
 from tinymvit.modeling import MobileViTForImageClassification
+from tinymvit.networks import mobilevit as model
 from torch_models import TINY
 
 
@@ -309,8 +309,8 @@ def test_bytes_and_bounds_of_a_node():
 
 def test_the_machines_limits_are_measured_without_burdening_the_first_run():
     set_num_threads(1)
-    assert limits.multiply_adds_a_second() > 1e8
-    assert limits.bytes_a_second() > 1e8
+    assert peak.multiply_adds_a_second() > 1e8
+    assert peak.bytes_a_second() > 1e8
     assert not {kernel.name for kernel in KERNELS} & {"multiply_add_loop", "copy_loop"}
 
 

@@ -17,7 +17,7 @@ import pytest
 from oracle import opened
 from tinymvit import kernels
 from tinymvit.cli import main
-from tinymvit.commands import options as shared
+from tinymvit.commands import progress
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -221,7 +221,7 @@ WRITERS = [
 @pytest.mark.parametrize("arguments", WRITERS, ids=" ".join)
 def test_a_file_that_cannot_be_written_is_named_before_the_work(capsys, monkeypatch, tmp_path, arguments):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shared, "warm_up", lambda: pytest.fail("the work has begun"))
+    monkeypatch.setattr(progress, "warm_up", lambda: pytest.fail("the work has begun"))
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "kept")
     Path("file").write_text("in the way")
     Path("kept").mkdir()
@@ -331,7 +331,7 @@ def test_kernels_that_may_not_be_compiled_are_one_line_and_the_reference_goes_on
 def test_warmup_compiles_for_one_thread_and_for_many(capsys, monkeypatch):
     compiled = []
     monkeypatch.setattr(kernels, "is_cached", lambda: False)
-    monkeypatch.setattr(shared, "compile_kernels", lambda: compiled.append(kernels.get_num_threads()))
+    monkeypatch.setattr(progress, "compile_kernels", lambda: compiled.append(kernels.get_num_threads()))
     before = kernels.get_num_threads()
     try:
         code, out, err = run(capsys, "warmup")

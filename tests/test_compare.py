@@ -31,24 +31,22 @@ from ports import (
     script,
     weight_transposed,
 )
-from tinymvit import reference
-from tinymvit.comparison import isolation
-from tinymvit.comparison import layouts
+from tinymvit import files, reference
 from tinymvit.cli import main
 from tinymvit.commands import compare as commands
+from tinymvit.comparison import isolation, layouts
 from tinymvit.comparison.compare import Comparison, compare
-from tinymvit.inspection.dump import Dump
-from tinymvit.errors import DumpError, TinyMViTError
-from tinymvit.graph import Context, Fold, Scores, Unfold
 from tinymvit.comparison.hints import IN_VAIN
 from tinymvit.comparison.layouts import arrangements, node_axes
 from tinymvit.comparison.mistakes import case_of
-from tinymvit.modeling import load_model
 from tinymvit.comparison.report import to_html, to_json, to_text
 from tinymvit.comparison.tolerance import FACTORS
+from tinymvit.errors import DumpError, TinyMViTError
+from tinymvit.graph import Context, Fold, Scores, Unfold
+from tinymvit.inspection.dump import Dump
+from tinymvit.modeling import load_model
 from tinymvit.vectors import noise
 from tinymvit.weights import resolve
-from tinymvit import files
 from torch_models import TINY
 
 STEM = "mobilevit.conv_stem.convolution"

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from oracle import MODEL_FLOAT32, assert_same
 from tinymvit import kernels, reference
-from tinymvit.networks import mobilevit as model
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine, plan_memory
 from tinymvit.graph import last_use
+from tinymvit.networks import mobilevit as model
 from torch_models import TINY, build, tensors
 
 OPTIONS = TINY | {"output_stride": 16}
@@ -163,5 +163,5 @@ def test_threads_that_change_during_a_batch_change_nothing(weights, monkeypatch)
     for start, later in ((2, 1), (1, 2)):
         answers = iter([start])
         monkeypatch.setattr(kernels, "get_num_threads", lambda: next(answers, later))  # noqa: B023
-        monkeypatch.setattr(kernels.program, "get_num_threads", lambda: later)  # noqa: B023
+        monkeypatch.setattr(kernels.runtime.program, "get_num_threads", lambda: later)  # noqa: B023
         assert_same(engine.run(x)["logits"], expected, name=f"{start}, then {later} threads")

@@ -5,10 +5,10 @@ import torch
 import transformers
 
 from tinymvit import graph, reference
-from tinymvit.networks import mobilevit as model
-from tinymvit.engine import engine
 from tinymvit.config import MobileViTConfig
+from tinymvit.engine import engine
 from tinymvit.graph import Add, Conv2d, Graph, Linear, parameters
+from tinymvit.networks import mobilevit as model
 from torch_models import CLASSES, PUBLISHED, TINY, build, tensors
 
 RECORD = {

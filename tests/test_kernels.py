@@ -277,7 +277,7 @@ def test_linear(seed, leading, inputs, outputs, with_bias, with_residual, activa
 
 def test_gemv_by_hand():
     weight = kernels.pack_linear(np.float32([[1, 2], [3, 4], [5, 6]]))
-    out = kernels.gemv(np.float32([[1, 10], [0, 1]]), weight, np.float32([0.5, 0, -0.5]))
+    out = kernels.matrix_vector(np.float32([[1, 10], [0, 1]]), weight, np.float32([0.5, 0, -0.5]))
     assert out.tolist() == [[21.5, 43, 64.5], [2.5, 4, 5.5]]
 
 
@@ -287,7 +287,7 @@ def test_gemv_rounds_once(seed, batch, inputs, outputs, with_bias, layout):
     bias = normal(seed + 2, outputs) if with_bias else None
     expected = F.linear(double(x), double(weight), double(bias) if with_bias else None).numpy()
     packed = kernels.pack_linear(laid_out(weight, layout))
-    actual = kernels.gemv(laid_out(x, layout), packed, laid_out(bias, layout) if with_bias else None)
+    actual = kernels.matrix_vector(laid_out(x, layout), packed, laid_out(bias, layout) if with_bias else None)
     assert actual.dtype == np.float32
     assert np.all(np.abs(actual - expected) <= 0.5001 * np.spacing(np.abs(actual)) + 1e-12)
 
@@ -490,8 +490,8 @@ def test_activation_at_the_ends(name):
 
 
 def test_exp_and_normal_tail_over_their_whole_range():
-    from tinymvit.kernels.elementary import exp, normal_tail, one_plus_exp_of_negative
     from tinymvit.kernels.simd import LANES, load, store
+    from tinymvit.kernels.simd.elementary import exp, normal_tail, one_plus_exp_of_negative
 
     def over_array(function):
         @numba.njit(**jit.OPTIONS)
@@ -543,7 +543,7 @@ def test_nan_reaches_what_it_should_and_nothing_else():
     tokens = x.reshape(2, 81, 20)
     assert np.isnan(kernels.layer_norm(tokens, bias[:20], bias[:20], 1e-5)).sum() == 20
     assert np.isnan(kernels.linear(tokens, kernels.pack_linear(weight[:, :, 0, 0]), None)).sum() == 30
-    assert np.isnan(kernels.gemv(tokens[:, 40], kernels.pack_linear(weight[:, :, 0, 0]), None)).sum() == 30
+    assert np.isnan(kernels.matrix_vector(tokens[:, 40], kernels.pack_linear(weight[:, :, 0, 0]), None)).sum() == 30
     clean = np.nan_to_num(tokens)
     head = np.arange(20) // 5 == 1  # channel 7 is the second head's
     out = np.isnan(kernels.attention(clean, clean, tokens, 4))
@@ -598,7 +598,7 @@ def every_op(x, place=np.ascontiguousarray):
             residual=True,
         ),
         "linear": kernels.linear(x, kernels.pack_linear(weights(20, 37)), None, activation="gelu"),
-        "gemv": kernels.gemv(place(x[:, 0, 0]), kernels.pack_linear(weights(70, 37)), weights(70)),
+        "matrix_vector": kernels.matrix_vector(place(x[:, 0, 0]), kernels.pack_linear(weights(70, 37)), weights(70)),
         "layer_norm": kernels.layer_norm(x, weights(37), weights(37), 1e-5),
         "attention": kernels.attention(query, key, value, 4),
         "resize": kernels.resize_bilinear(x, 5, 29),
@@ -760,7 +760,7 @@ def test_a_second_process_compiles_from_the_other_end(monkeypatch):
             compiled.append(self.name)
 
     compiled = []
-    module = sys.modules["tinymvit.kernels.warm_up"]
+    module = sys.modules["tinymvit.kernels.runtime.warm_up"]
     monkeypatch.setattr(module, "KERNELS", [Fake("first", False), Fake("second", True), Fake("third", False)])
     module.compile_backwards()
     assert compiled == ["third", "first"]
@@ -768,7 +768,7 @@ def test_a_second_process_compiles_from_the_other_end(monkeypatch):
 
 def test_the_second_process_is_started_with_what_it_needs(monkeypatch):
     started = []
-    module = sys.modules["tinymvit.kernels.warm_up"]
+    module = sys.modules["tinymvit.kernels.runtime.warm_up"]
     with monkeypatch.context() as patch:
         patch.setattr(module, "is_cached", lambda: False)
         patch.setattr(module, "cache_folder", lambda: Path("somewhere"))
@@ -779,11 +779,11 @@ def test_the_second_process_is_started_with_what_it_needs(monkeypatch):
     ((*command, program),) = started
     program = program.replace("compile_backwards()", "print(compile_backwards.__module__)")
     printed = subprocess.run([*command, program], capture_output=True, text=True, check=True).stdout
-    assert printed == "tinymvit.kernels.warm_up\n"
+    assert printed == "tinymvit.kernels.runtime.warm_up\n"
 
 
 def test_without_a_second_process_one_compiles_it_all(monkeypatch):
-    module = sys.modules["tinymvit.kernels.warm_up"]
+    module = sys.modules["tinymvit.kernels.runtime.warm_up"]
     monkeypatch.setattr(module, "is_cached", lambda: False)
     monkeypatch.setattr(module, "cache_folder", lambda: Path("somewhere"))
     monkeypatch.setattr(module.sys, "executable", "/no/python/here")
@@ -1056,9 +1056,13 @@ MISTAKES = {
     "linear: x must have 8 values in its last axis, not 7": lambda: kernels.linear(X[..., 1:], LINEAR, None),
     "linear: weight must come from pack_linear, not be PackedConv2d": lambda: kernels.linear(X, CONV, None),
     "linear: x must be (..., I), not of shape ()": lambda: kernels.linear(np.array(1, np.float32), LINEAR, None),
-    "gemv: x must have 8 values in its last axis, not 7": lambda: kernels.gemv(X[0, 0, :, 1:], LINEAR, None),
-    "gemv: weight must come from pack_linear, not be PackedConv2d": lambda: kernels.gemv(X[0, 0], CONV, None),
-    "gemv: x must be (B, I), not of shape (1, 4, 6, 8)": lambda: kernels.gemv(X, LINEAR, None),
+    "matrix_vector: x must have 8 values in its last axis, not 7": lambda: kernels.matrix_vector(
+        X[0, 0, :, 1:], LINEAR, None
+    ),
+    "matrix_vector: weight must come from pack_linear, not be PackedConv2d": lambda: kernels.matrix_vector(
+        X[0, 0], CONV, None
+    ),
+    "matrix_vector: x must be (B, I), not of shape (1, 4, 6, 8)": lambda: kernels.matrix_vector(X, LINEAR, None),
     "layer_norm: weight must have 8 values, not 5": lambda: kernels.layer_norm(X, EIGHT[:5], EIGHT, 1e-5),
     "layer_norm: bias must be a NumPy array (C), not NoneType": lambda: kernels.layer_norm(X, EIGHT, None, 1e-5),
     "layer_norm: eps must be at least 0, not -1": lambda: kernels.layer_norm(X, EIGHT, EIGHT, -1),

@@ -7,10 +7,10 @@ import pytest
 
 from oracle import REFERENCE_FLOAT64, assert_same
 from tinymvit import reference
-from tinymvit.networks import mobilevit as model
-from tinymvit.engine import passes
 from tinymvit.config import MobileViTConfig
+from tinymvit.engine import passes
 from tinymvit.graph import Add, Graph, Linear
+from tinymvit.networks import mobilevit as model
 from torch_models import TINY, build, tensors
 
 PASSES = (

@@ -8,8 +8,8 @@ from PIL import Image
 
 from oracle import opened
 from tinymvit.errors import OutputError
-from tinymvit.labels import voc_palette
 from tinymvit.images.draw import OPACITY, class_ids, overlay, save_picture
+from tinymvit.labels import voc_palette
 
 
 def test_the_overlay_colours_classes_and_leaves_the_background():

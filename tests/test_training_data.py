@@ -21,11 +21,10 @@ from safetensors import safe_open
 import tinymvit
 from oracle import assert_same
 from tinymvit.errors import CheckpointError
-from tinymvit.weights import bundled
-from tinymvit.training import model_card
-from tinymvit.training import digit_scenes
+from tinymvit.training import digit_scenes, model_card
 from tinymvit.training import digits as train
 from tinymvit.training.digit_scenes import INK_CONTRAST, Digits, Pose, draw_card, draw_digit, draw_scene, draw_stroke
+from tinymvit.weights import bundled
 
 RINGS = np.array([[np.hypot(i - 3.5, j - 3.5) for j in range(8)] for i in range(8)], dtype=np.float32)
 MADE_UP = Digits(np.stack([radius > RINGS for radius in (2, 3, 4)]).astype(np.float32), np.array([3, 0, 9]))

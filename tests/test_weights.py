@@ -31,9 +31,9 @@ from oracle import assert_same
 from tinymvit import weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, OutputError
-from tinymvit.weights import hub
-from tinymvit.weights import catalog as named
 from tinymvit.files import write_files
+from tinymvit.weights import catalog as named
+from tinymvit.weights import hub
 from tinymvit.weights.catalog import CLASSIFICATION, PUBLISHED, SEGMENTATION
 from tinymvit.weights.formats.safetensors import read_header, read_tensors, tensor_writer
 

@@ -15,8 +15,8 @@ from tinymvit.version import __version__
 
 if TYPE_CHECKING:
     from tinymvit.comparison.compare import compare as compare
+    from tinymvit.comparison.verdict import Comparison as Comparison
     from tinymvit.config import MobileViTConfig as MobileViTConfig
-    from tinymvit.inspection.dump import open_dump as open_dump
     from tinymvit.error_budget import rounding_errors as rounding_errors
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tinymvit.errors import TinyMViTError as TinyMViTError
     from tinymvit.images.processor import MobileViTFeatureExtractor as MobileViTFeatureExtractor
     from tinymvit.images.processor import MobileViTImageProcessor as MobileViTImageProcessor
+    from tinymvit.inspection.dump import open_dump as open_dump
+    from tinymvit.inspection.trace import Trace as Trace
     from tinymvit.kernels import get_num_threads as get_num_threads
     from tinymvit.kernels import set_num_threads as set_num_threads
     from tinymvit.modeling import MobileViTForImageClassification as MobileViTForImageClassification
@@ -36,22 +38,20 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import Segmentation as Segmentation
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
-    from tinymvit.inspection.trace import Trace as Trace
     from tinymvit.vectors import write_vectors as write_vectors
-    from tinymvit.comparison.verdict import Comparison as Comparison
 
 _HOMES = {
     "compare": "comparison",
     "MobileViTConfig": "config",
-    "open_dump": "dump",
+    "open_dump": "inspection.dump",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DumpError": "errors",
     "ImageError": "errors",
     "OutputError": "errors",
     "TinyMViTError": "errors",
-    "MobileViTFeatureExtractor": "image_processor",
-    "MobileViTImageProcessor": "image_processor",
+    "MobileViTFeatureExtractor": "images.processor",
+    "MobileViTImageProcessor": "images.processor",
     "get_num_threads": "kernels",
     "set_num_threads": "kernels",
     "MobileViTForImageClassification": "modeling",
@@ -62,10 +62,10 @@ _HOMES = {
     "Segmentation": "pipeline",
     "classify": "pipeline",
     "segment": "pipeline",
-    "Trace": "trace",
+    "Trace": "inspection.trace",
     "rounding_errors": "error_budget",
     "write_vectors": "vectors",
-    "Comparison": "verdict",
+    "Comparison": "comparison.verdict",
 }
 
 __all__ = ["__version__", *_HOMES]

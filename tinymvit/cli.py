@@ -23,8 +23,8 @@ from tinymvit.commands import (
     error,
     features,
     models,
+    progress,
     segment,
-    shared,
     summary,
     trace,
     vectors,
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("tinymvit: interrupted", file=sys.stderr)
         return 130
     except (ValueError, TypeError) as error:
-        shared.report(error)
+        progress.report(error)
         return 2
     except MemoryError:
         print("tinymvit: out of memory; expected a smaller --size, batch or image", file=sys.stderr)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from tinymvit.errors import ConfigError
-from tinymvit.labels import VOC_NAMES
 from tinymvit.files import json_writer, read_json, write_files
+from tinymvit.labels import VOC_NAMES
 from tinymvit.weights.locate import CONFIG_FILE, resolve
 
 # Names a configuration may use -> the function they mean, as transformers' ACT2FN has it.

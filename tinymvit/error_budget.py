@@ -24,12 +24,12 @@ from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.engine.engine import Engine
 from tinymvit.errors import CheckpointError, OutputError
-from tinymvit.numerics import to_bfloat16, to_float16
-from tinymvit.graph import Node, last_use
-from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
-from tinymvit.inspection.summary import describe
-from tinymvit.text import align
 from tinymvit.files import finite, write_files
+from tinymvit.graph import Node, last_use
+from tinymvit.inspection.summary import describe
+from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
+from tinymvit.numerics import to_bfloat16, to_float16
+from tinymvit.text import align
 
 Array = np.ndarray
 

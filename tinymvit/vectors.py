@@ -36,8 +36,8 @@ from tinymvit import graph as ops
 from tinymvit import reference
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.graph import Graph, Shape
-from tinymvit.modeling import MobileViTPreTrainedModel
 from tinymvit.inspection.trace import attributes
+from tinymvit.modeling import MobileViTPreTrainedModel
 from tinymvit.version import __version__
 
 Array = np.ndarray

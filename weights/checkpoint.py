@@ -14,8 +14,8 @@ import numpy as np
 
 from tinymvit.errors import CheckpointError
 from tinymvit.files import json_writer, read_json, write_files
-from tinymvit.weights.locate import CONFIG_FILE, WEIGHTS_FILE, weights_file
 from tinymvit.weights.formats.safetensors import read_tensors, tensor_writer
+from tinymvit.weights.locate import CONFIG_FILE, WEIGHTS_FILE, weights_file
 
 # PyTorch's count of the batches that a BatchNorm saw in training. No forward pass reads it, yet transformers calls a
 # checkpoint without it incomplete: dropped when read, written as 0 beside each running variance.

@@ -11,9 +11,9 @@ import numba
 import numpy as np
 
 from convolution import ROWS, WIDTH, tile_load, tile_step, tile_store
-from tinymvit.kernels.elementary import exp
-from tinymvit.kernels.jit import OPTIONS
+from tinymvit.kernels.runtime.jit import OPTIONS
 from tinymvit.kernels.simd import LANES, load, max_lanes, maximum, splat, store, sum_lanes
+from tinymvit.kernels.simd.elementary import exp
 
 compiled = numba.njit(**OPTIONS)
 

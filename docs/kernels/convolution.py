@@ -8,10 +8,10 @@ Written to be read: I and O are whole vectors and panels, and nothing is checked
 import numba
 import numpy as np
 
-from tinymvit.kernels.elementary import one_plus_exp_of_negative
-from tinymvit.kernels.jit import OPTIONS
-from tinymvit.kernels.product import TILE_ROWS
+from tinymvit.kernels.runtime.jit import OPTIONS
 from tinymvit.kernels.simd import LANES, fma, load, store, tile_instructions
+from tinymvit.kernels.simd.elementary import one_plus_exp_of_negative
+from tinymvit.kernels.simd.product import TILE_ROWS
 
 compiled = numba.njit(**OPTIONS)
 

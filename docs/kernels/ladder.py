@@ -27,8 +27,8 @@ import convolution
 import silu
 from tinymvit import kernels
 from tinymvit.kernels import limits
-from tinymvit.kernels.border import aligned
-from tinymvit.kernels.product import pack_panels
+from tinymvit.kernels.runtime.arguments import aligned
+from tinymvit.kernels.simd.product import pack_panels
 from tinymvit.text import align
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")  # read when NumPy is loaded

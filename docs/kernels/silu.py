@@ -5,9 +5,9 @@ import math
 import numba
 import numpy as np
 
-from tinymvit.kernels.elementary import one_plus_exp_of_negative
-from tinymvit.kernels.jit import OPTIONS
+from tinymvit.kernels.runtime.jit import OPTIONS
 from tinymvit.kernels.simd import LANES, load, store
+from tinymvit.kernels.simd.elementary import one_plus_exp_of_negative
 
 compiled = numba.njit(**OPTIONS)
 

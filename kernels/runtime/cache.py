@@ -2,7 +2,7 @@
 
 Numba could do it, but it watches only the file that a function stands in, not the helpers that it calls elsewhere; and
 it reads no folder that it cannot write, so kernels that were compiled ahead, into an image or by an installer, would be
-compiled again by every user. Here the name of a file holds a hash of every file of this folder, and one of the kernel,
+compiled again by every user. Here the name of a file holds a hash of every file of `kernels/`, and one of the kernel,
 the processor, Python, Numba and LLVM. So what is found fits, wherever it is found; what is missing can be put into the
 first folder that can be written.
 
@@ -30,16 +30,16 @@ from numba.core.serialize import dumps
 from numba.core.typing import Signature
 from numba.misc.appdirs import AppDirs
 
-HERE = Path(__file__).parent
+KERNELS = Path(__file__).parent.parent  # the folder of all that compiled code is made of
 
 
 def digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-# Made on import, before the other files of this folder are read: else a file that is edited while a process runs could
+# Made on import, before the other files of the folder are read: else a file that is edited while a process runs could
 # give the code of the old one the stamp of the new one.
-SOURCES = digest(*[path.read_bytes() for path in sorted(HERE.glob("*.py"))])
+SOURCES = digest(*[path.read_bytes() for path in sorted(KERNELS.rglob("*.py"))])
 
 
 class KernelCache(NullCache):
@@ -90,10 +90,10 @@ class KernelCache(NullCache):
 def _folders() -> Iterator[Path]:
     """Where kernels may be, the best first: what the user says, beside the sources, the user's caches, a temporary one.
     Beside the sources there is but one version of them; elsewhere each installation has a folder of its own."""
-    own = f"kernels-{digest(os.fsencode(HERE))}"
+    own = f"kernels-{digest(os.fsencode(KERNELS))}"
     if numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR
         yield Path(numba.config.CACHE_DIR) / own
-    yield HERE / "__pycache__"
+    yield KERNELS / "__pycache__"
     user = Path(AppDirs("tinymvit", appauthor=False).user_cache_dir)
     if user.is_absolute():  # it begins with ~ where there is no home
         yield user / own

@@ -11,8 +11,8 @@ chooses. One signature for all has three uses: each kernel is compiled exactly o
 compiled once, splits the work of them all (a `parallel=True` twin of every kernel would double the compile time of the
 first run); and a whole list of them runs without returning to Python.
 
-A kernel allocates nothing and raises nothing: what it needs to work in is handed to it, and `border.py` checks before.
-Helpers count no references to arrays, which is faster; so a helper must not return an array, nor a part of one.
+A kernel allocates nothing and raises nothing: what it needs to work in is handed to it, and `arguments.py` checks
+before. Helpers count no references to arrays, which is faster; so a helper must not return an array, nor a part of one.
 
 Nothing is compiled on import. A kernel is compiled, or loaded from the cache, when it is first used.
 """

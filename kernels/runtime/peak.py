@@ -10,11 +10,11 @@ from collections.abc import Callable
 import numpy as np
 from numba import types
 
-from .border import empty
+from ..simd import LANES, copy, fma, instruction, load, tile_instructions, vector
+from ..simd.product import TILE_ROWS
+from .arguments import empty
 from .jit import SIGNATURE, Kernel
-from .product import TILE_ROWS
 from .program import launch
-from .simd import LANES, copy, fma, instruction, load, tile_instructions, vector
 from .threads import get_num_threads
 
 TRIALS = 8  # the best counts: whatever disturbs a trial makes it slower

@@ -28,7 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from .border import empty
+from .arguments import empty
 from .jit import EMPTY, FLOATS, INPUTS, SIGNATURE, Kernel, jit
 from .threads import get_num_threads, parallel_region
 
@@ -137,7 +137,7 @@ def launch(
     grain: int = 1,
 ) -> None:
     """Run units 0 to `count` of a kernel, or record that. Arrays are float32, C-contiguous and writable (see
-    `border.py`); each thread has `scratch` float32 to work in, and takes about `grain` units at a time, or more."""
+    `arguments.py`); each thread has `scratch` float32 to work in, and takes about `grain` units at a time, or more."""
     program = getattr(_recorder, "program", None)
     if program is not None:
         program.launch(kernel, count, inputs, out, sizes, scratch, grain)

@@ -1,18 +1,14 @@
-"""Activation functions: on vectors, for the kernels that end in one, and on whole arrays.
+"""Activation functions on vectors, for the kernels that end in one and for `activate`, which applies one to an array.
 
-Cost: 4 bytes read and 4 written a value; silu takes about 20 instructions, a division among them, for 16 values.
+silu takes about 20 instructions, a division among them, for 16 values.
 
 A NaN stays a NaN, and infinities give what PyTorch gives, so silu(-inf), both gelu(-inf) and hardswish(-inf), which
 are -inf * 0, are NaN. (In float32 PyTorch's gelu(inf) is NaN too, in float64 inf; here it is inf.)
 """
 
-import numpy as np
-
-from . import border
+from ..runtime.jit import inline, jit
 from .elementary import normal_tail, one_plus_exp_of_negative, tanh
-from .jit import inline, jit, kernel
-from .program import launch
-from .simd import LANES, copy, load, magnitude, maximum, minimum, store, where_less
+from .instructions import LANES, load, magnitude, maximum, minimum, store, where_less
 
 ACTIVATIONS = (
     "identity",
@@ -29,34 +25,11 @@ ACTIVATIONS = (
 IDENTITY, _SILU, _RELU, _RELU6, _GELU, _GELU_TANH, _HARDSWISH, _LEAKY_RELU, _SIGMOID, _TANH = range(len(ACTIVATIONS))
 
 
-def activate(x: np.ndarray, name: str, out: np.ndarray | None = None) -> np.ndarray:
-    """The activation called `name` of every value of `x`, any shape, float32.
-
-    `out` may be `x` itself. Raises ValueError for a name not in `ACTIVATIONS`.
-    """
-    x = border.tensor(x, "activate: x", "(...)")
-    code = activation_code(name, "activate")
-    out = border.output(out, "activate: out", x.shape, [x], in_place=True)
-    launch(_activate, -(-x.size // LANES), [x], out, [x.size, code])
-    return out
-
-
 def activation_code(name: str, op: str) -> int:
     """The number by which kernels know an activation."""
     if name not in ACTIVATIONS:
         raise ValueError(f"{op}: activation must be one of {', '.join(ACTIVATIONS)}, not {name!r}")
     return ACTIVATIONS.index(name)
-
-
-@kernel
-def _activate(arrays, sizes, first, last):
-    """A unit of work is one vector."""
-    x, _, _, _, out, _ = arrays
-    size, code = sizes[0], sizes[1]
-    start, end = first * LANES, min(last * LANES, size)
-    if code == IDENTITY:
-        copy(x, start, out, start, end - start)
-    _apply(x, (out, start, 0), 1, end - start, code)
 
 
 @jit
@@ -66,7 +39,7 @@ def finish(out, rows, columns, residual, code):
     `out` is (flat array, offset, elements from row to row), and `residual` a flat array of the same layout.
     """
     array, at, stride = out
-    _apply(array, out, rows, columns, code)
+    apply_activation(array, out, rows, columns, code)
     if residual.size:
         for row in range(rows):
             for i in range(0, columns, LANES):
@@ -75,7 +48,7 @@ def finish(out, rows, columns, residual, code):
 
 
 @jit
-def _apply(x, out, rows, columns, code):
+def apply_activation(x, out, rows, columns, code):
     """out = the activation of x, unless it is the identity.
 
     A loop for each keeps its constants in registers; one loop with the choice inside took three times as long.

@@ -5,8 +5,8 @@ Not the C library's, whose bits differ between systems. The coefficients are min
 in the last place (ULP) of the exact result, where that is not subnormal.
 """
 
-from .jit import inline
-from .simd import POWER_OF_ONE, fma, magnitude, maximum, minimum, power_of_two, where_less, with_sign
+from ..runtime.jit import inline
+from .instructions import POWER_OF_ONE, fma, magnitude, maximum, minimum, power_of_two, where_less, with_sign
 
 
 def _make_factors(sign):

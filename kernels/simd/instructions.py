@@ -25,7 +25,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
-from .jit import FLOATS, inline, jit
+from ..runtime.jit import FLOATS, inline, jit
 
 LANES = 16
 _FLOAT, _INT32 = ir.FloatType(), ir.IntType(32)

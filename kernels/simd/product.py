@@ -20,10 +20,10 @@ import numba
 import numpy as np
 from llvmlite import binding
 
-from .activate import IDENTITY, finish
-from .border import empty
-from .jit import inline, jit
-from .simd import LANES, tile_instructions
+from ..runtime.arguments import empty
+from ..runtime.jit import inline, jit
+from .activations import IDENTITY, finish
+from .instructions import LANES, tile_instructions
 
 DEPTH = 96  # a part of a sum is at most so many products
 

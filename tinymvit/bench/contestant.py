@@ -1,7 +1,7 @@
 """The program that `bench` starts once for each contestant, so that no runtime shares a process with another.
 
-    python -m tinymvit.bench.contestant race NAME FOLDER THREADS      load, run once, then a round for each line on stdin
-    python -m tinymvit.bench.contestant export FILE FOLDER            make FILE of the checkpoint in FOLDER
+    python -m tinymvit.bench.contestant race NAME FOLDER THREADS   load, run once, then a round for each line on stdin
+    python -m tinymvit.bench.contestant export FILE FOLDER         make FILE of the checkpoint in FOLDER
 
 A racer answers in lines of JSON on stdout: first what loading and the first call took, then, for each line "WARM RUNS",
 the seconds of that many timed runs. Between its rounds it waits and uses no processor. What goes wrong is one line on

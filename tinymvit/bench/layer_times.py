@@ -1,7 +1,7 @@
 """Where the time of a call goes: each node of the engine's compiled graph, against what the machine could do.
 
 A node needs at least the time of its multiply-adds at the rate of registers, and that of its bytes at the rate of
-memory; the larger of the two is its bound. Both rates are measured here and now (`kernels/limits.py`).
+memory; the larger of the two is its bound. Both rates are measured here and now (`kernels/runtime/peak.py`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Profile:
 
 def profile(engine: Engine, pixel_values: Array) -> Profile:
     """Time every node, and whole calls in between, on the threads that the kernels use."""
-    from tinymvit.kernels import limits
+    from tinymvit.kernels.runtime import peak
 
     engine.run(pixel_values)
     times: dict[str, list[float]] = {node.name: [] for node in engine.graph}
@@ -78,7 +78,7 @@ def profile(engine: Engine, pixel_values: Array) -> Profile:
         for node in engine.graph
     ]
     layers.sort(key=lambda layer: -layer.seconds)
-    measured = Limits(limits.multiply_adds_a_second(), limits.bytes_a_second())
+    measured = Limits(peak.multiply_adds_a_second(), peak.bytes_a_second())
     return Profile(layers, float(np.median(whole)), measured)
 
 

@@ -27,9 +27,9 @@ import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit.bench.contestant import PIXELS, answer_file
+from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.errors import ContestantError
 from tinymvit.graph import Graph
-from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.text import align
 
 Array = np.ndarray

@@ -7,25 +7,34 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands import progress
+from tinymvit.commands.options import (
+    add_command,
+    model_or_shape_option,
+    output_file,
+    positive,
+    set_threads,
+    size_option,
+    threads_option,
+)
 from tinymvit.errors import ConfigError
 
 TASKS = {"classify": "MobileViTForImageClassification", "segment": "MobileViTForSemanticSegmentation"}
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
+    command = add_command(
         commands,
         "bench",
         run,
         "time this library side by side with its peers",
         "tinymvit bench --shape xx-small --threads 2 --against onnxruntime,openvino",
     )
-    shared.model_or_shape_option(command, default="--shape small, random weights")
+    model_or_shape_option(command, default="--shape small, random weights")
     command.add_argument("--task", choices=TASKS, help="what a --shape is built for (default: classify)")
-    shared.size_option(command)
-    command.add_argument("--batch", type=shared.positive, default=1, metavar="N", help="images a call (default: 1)")
-    shared.threads_option(command)
+    size_option(command)
+    command.add_argument("--batch", type=positive, default=1, metavar="N", help="images a call (default: 1)")
+    threads_option(command)
     command.add_argument(
         "--against",
         type=peers,
@@ -34,16 +43,14 @@ def add(commands: Any) -> None:
         help="peers, comma between, or none (default: %(default)s)",
     )
     command.add_argument(
-        "--rounds", type=shared.positive, default=20, metavar="N", help="turns of each contestant (default: 20)"
+        "--rounds", type=positive, default=20, metavar="N", help="turns of each contestant (default: 20)"
     )
-    command.add_argument(
-        "--runs", type=shared.positive, default=3, metavar="N", help="timed runs in a turn (default: 3)"
-    )
+    command.add_argument("--runs", type=positive, default=3, metavar="N", help="timed runs in a turn (default: 3)")
     command.add_argument(
         "--per-layer", action="store_true", help="print the time of every layer against the machine's limits too"
     )
     command.add_argument(
-        "--json", type=shared.output_file, metavar="FILE", help="write everything measured, every run, to a file"
+        "--json", type=output_file, metavar="FILE", help="write everything measured, every run, to a file"
     )
 
 
@@ -66,11 +73,11 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from tinymvit.bench import race as bench
-    from tinymvit.kernels import get_num_threads
     from tinymvit.files import json_writer, write_files
+    from tinymvit.kernels import get_num_threads
 
-    shared.set_threads(options)
-    shared.warm_up()
+    set_threads(options)
+    progress.warm_up()
     with tempfile.TemporaryDirectory(prefix="tinymvit-bench-") as name:
         folder = Path(name)
         model = make_model(options, folder)
@@ -117,9 +124,9 @@ def run(options: argparse.Namespace) -> int:
 def make_model(options: argparse.Namespace, folder: Path) -> Any:
     """Write the checkpoint that all contestants load into `folder`, and return our model of it."""
     import tinymvit
-    from tinymvit.networks import mobilevit as model
     from tinymvit.bench import race as bench
     from tinymvit.config import MobileViTConfig
+    from tinymvit.networks import mobilevit as model
     from tinymvit.weights import save_checkpoint
 
     if options.model:

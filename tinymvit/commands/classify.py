@@ -7,33 +7,31 @@ import json
 import sys
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands import progress
+from tinymvit.commands.options import add_command, images_option, model_option, positive, set_threads, threads_option
+from tinymvit.images.folders import find_images
 
 BAR_WIDTH = 24
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
-        commands, "classify", run, "name what an image shows", "tinymvit classify cat.jpg --top-k 3"
-    )
-    shared.images_option(command)
-    shared.model_option(command, "digits")
-    shared.threads_option(command)
-    command.add_argument(
-        "--top-k", type=shared.positive, default=5, metavar="K", help="how many labels to print (default: 5)"
-    )
+    command = add_command(commands, "classify", run, "name what an image shows", "tinymvit classify cat.jpg --top-k 3")
+    images_option(command)
+    model_option(command, "digits")
+    threads_option(command)
+    command.add_argument("--top-k", type=positive, default=5, metavar="K", help="how many labels to print (default: 5)")
     command.add_argument("--json", action="store_true", help="print one JSON object a line for each image")
 
 
 def run(options: argparse.Namespace) -> int:
-    images = shared.find_images(options.images)
+    images = find_images(options.images)
     from tinymvit.pipeline import ImageClassificationPipeline
 
-    shared.set_threads(options)
+    set_threads(options)
     pipeline = ImageClassificationPipeline(options.model)
-    shared.warm_up()
+    progress.warm_up()
     failures = 0
-    for path, predictions in shared.each(images, lambda path: pipeline(path, top_k=options.top_k)):
+    for path, predictions in progress.each(images, lambda path: pipeline(path, top_k=options.top_k)):
         if isinstance(predictions, Exception):
             failures += 1
             if options.json:

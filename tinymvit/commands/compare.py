@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands.options import add_command, output_file
 
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # as in tinymvit.comparison.layouts, which takes long to import
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
+    command = add_command(
         commands,
         "compare",
         run,
@@ -46,8 +46,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--isolate", action="store_true", help="judge each op alone, computed from their inputs: names every wrong op"
     )
-    command.add_argument("--json", type=shared.output_file, metavar="FILE", help="also write everything as JSON")
-    command.add_argument("--html", type=shared.output_file, metavar="FILE", help="also write a page to look at")
+    command.add_argument("--json", type=output_file, metavar="FILE", help="also write everything as JSON")
+    command.add_argument("--html", type=output_file, metavar="FILE", help="also write a page to look at")
 
 
 def run(options: argparse.Namespace) -> int:

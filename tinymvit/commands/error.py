@@ -6,35 +6,36 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands import progress
+from tinymvit.commands.options import MODEL_HELP, add_command, output_file, set_threads, threads_option
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
+    command = add_command(
         commands,
         "error",
         run,
         "measure what rounding costs at each node, in float32, float16 and bfloat16",
         "tinymvit error digits docs/images/digit-7.png --plot error.png",
     )
-    command.add_argument("model", metavar="MODEL", help=shared.MODEL_HELP)
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     command.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="an image file (default: noise)")
-    command.add_argument("--plot", type=shared.output_file, metavar="FILE", help="draw the errors: .png, .svg or .pdf")
-    shared.threads_option(command)
-    command.add_argument("--json", type=shared.output_file, metavar="FILE", help="write every number to this file")
+    command.add_argument("--plot", type=output_file, metavar="FILE", help="draw the errors: .png, .svg or .pdf")
+    threads_option(command)
+    command.add_argument("--json", type=output_file, metavar="FILE", help="write every number to this file")
 
 
 def run(options: argparse.Namespace) -> int:
     from tinymvit.error_budget import check_plot, format_table, rounding_errors, save_plot
-    from tinymvit.modeling import load_model
     from tinymvit.files import json_writer, write_files
+    from tinymvit.modeling import load_model
 
     if options.plot:
         check_plot(options.plot)
-    shared.set_threads(options)
+    set_threads(options)
     model = load_model(options.model)
     pixel_values = read_pixels(options, model)
-    shared.warm_up()
+    progress.warm_up()
     budget = rounding_errors(model, pixel_values)
     print(format_table(budget))
     if options.json:

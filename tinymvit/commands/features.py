@@ -5,35 +5,35 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands.options import add_command, image_option, model_and_pixels, model_option, picture_option
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
+    command = add_command(
         commands,
         "features",
         run,
         "draw the channels of a feature map",
         "tinymvit features docs/images/digit-7.png --node mobilevit.conv_stem --output features.png",
     )
-    shared.image_option(command)
-    shared.model_option(command, "digits")
+    image_option(command)
+    model_option(command, "digits")
     command.add_argument(
         "--node",
         required=True,
         metavar="NAME",
         help="a node of the graph, as `tinymvit summary` lists them, or a PyTorch module",
     )
-    shared.picture_option(command)
+    picture_option(command)
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.inspection.feature_map import channels, grid
     from tinymvit.images.draw import check_suffix, save_picture
+    from tinymvit.inspection.feature_map import channels, grid
     from tinymvit.inspection.trace import Trace
 
     check_suffix(options.output)
-    model, pixel_values = shared.model_and_pixels(options)
+    model, pixel_values = model_and_pixels(options)
     trace = Trace(model.graph(pixel_values.shape), model.weights, pixel_values, options.node, progress=True)
     if len(trace) > 1:
         raise ValueError(f"--node {options.node}: stands for {len(trace)} names; expected one")

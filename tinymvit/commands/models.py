@@ -6,13 +6,11 @@ import argparse
 import json
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands.options import add_command
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
-        commands, "models", run, "list the bundled and the published checkpoints", "tinymvit models"
-    )
+    command = add_command(commands, "models", run, "list the bundled and the published checkpoints", "tinymvit models")
     command.add_argument("--json", action="store_true", help="print a JSON list")
 
 

@@ -1,16 +1,12 @@
-"""What the commands say alike: common options, finding images, progress, errors on the way."""
+"""The options that commands share: declared once, checked when they are parsed, turned into models and pixels."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-
-from tinymvit.errors import ImageError
-from tinymvit.text import printable
 
 Result = TypeVar("Result")
 MODEL_HELP = "a bundled name, a folder, a .safetensors file or a hub id such as apple/mobilevit-small"
@@ -19,7 +15,7 @@ MODEL_HELP = "a bundled name, a folder, a .safetensors file or a hub id such as 
 # ---- options ----
 
 
-def command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], does: str, example: str) -> Any:
+def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], does: str, example: str) -> Any:
     """Declare a command: `does` says what, in a line; `example` ends its help."""
     parser = commands.add_parser(
         name, help=does, description=does[0].upper() + does[1:] + ".", epilog=f"example: {example}"
@@ -108,50 +104,7 @@ def output(text: str) -> Path:
     return Path(text)
 
 
-# ---- work ----
-
-
-def find_images(names: Iterable[Path]) -> list[Path]:
-    """Each file, and for each folder the pictures anywhere below it, by their suffix, in order. A file that does not
-    exist stays in the list: reading it reports it. Raises ImageError for a folder without pictures."""
-    found: dict[Path, None] = {}  # in order, each once
-    for name in names:
-        found.update(dict.fromkeys(_pictures_in(name) if name.is_dir() else [name]))
-    return list(found)
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    from PIL import Image
-
-    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}  # loads them all
-    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
-    if not pictures:
-        raise ImageError(f"{folder}: no pictures in this folder")
-    return pictures
-
-
-def each(paths: list[Path], work: Callable[[Path], Result]) -> Iterator[tuple[Path, Result | Exception]]:
-    """Each path with work(path), or with the error if it cannot be used, which is also reported on stderr. Many paths
-    show a progress bar if stderr is a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(paths, unit="image", disable=None if len(paths) > 2 else True, leave=False) as bar:
-        for path in bar:
-            result: Result | Exception
-            try:
-                result = work(path)
-            except (ValueError, TypeError) as error:
-                result = error
-                bar.clear()
-                report(error)
-            else:
-                bar.clear()
-            yield path, result
-
-
-def report(error: object) -> None:
-    """The one line on stderr that says what is wrong."""
-    print(f"tinymvit: {printable(str(error))}", file=sys.stderr)
+# ---- what they name ----
 
 
 def model_and_pixels(options: argparse.Namespace) -> tuple[Any, Any]:
@@ -169,28 +122,3 @@ def set_threads(options: argparse.Namespace) -> None:
         from tinymvit.kernels import set_num_threads
 
         set_num_threads(options.threads)
-
-
-def warm_up() -> None:
-    """Compile the kernels if this is the first run, and say so: a line, and a bar if stderr is a terminal."""
-    from tinymvit import kernels
-
-    if not kernels.is_cached():
-        once = "first run here: compiling the kernels, once"
-        each_time = (
-            "compiling the kernels, as each time: no folder to keep them in can be written (see tinymvit warmup)"
-        )
-        print("tinymvit:", each_time if kernels.cache_folder() is None else once, file=sys.stderr)
-        compile_kernels()
-
-
-def compile_kernels() -> None:
-    """Compile or load all kernels, with a bar if stderr is a terminal."""
-    from tqdm import tqdm
-
-    from tinymvit import kernels
-
-    with tqdm(unit="kernel", disable=None, leave=False) as bar:
-        for number, count, name in kernels.warm_up():
-            bar.total, bar.n = count, number - 1
-            bar.set_description(name)

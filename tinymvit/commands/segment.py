@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import options as shared
-from tinymvit.errors import OutputError
+from tinymvit.commands import progress
+from tinymvit.commands.options import add_command, images_option, model_option, output, set_threads, threads_option
+from tinymvit.images.folders import find_images, output_paths
 
 MASK_SUFFIX = ".png"
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
+    command = add_command(
         commands,
         "segment",
         run,
         "name what each pixel shows",
         "tinymvit segment street.jpg --output street-classes.png",
     )
-    shared.images_option(command)
-    shared.model_option(command, "digits-seg")
-    shared.threads_option(command)
+    images_option(command)
+    model_option(command, "digits-seg")
+    threads_option(command)
     command.add_argument(
         "--output",
-        type=shared.output,
+        type=output,
         required=True,
         metavar="FILE|FOLDER",
         help="the picture to write; for several images or a folder, the folder to write into",
@@ -39,15 +39,15 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    images = shared.find_images(options.images)
+    images = find_images(options.images)
     targets = output_paths(images, options.images, options.output, MASK_SUFFIX if options.mask else None)
-    from tinymvit.images.load import load_image
     from tinymvit.images.draw import class_ids, overlay, save_picture
+    from tinymvit.images.load import load_image
     from tinymvit.pipeline import ImageSegmentationPipeline
 
-    shared.set_threads(options)
+    set_threads(options)
     pipeline = ImageSegmentationPipeline(options.model)
-    shared.warm_up()
+    progress.warm_up()
 
     def work(path: Path) -> Any:
         result = pipeline(path)
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         return result
 
     failures = 0
-    for path, result in shared.each(images, work):
+    for path, result in progress.each(images, work):
         if isinstance(result, Exception):
             failures += 1
             if options.json:
@@ -70,45 +70,3 @@ def run(options: argparse.Namespace) -> int:
             found = ", ".join(f"{c['label']} {c['share']:.1%}" for c in classes)
             print(f"{path} -> {targets[path]}: {found}")
     return 2 if failures else 0
-
-
-def output_paths(images: list[Path], names: Iterable[Path], output: Path, suffix: str | None) -> dict[Path, Path]:
-    """Where each image's result goes: `output` itself for one image if it has a suffix and is no folder, otherwise
-    into that folder, under the image's path below the folder it was found in. `suffix` replaces each image's own.
-
-    Raises OutputError if two results would share a file or a result would replace one of the images.
-    """
-    from tinymvit.images.draw import check_suffix
-
-    single = len(images) == 1 and not any(name.is_dir() for name in names)
-    if single and output.suffix and not output.is_dir():
-        if suffix and output.suffix.lower() != suffix:
-            raise OutputError(f"{output}: class ids are written as PNG; expected a name that ends in {suffix}")
-        check_suffix(output)
-        targets = {images[0]: output}
-    else:
-        if output.is_file():
-            raise OutputError(f"{output}: is a file; expected a folder for the results of {len(images)} images")
-        folders = [name for name in names if name.is_dir()]
-        targets = {}
-        for path in images:
-            home = next((folder for folder in folders if path.is_relative_to(folder)), path.parent)
-            relative = path.relative_to(home)
-            targets[path] = output / (relative.with_suffix(suffix) if suffix else _writable_name(relative))
-    taken: dict[Path, Path] = {}
-    sources = {path.resolve() for path in images}
-    for path, target in targets.items():
-        where = target.resolve()
-        if where in taken:
-            raise OutputError(f"{target}: would hold the results of both {taken[where]} and {path}")
-        if where in sources:
-            raise OutputError(f"{target}: is one of the images; choose another --output")
-        taken[where] = path
-    return targets
-
-
-def _writable_name(path: Path) -> Path:
-    """The path itself if its suffix names a format that can be written, else with .png."""
-    from tinymvit.images.draw import SUFFIXES
-
-    return path if path.suffix.lower() in SUFFIXES else path.with_suffix(".png")

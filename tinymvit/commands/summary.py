@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands.options import add_command, model_or_shape_option, size_option
 
 if TYPE_CHECKING:
     from tinymvit.engine.engine import Memory
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
+    command = add_command(
         commands,
         "summary",
         run,
         "print the table of a network's layers and the memory it needs",
         "tinymvit summary --shape deeplabv3-small",
     )
-    shared.model_or_shape_option(command)
-    shared.size_option(command)
+    model_or_shape_option(command)
+    size_option(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from tinymvit.networks import mobilevit as model
     from tinymvit.config import MobileViTConfig
     from tinymvit.inspection.summary import format_table, rows, totals
+    from tinymvit.networks import mobilevit as model
 
     if options.shape:
         config, segmenter = MobileViTConfig.preset(options.shape), options.shape.startswith("deeplabv3")

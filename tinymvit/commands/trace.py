@@ -7,19 +7,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands import progress
+from tinymvit.commands.options import (
+    add_command,
+    image_option,
+    model_and_pixels,
+    model_option,
+    set_threads,
+    threads_option,
+)
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
+    command = add_command(
         commands,
         "trace",
         run,
         "write every intermediate value of a model, by its name",
         "tinymvit trace digit.png --output trace.safetensors --names '*.scores' logits",
     )
-    shared.image_option(command)
-    shared.model_option(command, "digits")
+    image_option(command)
+    model_option(command, "digits")
     command.add_argument(
         "--output",
         type=Path,
@@ -48,7 +56,7 @@ def add(commands: Any) -> None:
         default="reference",
         help="who computes: the NumPy reference, or the engine, which merges nodes (default: reference)",
     )
-    shared.threads_option(command)
+    threads_option(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -57,10 +65,10 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit.inspection.trace import Trace
 
     kind = choose_format(options.output, options.format)
-    shared.set_threads(options)
-    model, pixel_values = shared.model_and_pixels(options)
+    set_threads(options)
+    model, pixel_values = model_and_pixels(options)
     if options.source == "engine":
-        shared.warm_up()
+        progress.warm_up()
     graph = model.graph(pixel_values.shape)
     trace = Trace(graph, model.weights, pixel_values, options.names, options.dtype, options.source, progress=True)
     size = 0

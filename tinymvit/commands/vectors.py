@@ -6,18 +6,18 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands.options import add_command, model_option, size
 
 
 def add(commands: Any) -> None:
-    command = shared.command(
+    command = add_command(
         commands,
         "vectors",
         run,
         "write test vectors for a port: each operation's inputs, weights and expected output",
         "tinymvit vectors --model digits --output vectors --format c",
     )
-    shared.model_option(command, "digits")
+    model_option(command, "digits")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the new folder to write into")
     command.add_argument(
         "--format",
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--size",
-        type=shared.size,
+        type=size,
         metavar="N|HxW",
         help="give the operations the maps that an input of this size has (default: maps of a few pixels)",
     )

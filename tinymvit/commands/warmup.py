@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinymvit.commands import options as shared
+from tinymvit.commands import progress
+from tinymvit.commands.options import add_command
 
 
 def add(commands: Any) -> None:
-    shared.command(commands, "warmup", run, "compile the kernels now, so that no later run has to", "tinymvit warmup")
+    add_command(commands, "warmup", run, "compile the kernels now, so that no later run has to", "tinymvit warmup")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         kernels.set_num_threads(threads)
         if not kernels.is_cached():
             compiled = True
-            shared.compile_kernels()
+            progress.compile_kernels()
     took = f"compiled the kernels in {time.perf_counter() - start:.1f} s" if compiled else "all kernels are compiled"
     print(f"{took}: {folder}")
     return 0

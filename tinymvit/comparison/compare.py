@@ -19,19 +19,28 @@ import numpy as np
 
 from tinymvit import reference
 from tinymvit.comparison.conversions import Conversions
-from tinymvit.inspection.dump import Dump, open_dump
-from tinymvit.errors import DumpError
-from tinymvit.graph import Node, Shape
 from tinymvit.comparison.hints import HINTS, Search
 from tinymvit.comparison.isolation import Isolation
 from tinymvit.comparison.layouts import LAYOUTS
-from tinymvit.comparison.pairing import PIXELS, Match, canonical, check_map, has_a_name, known_names, match_names, namesakes
-from tinymvit.modeling import MobileViTPreTrainedModel, load_model
+from tinymvit.comparison.pairing import (
+    PIXELS,
+    Match,
+    canonical,
+    check_map,
+    has_a_name,
+    known_names,
+    match_names,
+    namesakes,
+)
 from tinymvit.comparison.port import Port, Settings
-from tinymvit.text import count, some
 from tinymvit.comparison.tolerance import half_unit, shorter_format
 from tinymvit.comparison.two_dumps import compare_dumps
 from tinymvit.comparison.verdict import Comparison, Row
+from tinymvit.errors import DumpError
+from tinymvit.graph import Node, Shape
+from tinymvit.inspection.dump import Dump, open_dump
+from tinymvit.modeling import MobileViTPreTrainedModel, load_model
+from tinymvit.text import count, some
 from tinymvit.weights import bundled
 
 Array = np.ndarray

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinymvit.graph import Activation, BatchNorm, Context, LayerNorm, Node
 from tinymvit.comparison.hints import CLOSER, Search
 from tinymvit.comparison.layouts import arrangements
 from tinymvit.comparison.mistakes import SCALE_AND_SHIFT
-from tinymvit.text import count, some
 from tinymvit.comparison.tolerance import difference, rms
 from tinymvit.comparison.verdict import Hint
+from tinymvit.graph import Activation, BatchNorm, Context, LayerNorm, Node
+from tinymvit.text import count, some
 
 Array = np.ndarray
 

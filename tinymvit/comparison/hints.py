@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tinymvit.graph import Node
 from tinymvit.comparison.isolation import Isolation
 from tinymvit.comparison.layouts import squeezed
 from tinymvit.comparison.mistakes import SCALE_AND_SHIFT, Mistake, mistakes
-from tinymvit.inspection.summary import describe
 from tinymvit.comparison.tolerance import difference, rms
 from tinymvit.comparison.verdict import Hint
+from tinymvit.graph import Node
+from tinymvit.inspection.summary import describe
 
 Array = np.ndarray
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from tinymvit import reference
-from tinymvit.graph import Graph, Input, Node
 from tinymvit.comparison.mistakes import Mistake, case_of
 from tinymvit.comparison.port import Port
+from tinymvit.graph import Graph, Input, Node
 
 Array = np.ndarray
 

@@ -16,14 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from tinymvit import reference
-from tinymvit.inspection.dump import Dump
-from tinymvit.graph import Graph, Node
 from tinymvit.comparison.layouts import MAP, VECTOR, Arrangement, arrangements, node_axes
 from tinymvit.comparison.pairing import Match, Statistics, align, canonical
-from tinymvit.inspection.summary import describe
-from tinymvit.text import count, some
 from tinymvit.comparison.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms, same
 from tinymvit.comparison.verdict import Row
+from tinymvit.graph import Graph, Node
+from tinymvit.inspection.dump import Dump
+from tinymvit.inspection.summary import describe
+from tinymvit.text import count, some
 
 Array = np.ndarray
 Item = TypeVar("Item")

@@ -8,9 +8,9 @@ from html import escape
 from string import Template
 from typing import Any
 
-from tinymvit.text import align, printable, some
 from tinymvit.comparison.verdict import Comparison, Row
 from tinymvit.files import finite
+from tinymvit.text import align, printable, some
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")
 NUMERIC = range(3, 8)  # of the columns, those that are aligned to the right

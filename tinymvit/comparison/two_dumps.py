@@ -8,17 +8,17 @@ from functools import cache
 
 import numpy as np
 
-from tinymvit.inspection.dump import Dump
-from tinymvit.errors import DumpError
-from tinymvit.graph import Input
 from tinymvit.comparison.hints import HINTS
 from tinymvit.comparison.layouts import arrangements, shape_axes
-from tinymvit.comparison.pairing import PIXELS, Match, Statistics, align, canonical, check_map, has_a_name, match_names
 from tinymvit.comparison.mistakes import Case, mistakes
+from tinymvit.comparison.pairing import PIXELS, Match, Statistics, align, canonical, check_map, has_a_name, match_names
 from tinymvit.comparison.port import Settings
-from tinymvit.text import count, some
 from tinymvit.comparison.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms
 from tinymvit.comparison.verdict import Comparison, Hint, Row
+from tinymvit.errors import DumpError
+from tinymvit.graph import Input
+from tinymvit.inspection.dump import Dump
+from tinymvit.text import count, some
 
 Array = np.ndarray
 

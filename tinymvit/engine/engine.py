@@ -18,8 +18,8 @@ import numpy as np
 
 from tinymvit import graph as ops
 from tinymvit import kernels
-from tinymvit.graph import Graph, Node, Shape, last_use
 from tinymvit.engine.passes import optimize
+from tinymvit.graph import Graph, Node, Shape, last_use
 from tinymvit.reference import call_activation
 
 Array = np.ndarray
@@ -257,7 +257,7 @@ def fused(op: ops.Fused, out: Array, x: Array, *others: Any) -> None:
 
 def unfused(op: ops.Conv2d | ops.Linear, out: Array, x: Array, *weights: Any) -> None:
     if isinstance(op, ops.Linear) and x.ndim == 2:
-        kernels.gemv(x, weights[0], weights[1] if op.bias else None, out=out)
+        kernels.matrix_vector(x, weights[0], weights[1] if op.bias else None, out=out)
     else:
         fused(ops.Fused(op), out, x, *weights)
 

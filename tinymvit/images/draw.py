@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tinymvit.errors import OutputError
-from tinymvit.labels import voc_palette
 from tinymvit.files import write_files
+from tinymvit.labels import voc_palette
 
 Array = np.ndarray
 

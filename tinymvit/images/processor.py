@@ -18,9 +18,9 @@ from PIL import Image
 from tinymvit import kernels
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError, ImageError
+from tinymvit.files import json_writer, read_json, write_files
 from tinymvit.images.load import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
 from tinymvit.weights import resolve
-from tinymvit.files import json_writer, read_json, write_files
 
 Array = np.ndarray
 

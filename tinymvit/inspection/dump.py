@@ -29,8 +29,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError, OutputError
-from tinymvit.version import __version__
 from tinymvit.files import read_json
+from tinymvit.version import __version__
 from tinymvit.weights.formats.safetensors import DTYPES, Entry, is_shape, map_tensor, open_tensors, read_metadata
 
 Array = np.ndarray

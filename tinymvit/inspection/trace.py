@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from tinymvit import reference
-from tinymvit.inspection.dump import Spec
 from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, Node, Op
+from tinymvit.inspection.dump import Spec
 
 Array = np.ndarray
 

@@ -2,7 +2,7 @@
 
     python -m tinymvit.training.digits digits --output FOLDER          a classifier of handwritten digits, from nothing
     python -m tinymvit.training.digits digits-seg --output FOLDER      their segmentation, from the bundled classifier
-    python -m tinymvit.training.digits evaluate FOLDER                 held-out accuracy, printed and put in a model card
+    python -m tinymvit.training.digits evaluate FOLDER                 held-out accuracy, printed, put in a model card
     python -m tinymvit.training.digits samples --output docs/images    pictures of held-out digits
 
 Training runs in PyTorch on transformers' model, so the checkpoints come from the reference implementation. Every
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tinymvit.errors import TinyMViTError
-from tinymvit.weights import backbone_tensors, load_tensors, save_checkpoint
+from tinymvit.files import json_writer, write_files
 from tinymvit.training.digit_scenes import (
     Bytes,
     Digits,
@@ -35,8 +35,8 @@ from tinymvit.training.digit_scenes import (
     random_pose,
     split_digits,
 )
-from tinymvit.files import json_writer, write_files
 from tinymvit.training.model_card import evaluate
+from tinymvit.weights import backbone_tensors, load_tensors, save_checkpoint
 
 try:
     import torch

@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from tinymvit.errors import CheckpointError
+from tinymvit.files import read_json, text_writer, write_files
 from tinymvit.pipeline import ImageClassificationPipeline, ImageSegmentationPipeline
 from tinymvit.training.digit_scenes import Digits, draw_card, draw_digit, draw_scene, split_digits
-from tinymvit.files import read_json, text_writer, write_files
 
 CARD_SIZE = 128
 DRAWINGS = 4  # of each held-out digit
