@@ -9,7 +9,8 @@ Queries lie across the lanes. A block of scores is k q^T, a row for each key; so
 no lane ever meets another, and out^T = v^T scores reads keys, values and scores as they lie. Only the queries and the
 result, which are d / N of the scores, are transposed. The other way round, a query a row, the same products took as
 long, but the softmax almost twice. The division by the softmax's sum is left to the end, where there are d values for a
-query instead of N. The largest error of a softmax's weight is 4.4 ULP (`python tests/ulp.py`: 256 scores within 40).
+query instead of N. The largest error of a softmax's weight is 4.4 ULP (`python tests/measures/ulp.py`: 256 scores
+within 40).
 """
 
 import numpy as np

@@ -1,11 +1,12 @@
-"""Settings that every test shares: seeded Hypothesis without a deadline (the first call of a kernel compiles it)."""
+"""Settings that every test shares: seeded Hypothesis without a deadline (the first call of a kernel compiles it), and
+the mark `torch` of those that need the oracle. With `-m "not torch"` PyTorch cannot be imported at all, so that a test
+which lacks the mark fails.
+"""
 
-import warnings
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-from tinymvit import kernels
 
 settings.register_profile(
     "tinymvit",
@@ -17,14 +18,11 @@ settings.register_profile(
 )
 settings.load_profile("tinymvit")
 
-with warnings.catch_warnings():  # their import-time warnings are not ours to mend
-    warnings.simplefilter("ignore")
-    import torch
-    import transformers
 
-torch.set_num_threads(2)
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+def pytest_configure(config):
+    config.addinivalue_line("markers", "torch: needs PyTorch and transformers, the oracle")
+    if config.getoption("markexpr") == "not torch":
+        sys.modules.update(dict.fromkeys(("torch", "transformers")))
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +38,8 @@ def haswell(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels():
     """So that no test is the first run, which says so."""
+    from tinymvit import kernels
+
     before = kernels.get_num_threads()
     for threads in {1, kernels.max_num_threads()}:
         kernels.set_num_threads(threads)

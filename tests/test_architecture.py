@@ -1,131 +1,166 @@
-"""Who may import whom, so that each part can be read, and replaced, by itself."""
+"""Who may import whom, told by folder: each part can be read, and replaced, by itself."""
 
 import ast
 import subprocess
 import sys
+import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ALLOWED = {  # what a part may import of the project
-    "kernels": {"tinymvit.kernels"},
-    "weights": {"tinymvit.weights", "tinymvit.errors"},
-    "tinymvit/graph.py": set(),
-    "tinymvit/errors.py": set(),
-    "tinymvit/model.py": {"tinymvit.graph", "tinymvit.config", "tinymvit.errors"},
-    "tinymvit/reference.py": {"tinymvit.graph"},
-    "tinymvit/passes.py": {"tinymvit.graph"},
-    "tinymvit/engine.py": {"tinymvit.graph", "tinymvit.kernels", "tinymvit.engine.passes", "tinymvit.reference"},
-    "tinymvit/summary.py": {"tinymvit.graph", "tinymvit.text"},
-    "tinymvit/table.py": set(),
-    "tinymvit/peers.py": {"tinymvit.kernels", "tinymvit.modeling"},
-    "tinymvit/contestant.py": {"tinymvit.bench.peers"},
-    "tinymvit/bench.py": {
-        "tinymvit.bench.contestant",
-        "tinymvit.errors",
-        "tinymvit.graph",
-        "tinymvit.bench.peers",
-        "tinymvit.text",
-    },
-    "tinymvit/layer_times.py": {
-        "tinymvit.engine",
-        "tinymvit.graph",
-        "tinymvit.kernels",
-        "tinymvit.inspection.summary",
-        "tinymvit.text",
-    },
-    "tinymvit/dump.py": {"tinymvit.errors", "tinymvit.version", "tinymvit.weights"},
-    "tinymvit/trace.py": {"tinymvit.inspection.dump", "tinymvit.engine", "tinymvit.graph", "tinymvit.reference"},
-    "tinymvit/attention_map.py": {"tinymvit.graph", "tinymvit.inspection.trace"},
-    "tinymvit/layouts.py": {"tinymvit.graph"},
-    "tinymvit/formats.py": set(),
-    "tinymvit/mistakes.py": {"tinymvit.numerics", "tinymvit.graph", "tinymvit.reference"},
-    "tinymvit/matching.py": {"tinymvit.graph", "tinymvit.errors"},
-    "tinymvit/tolerance.py": {"tinymvit.numerics"},
-    "tinymvit/verdict.py": {"tinymvit.graph", "tinymvit.comparison.tolerance"},
-    "tinymvit/port.py": {
-        "tinymvit.inspection.dump",
-        "tinymvit.graph",
-        "tinymvit.comparison.layouts",
-        "tinymvit.comparison.pairing",
-        "tinymvit.reference",
-        "tinymvit.inspection.summary",
-        "tinymvit.text",
-        "tinymvit.comparison.tolerance",
-        "tinymvit.comparison.verdict",
-    },
-    "tinymvit/isolation.py": {
-        "tinymvit.graph",
-        "tinymvit.comparison.mistakes",
-        "tinymvit.comparison.port",
-        "tinymvit.reference",
-    },
-    "tinymvit/hints.py": {
-        "tinymvit.graph",
-        "tinymvit.comparison.isolation",
-        "tinymvit.comparison.layouts",
-        "tinymvit.comparison.mistakes",
-        "tinymvit.inspection.summary",
-        "tinymvit.comparison.tolerance",
-        "tinymvit.comparison.verdict",
-    },
-    "tinymvit/conversions.py": {
-        "tinymvit.graph",
-        "tinymvit.comparison.hints",
-        "tinymvit.comparison.layouts",
-        "tinymvit.comparison.mistakes",
-        "tinymvit.text",
-        "tinymvit.comparison.tolerance",
-        "tinymvit.comparison.verdict",
-    },
-    "tinymvit/report.py": {"tinymvit.text", "tinymvit.comparison.verdict", "tinymvit.files"},
-    "tinymvit/feature_map.py": {"tinymvit.graph", "tinymvit.reference"},
-    "tinymvit/vectors.py": {
-        "tinymvit.graph",
-        "tinymvit.reference",
-        "tinymvit.modeling",
-        "tinymvit.inspection.trace",
-        "tinymvit.errors",
-        "tinymvit.version",
-    },
-    "tinymvit/error_budget.py": {
-        "tinymvit.graph",
-        "tinymvit.reference",
-        "tinymvit.engine",
-        "tinymvit.numerics",
-        "tinymvit.modeling",
-        "tinymvit.inspection.summary",
-        "tinymvit.text",
-        "tinymvit.errors",
-        "tinymvit.files",
-    },
+HOMES = {"tinymvit": ROOT / "tinymvit", "tinymvit.kernels": ROOT / "kernels", "tinymvit.weights": ROOT / "weights"}
+
+# Each part, from the ground up, with all that it may load when it is imported, directly or through others. What it
+# imports only when a function is called must stand above it in this table.
+GROUND = {"errors", "version", "text", "labels", "numerics", "files", "checks"}
+MODEL = {"ops", "graph", "reference", "config", "networks"}
+WORK = GROUND | MODEL | {"weights", "kernels", "engine", "images", "inspection", "losses", "outputs"}
+MAY_LOAD = {
+    "errors": set(),
+    "version": set(),
+    "text": set(),
+    "labels": set(),
+    "numerics": set(),
+    "ops": set(),
+    "files": {"errors"},
+    "checks": {"errors"},
+    "kernels": set(),
+    "weights": {"errors", "files"},
+    "graph": {"ops"},
+    "reference": {"graph", "ops"},
+    "config": {"errors", "checks", "labels", "files"},
+    "networks": {"graph", "ops", "config", "errors", "checks", "labels", "files"},
+    "engine": {"graph", "ops", "kernels", "numerics"},
+    "images": {"errors", "files", "checks", "config", "labels", "kernels", "weights"},
+    "inspection": {"graph", "ops", "reference", "engine", "kernels", *GROUND, "weights"},
+    "losses": {"config", "errors", "checks", "labels", "files", "ops"},
+    "outputs": set(),
+    "modeling": WORK,
+    "pipeline": WORK | {"modeling"},
+    "comparison": WORK | {"modeling"},
+    "bench": WORK | {"modeling"},
+    "vectors": WORK | {"modeling"},
+    "error_budget": WORK | {"modeling"},
+    "training": WORK | {"modeling", "pipeline"},
+    "commands": WORK | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget", "training"},
+    "cli": WORK | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget", "training", "commands"},
 }
-TRAINING = ("weights/train.py", "weights/digit_scenes.py", "weights/model_card.py")  # scripts, not part of the library
 
 
-def imports(path):
-    package = "tinymvit." + path.parent.name if path.parent.name in ("kernels", "weights") else "tinymvit"
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            yield package
-        elif isinstance(node, ast.ImportFrom) and node.module == "tinymvit":
-            yield from (f"tinymvit.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
+@cache
+def modules():
+    """Every module of the project by its name, with its file."""
+    found = {}
+    for home, folder in HOMES.items():
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join([home, *(part for part in parts if part != "__init__")])] = path
+    return found
 
 
-@pytest.mark.parametrize("part", ALLOWED)
-def test_a_part_imports_only_what_it_may(part):
-    paths = [ROOT / part] if part.endswith(".py") else sorted((ROOT / part).glob("*.py"))
-    for path in paths:
-        if str(path.relative_to(ROOT)) in TRAINING:
+def part_of(module):
+    """`tinymvit.engine.passes` belongs to `engine`; the package itself to none."""
+    return module.split(".")[1] if "." in module else None
+
+
+@cache
+def imports(module):
+    """The project's modules that a module imports: when it is loaded, and later (in a function, or for types)."""
+    tree = ast.parse(modules()[module].read_text("utf-8"))
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    loaded, called = set(), set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
             continue
-        for name in imports(path):
-            if name.split(".")[0] in ("tinymvit", "kernels", "weights"):
-                assert any(name == ok or name.startswith(ok + ".") for ok in ALLOWED[part]), f"{path.name}: {name}"
+        above, deferred = node, False
+        while above in parents:
+            above = parents[above]
+            types_only = isinstance(above, ast.If) and ast.unparse(above.test) == "TYPE_CHECKING"
+            deferred = deferred or types_only or isinstance(above, ast.FunctionDef)
+        (called if deferred else loaded).update(_named(node, module))
+    return loaded, called
+
+
+def _named(node, module):
+    """The modules that an import statement names, and the packages that are loaded on the way to them."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    else:
+        base = node.module or ""
+        if node.level:
+            package = module if modules()[module].name == "__init__.py" else module.rpartition(".")[0]
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*above, *([base] if base else [])])
+        names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    for name in names:
+        steps = name.split(".")
+        yield from (known for end in range(1, len(steps) + 1) if (known := ".".join(steps[:end])) in modules())
+
+
+def loads(module):
+    """All modules that are loaded with a module, itself included."""
+    seen, todo = set(), [module]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += imports(name)[0]
+    return seen
+
+
+def test_every_file_belongs_to_a_part_of_the_table():
+    parts = {part_of(name) for name in modules()} - {None}
+    assert parts == set(MAY_LOAD)
+
+
+@pytest.mark.parametrize("part", MAY_LOAD)
+def test_a_part_loads_only_what_it_may(part):
+    for module in modules():
+        if part_of(module) == part:
+            reached = {part_of(name): name for name in loads(module)}
+            surplus = reached.keys() - MAY_LOAD[part] - {part, "version", None}  # the package itself loads its version
+            assert not surplus, f"{module} loads {[reached[each] for each in surplus]}"
+
+
+@pytest.mark.parametrize("part", MAY_LOAD)
+def test_what_a_call_imports_is_on_a_lower_floor(part):
+    floors = list(MAY_LOAD)
+    for module in modules():
+        if part_of(module) == part:
+            for name in imports(module)[1]:
+                below = part_of(name) in (None, part) or floors.index(part_of(name)) < floors.index(part)
+                assert below, f"{module} imports {name}, which stands higher"
+
+
+def test_the_table_itself_goes_downwards():
+    floors = list(MAY_LOAD)
+    for part, allowed in MAY_LOAD.items():
+        assert all(floors.index(each) < floors.index(part) for each in allowed), part
+
+
+def test_the_first_level_fits_on_a_screen():
+    entries = [path for path in (ROOT / "tinymvit").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 32, sorted(path.name for path in entries)
+
+
+def test_every_folder_opens_with_its_charter():
+    """What is in it, what is left to others, where a new thing goes."""
+    for home, folder in HOMES.items():
+        for path in folder.rglob("*.py"):
+            charter = path.parent / "__init__.py"
+            assert charter.exists(), f"{path.parent} has no __init__.py"
+            text = ast.get_docstring(ast.parse(charter.read_text("utf-8"))) or ""
+            if path.parent != HOMES["tinymvit"]:
+                missing = [words for words in ("In here:", "Left to", "new") if words not in " ".join(text.split())]
+                assert not missing, f"{charter.relative_to(ROOT)}, of {home}, does not say: {missing}"
+
+
+def test_the_wheel_has_every_folder():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    folders = {name for name, path in modules().items() if path.name == "__init__.py"}
+    assert set(settings["packages"]) == folders
 
 
 def test_importing_the_package_is_light_and_its_names_are_there():

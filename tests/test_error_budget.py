@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import DIGIT, run
 
 import tinymvit
+from command_line import DIGIT, run
 from oracle import assert_same, opened
 from tinymvit import error_budget, reference
 from tinymvit.engine.engine import Engine

@@ -12,10 +12,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from test_cli import run
 from torch.nn import functional as F  # noqa: N812
 
 import tinymvit
+from command_line import run
 from oracle import assert_same
 from tinymvit import graph as ops
 from tinymvit import reference
@@ -24,6 +24,7 @@ from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.inspection.trace import attributes
 from tinymvit.vectors import ODD_SIZE, model_graph, noise, vectors, write_vectors
 from torch_models import TINY
+from torch_ops import port
 
 CLASSES = ("MobileViTForImageClassification", "MobileViTForSemanticSegmentation")
 
@@ -45,48 +46,6 @@ def passes(vector, output):
     assert value.shape == expected.shape
     with np.errstate(invalid="ignore"):
         return bool((np.abs(value - expected) <= result.absolute + result.relative * np.abs(expected)).all())
-
-
-def port(op, inputs, weights, dtype):
-    """The op in PyTorch."""
-    x, *others = (torch.tensor(v).to(dtype) for v in inputs.values())
-    w = [torch.tensor(v).to(dtype) for v in weights.values()]
-    match op:
-        case ops.Conv2d():
-            bias = w[1] if op.bias else None
-            return F.conv2d(x, w[0], bias, op.stride, op.padding, op.dilation, op.groups)
-        case ops.BatchNorm():
-            return F.batch_norm(x, w[2], w[3], w[0], w[1], eps=op.eps)
-        case ops.Activation():
-            return {"silu": F.silu, "relu": F.relu}[op.function](x)
-        case ops.Add():
-            return x + others[0]
-        case ops.Concat():
-            return torch.cat([x, *others], 1)
-        case ops.Resize():
-            return F.interpolate(x, size=(op.height, op.width), mode="bilinear", align_corners=False)
-        case ops.LayerNorm():
-            return F.layer_norm(x, (op.width,), *w, eps=op.eps)
-        case ops.Linear():
-            return F.linear(x, *w)
-        case ops.Scores():
-            query, key = (v.unflatten(2, (op.heads, -1)).transpose(1, 2) for v in (x, others[0]))
-            return query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
-        case ops.Softmax():
-            return x.softmax(-1)
-        case ops.Context():
-            value = others[0].unflatten(2, (x.shape[1], -1)).transpose(1, 2)
-            return (x @ value).transpose(1, 2).flatten(2)
-        case ops.MeanPool():
-            return x.mean((2, 3), keepdim=op.keep_dims)
-        case ops.Unfold():
-            ph, pw = op.patch_height, op.patch_width
-            return x.unfold(2, ph, ph).unfold(3, pw, pw).permute(0, 4, 5, 2, 3, 1).flatten(3, 4).flatten(0, 2)
-        case ops.Fold():
-            ph, pw = op.patch_height, op.patch_width
-            columns = x.unflatten(0, (-1, ph * pw)).permute(0, 3, 1, 2).flatten(1, 2)
-            return F.fold(columns, (op.height, op.width), (ph, pw), stride=(ph, pw))
-    raise AssertionError(op)
 
 
 # ---- which there are ----

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 import fake_peers
+from command_line import run
 from oracle import assert_same
 from tinymvit import reference
 from tinymvit.bench import layer_times, peers
 from tinymvit.bench import race as bench
 from tinymvit.bench.contestant import peak_bytes
-from tinymvit.cli import main
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine
 from tinymvit.errors import ContestantError
@@ -63,15 +63,6 @@ def fakes(monkeypatch):
 
 
 PIXELS = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
-
-
-def run(capsys, *arguments):
-    try:
-        code = main([str(a) for a in arguments])
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 # ---- numbers ----

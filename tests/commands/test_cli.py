@@ -14,24 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command_line import DIGIT, IMAGES, ROOT, SCENE, run
 from oracle import opened
 from tinymvit import kernels
 from tinymvit.cli import main
 from tinymvit.commands import progress
-
-ROOT = Path(__file__).parent.parent
-IMAGES = ROOT / "docs" / "images"
-DIGIT, SCENE = str(IMAGES / "digit-7.png"), str(IMAGES / "scene-1.png")
-
-
-def run(capsys, *arguments):
-    """Exit code, stdout and stderr of a command run in this process."""
-    try:
-        code = main([str(a) for a in arguments])
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_the_command_of_the_readme_in_a_process_of_its_own():

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 import tinymvit
+from command_line import run
 from oracle import assert_same
 from ports import (
     MISTAKES,
@@ -32,7 +33,6 @@ from ports import (
     weight_transposed,
 )
 from tinymvit import files, reference
-from tinymvit.cli import main
 from tinymvit.commands import compare as commands
 from tinymvit.comparison import isolation, layouts
 from tinymvit.comparison.compare import Comparison, compare
@@ -76,15 +76,6 @@ def wrong(mistake):
     theirs = copy.deepcopy(port()[0])
     node, _ = mistake(theirs)
     return {name: tensor.numpy() for name, tensor in dump(theirs, port()[2]).items()}, node
-
-
-def run(capsys, *arguments):
-    try:
-        code = main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 # ---- layouts ----

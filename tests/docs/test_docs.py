@@ -8,7 +8,7 @@ import pytest
 
 from tinymvit import graph
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 FILES = re.compile(r"`((?:tinymvit|kernels|weights|tests|docs)/[\w./-]*)`")
 

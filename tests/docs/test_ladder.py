@@ -11,7 +11,7 @@ import pytest
 
 from tinymvit import kernels
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs" / "kernels"
 PAGE = (ROOT / "docs" / "kernels.md").read_text("utf-8")
 SCRIPTS = [path.read_text("utf-8") for path in sorted(FOLDER.glob("*.py"))]

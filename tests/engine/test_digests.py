@@ -3,13 +3,17 @@
 import json
 import os
 import platform
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from digests import KEPT, MODELS, digests
 
 from tinymvit import kernels
+
+PROGRAM = Path(__file__).parent.parent / "digests.py"
+KEPT, MODELS, digests = map(runpy.run_path(str(PROGRAM)).get, ("KEPT", "MODELS", "digests"))
 
 EXPECTED = json.loads(KEPT.read_text("utf-8"))
 
@@ -27,7 +31,7 @@ def test_the_bits_do_not_depend_on_threads_or_batch(threads, batch):
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="compiles for another x86-64 processor")
 def test_the_bits_do_not_depend_on_the_processor(haswell):
-    command = [sys.executable, str(KEPT.with_suffix(".py"))]
+    command = [sys.executable, str(PROGRAM)]
     process = subprocess.run(command, env=os.environ | haswell, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout) == EXPECTED

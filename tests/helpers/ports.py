@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 import tinymvit
 from torch_models import build, tensors
 
-SCRIPTS = Path(__file__).parent.parent / "docs" / "porting"
+SCRIPTS = Path(__file__).parent.parent.parent / "docs" / "porting"
 
 
 def script(name):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from test_cli import DIGIT, SCENE, run
 
+from command_line import DIGIT, SCENE, run
 from oracle import assert_same, opened
 from tinymvit import MobileViTForImageClassification, MobileViTImageProcessor, MobileViTModel
 from tinymvit.config import MobileViTConfig

@@ -6,11 +6,11 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from test_cli import DIGIT, run
 
+from command_line import DIGIT, run
 from oracle import MODEL_FLOAT32, REFERENCE_FLOAT64, assert_same
 from tinymvit import MobileViTImageProcessor, modeling
-from tinymvit.commands.options import warm_up
+from tinymvit.commands.progress import warm_up
 from tinymvit.config import MobileViTConfig
 from tinymvit.inspection.dump import open_dump
 from tinymvit.inspection.trace import Trace, facts, match_names

@@ -23,7 +23,7 @@ from transformers.models.mobilevit.modeling_mobilevit import MobileViTLayer
 
 from oracle import KERNEL_FLOAT32, assert_same
 from tinymvit import kernels
-from tinymvit.kernels import cache, jit
+from tinymvit.kernels.runtime import cache, jit
 
 TORCH_ACTIVATIONS = {
     "identity": lambda x: x,
@@ -850,7 +850,7 @@ def test_the_cache_is_keyed_by_the_sources_the_processor_and_the_versions(monkey
 
 
 def test_the_sources_are_all_files_of_the_folder():
-    contents = [path.read_bytes() for path in sorted(Path(cache.__file__).parent.glob("*.py"))]
+    contents = [path.read_bytes() for path in sorted(Path(cache.__file__).parent.parent.rglob("*.py"))]
     assert cache.digest(*contents) == cache.SOURCES
     assert len(contents) > 20
 
@@ -915,7 +915,7 @@ print(ready, _add.file and _add.file.parent)
 @pytest.fixture
 def installation(tmp_path):
     """A copy of the package without compiled kernels, and how to run a program with it where no home is."""
-    root = Path(cache.__file__).parent.parent
+    root = Path(cache.__file__).parent.parent.parent
     package = tmp_path / "site" / "tinymvit"
     for part, place in (("tinymvit", package), ("kernels", package / "kernels"), ("weights", package / "weights")):
         shutil.copytree(root / part, place, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))

@@ -9,7 +9,7 @@ import pytest
 
 from tinymvit import kernels
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
+IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
 START = f"""
 import multiprocessing
 import os

@@ -1,4 +1,5 @@
-"""How exact the engine is beside PyTorch: `python tests/exactness.py [SHAPE ...]` prints a table, by default of six.
+"""How exact the engine is beside PyTorch: `python tests/measures/exactness.py [SHAPE ...]` prints a table, by default
+of six.
 
 Both run in float32 on random weights that act like trained ones, and are compared with PyTorch in float64: the relative
 root mean square error of each hidden state and of the logits, over a few weights and inputs.

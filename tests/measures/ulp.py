@@ -1,5 +1,5 @@
-"""How exact the activations and the softmax are: `python tests/ulp.py [STEP]` prints their largest errors, in units in
-the last place (ULP) of the exact result, over every STEP-th float32 there is, by default every 101st.
+"""How exact the activations and the softmax are: `python tests/measures/ulp.py [STEP]` prints their largest errors, in
+units in the last place (ULP) of the exact result, over every STEP-th float32 there is, by default every 101st.
 
 Where the exact result is subnormal, a unit is that of the least normal number. The docstrings in `elementary.py`,
 `activate.py` and `attention.py` of `kernels/` give these figures.

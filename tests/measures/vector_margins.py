@@ -1,5 +1,5 @@
-"""How much of the test vectors' tolerance a right port needs: `python tests/vector_margins.py` prints the vectors of
-the published shapes that need the most, in units of which 8 are allowed.
+"""How much of the test vectors' tolerance a right port needs: `python tests/measures/vector_margins.py` prints the
+vectors of the published shapes that need the most, in units of which 8 are allowed.
 
 Two ports: PyTorch in float32, every op; and one running sum in float32, as a plain C loop has, for convolutions and
 linear layers.
@@ -7,7 +7,6 @@ linear layers.
 
 import numpy as np
 import torch
-from test_vectors import port
 from torch.nn import functional as F  # noqa: N812
 
 import tinymvit
@@ -15,6 +14,7 @@ from tinymvit import graph as ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.text import align
 from tinymvit.vectors import FACTOR, distinct, model_graph, op_vector
+from torch_ops import port
 
 SHAPES = ("small", "x-small", "xx-small", "deeplabv3-xx-small")
 

@@ -2,7 +2,7 @@
 
 In here: `passes` (graph to smaller graph), `lowering` (op to kernel, and the packing of its weights), `memory` (where
 each value lies), `engine` (what runs it). Left to others: what an op means (`ops`), the loops themselves (`kernels`).
-An op that the engine is to run is a row in `lowering.py`; a rewriting of the graph is a function in `passes.py`.
+A new op that the engine is to run is a row in `lowering.py`; a rewriting of the graph is a function in `passes.py`.
 """
 
 from tinymvit.engine.engine import Engine, Memory
