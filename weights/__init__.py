@@ -3,7 +3,7 @@
 The public functions, re-exported from the files that explain them.
 """
 
-from tinymvit.weights.catalog import CatalogEntry, bundled, catalog
+from tinymvit.weights.entries import CatalogEntry, bundled, catalog
 from tinymvit.weights.checkpoint import backbone_tensors, load_tensors, match_tensors, save_checkpoint
 from tinymvit.weights.locate import resolve, weights_file
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tinymvit.errors import CheckpointError
 from tinymvit.weights import hub
-from tinymvit.weights.catalog import PUBLISHED, bundled
+from tinymvit.weights.entries import PUBLISHED, bundled
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

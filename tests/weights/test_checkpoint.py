@@ -32,9 +32,9 @@ from tinymvit import weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, OutputError
 from tinymvit.files import write_files
-from tinymvit.weights import catalog as named
+from tinymvit.weights import entries as named
 from tinymvit.weights import hub
-from tinymvit.weights.catalog import CLASSIFICATION, PUBLISHED, SEGMENTATION
+from tinymvit.weights.entries import CLASSIFICATION, PUBLISHED, SEGMENTATION
 from tinymvit.weights.formats.safetensors import read_header, read_tensors, tensor_writer
 
 TINY = {
