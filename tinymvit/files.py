@@ -127,10 +127,10 @@ def _put_in_place(new: Path, target: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder with all that is in it, if it is there and can be removed."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 

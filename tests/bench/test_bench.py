@@ -46,9 +46,8 @@ def same_threads():
 def checkpoint(tmp_path):
     """A folder with a tiny checkpoint, whose weights are random but alive."""
     config = MobileViTConfig(**TINY)
-    tiny = MobileViTForImageClassification(config)
-    tiny._set_weights(bench.draw_weights(tiny.graph()))
-    tiny.save_pretrained(tmp_path)
+    graph = MobileViTForImageClassification.recorder(config, (1, 3, 32, 32))
+    MobileViTForImageClassification.from_tensors(config, bench.draw_weights(graph)).save_pretrained(tmp_path)
     return tmp_path
 
 
