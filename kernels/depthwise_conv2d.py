@@ -12,7 +12,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import inline, jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, fma, load, store
 from .simd.activations import activation_code, finish
 
@@ -61,7 +61,7 @@ def depthwise_conv2d(
     code = activation_code(activation, "depthwise_conv2d")
     out = arguments.output(out, "depthwise_conv2d: out", (batch, out_height, out_width, channels), [x, bias])
     sizes = [height, width, channels, *kernel_size, *steps, out_height, out_width, code]
-    launch(_depthwise_conv2d, batch * out_height, [x, weight.data, bias], out, sizes)
+    launch(Step(_depthwise_conv2d, batch * out_height, [x, weight.data, bias], out, sizes))
     return out
 
 

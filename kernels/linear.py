@@ -11,7 +11,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd.activations import activation_code
 from .simd.product import ROWS, pack_panels, product
 
@@ -58,7 +58,7 @@ def linear(
     out = arguments.output(out, "linear: out", shape, [x, bias, residual])
     rows = x.size // weight.inputs
     sizes = [rows, weight.inputs, weight.outputs, code]
-    launch(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes, grain=GRAIN)
+    launch(Step(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes, grain=GRAIN))
     return out
 
 

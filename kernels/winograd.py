@@ -27,7 +27,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import inline, jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, copy, fill, fma, load, splat, store
 from .simd.activations import IDENTITY, activation_code, finish
 from .simd.product import pack_panels, padded_columns, product
@@ -84,7 +84,7 @@ def winograd(
     planes = 4 * (_plane(lines * pairs, channels) + _plane(lines * pairs, weight.outputs))
     scratch = 2 * padded_columns(weight.outputs) + planes
     arrays = [x, weight.data, bias, residual]
-    launch(_winograd, batch * ((height + 1) // 2), arrays, out, sizes, scratch, grain=max(1, lines // 2))
+    launch(Step(_winograd, batch * ((height + 1) // 2), arrays, out, sizes, scratch, grain=max(1, lines // 2)))
     return out
 
 

@@ -44,24 +44,6 @@ class Memory:
     weights: int
 
 
-class Rehearsal(kernels.Program):
-    """A program that takes note of the memory its kernels want to work in; so that none need be compiled to know it."""
-
-    scratch = 0
-
-    def launch(
-        self,
-        kernel: Any,
-        count: int,
-        inputs: Sequence[Array],
-        out: Array,
-        sizes: Sequence[int],
-        scratch: int,
-        grain: int,
-    ) -> None:
-        self.scratch = max(self.scratch, scratch)
-
-
 class Engine:
     """A graph ready to run on images of its one size; may be called by several Python threads at once.
 
@@ -126,6 +108,7 @@ class Engine:
         for node in self.graph:
             with kernels.recording() as program:
                 self._launch(node, values)
+            program.prepare()
             programs.append(program)
         start_up = _time_to_start()
         for node, program in zip(self.graph, programs, strict=True):
@@ -139,18 +122,17 @@ class Engine:
 
     def memory(self) -> Memory:
         """What it needs; nothing is computed or compiled to find out."""
-        rehearsal = Rehearsal()
-        self._prepare(rehearsal)
+        scratch = self._prepare().program.scratch_bytes
         weights = sum(each.data.nbytes for node in self.graph for each in self._packed[node.weights])
-        return Memory(self.working_set, 4 * rehearsal.scratch, weights)
+        return Memory(self.working_set, scratch, weights)
 
-    def _prepare(self, program: kernels.Program | None = None) -> Workspace:
+    def _prepare(self) -> Workspace:
         block = kernels.empty((self.working_set // 4,))
         values = {
             node.name: block[self._offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
             for node in self.graph
         }
-        with kernels.recording(program) as program:
+        with kernels.recording() as program:
             for node in self.graph:
                 self._launch(node, values)
         return Workspace(values, program)
