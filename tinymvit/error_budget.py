@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tinymvit import graph as ops
-from tinymvit import reference
+from tinymvit import ops, reference
 from tinymvit.engine.engine import Engine
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.files import finite, write_files

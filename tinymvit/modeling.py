@@ -18,11 +18,12 @@ import numpy as np
 from tinymvit import kernels, weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine
-from tinymvit.graph import Graph, Shape, parameters
+from tinymvit.graph import Graph, parameters
 from tinymvit.inspection.attention_map import attention_map
 from tinymvit.inspection.trace import Trace
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.networks import mobilevit as model
+from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
 
 Array = np.ndarray

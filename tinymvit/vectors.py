@@ -32,12 +32,12 @@ from typing import Any
 
 import numpy as np
 
-from tinymvit import graph as ops
-from tinymvit import reference
+from tinymvit import ops, reference
 from tinymvit.errors import CheckpointError, OutputError
-from tinymvit.graph import Graph, Shape
+from tinymvit.graph import Graph
 from tinymvit.inspection.trace import attributes
 from tinymvit.modeling import MobileViTPreTrainedModel
+from tinymvit.ops import Shape
 from tinymvit.version import __version__
 
 Array = np.ndarray

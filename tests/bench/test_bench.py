@@ -25,12 +25,12 @@ from tinymvit.bench.contestant import peak_bytes
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine
 from tinymvit.errors import ContestantError
-from tinymvit.graph import Conv2d
 from tinymvit.kernels import get_num_threads, set_num_threads
 from tinymvit.kernels.runtime import peak
 from tinymvit.kernels.runtime.jit import KERNELS
 from tinymvit.modeling import MobileViTForImageClassification
 from tinymvit.networks import mobilevit as model
+from tinymvit.ops import Conv2d
 from torch_models import TINY
 
 

@@ -9,8 +9,9 @@ from oracle import REFERENCE_FLOAT64, assert_same
 from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import passes
-from tinymvit.graph import Add, Graph, Linear
+from tinymvit.graph import Graph
 from tinymvit.networks import mobilevit as model
+from tinymvit.ops import Add, Linear
 from torch_models import TINY, build, tensors
 
 PASSES = (

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from tinymvit import graph as ops
+from tinymvit import ops
 
 
 def port(op, inputs, weights, dtype):

@@ -7,9 +7,10 @@ from command_line import DIGIT, SCENE, run
 from oracle import assert_same, opened
 from tinymvit import MobileViTForImageClassification, MobileViTImageProcessor, MobileViTModel
 from tinymvit.config import MobileViTConfig
-from tinymvit.graph import Context, Conv2d, Graph, Input, Linear, Node, Scores, Softmax, Unfold
+from tinymvit.graph import Graph, Node
 from tinymvit.inspection.attention_map import COLOUR, OPACITY, attention_map, attention_picture
 from tinymvit.inspection.feature_map import GAP_COLOUR, channels, grid
+from tinymvit.ops import Context, Conv2d, Input, Linear, Scores, Softmax, Unfold
 from torch_models import TINY, build, tensors
 
 HEIGHT, WIDTH = 8, 12  # of the image; the map is half as large, with 2 x 3 patches of 2 x 2

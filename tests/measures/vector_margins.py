@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 import tinymvit
-from tinymvit import graph as ops
+from tinymvit import ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.text import align
 from tinymvit.vectors import FACTOR, distinct, model_graph, op_vector

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinymvit.engine.engine import Engine
-from tinymvit.graph import Fused, Graph, InvertedResidual, Node, Op
+from tinymvit.graph import Graph, Node
 from tinymvit.inspection.summary import describe
+from tinymvit.ops import Fused, InvertedResidual, Op
 from tinymvit.text import align
 
 Array = np.ndarray

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinymvit import graph as ops
+from tinymvit import ops
 from tinymvit.bench.contestant import PIXELS, answer_file
 from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.errors import ContestantError

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from tinymvit import graph as ops
-from tinymvit import kernels
+from tinymvit import kernels, ops
 from tinymvit.engine.passes import optimize
-from tinymvit.graph import Graph, Node, Shape, last_use
-from tinymvit.reference import call_activation
+from tinymvit.graph import Graph, Node, last_use
+from tinymvit.ops import Shape
 
 Array = np.ndarray
 
@@ -253,15 +252,15 @@ def activation(op: ops.Activation, out: Array, x: Array) -> None:
     if isinstance(op.function, str):
         kernels.activate(x, op.function, out=out)
     else:
-        kernels.call(partial(call_users_activation, op.function, out, x))
+        kernels.call(partial(call_users_activation, op, out, x))
 
 
-def call_users_activation(function: Callable, out: Array, x: Array) -> None:
+def call_users_activation(op: ops.Activation, out: Array, x: Array) -> None:
     """It sees the public layout."""
     if x.ndim == 4:
-        out[...] = call_activation(function, np.array(_channels_first(x), order="C")).transpose(0, 2, 3, 1)
+        out[...] = op.compute(np.array(_channels_first(x), order="C")).transpose(0, 2, 3, 1)
     else:
-        out[...] = call_activation(function, x)
+        out[...] = op.compute(x)
 
 
 def add(op: ops.Add, out: Array, a: Array, b: Array) -> None:

@@ -14,7 +14,8 @@ from typing import TypeGuard
 
 import numpy as np
 
-from tinymvit.graph import (
+from tinymvit.graph import Graph, Node
+from tinymvit.ops import (
     Activation,
     Add,
     Attention,
@@ -22,10 +23,8 @@ from tinymvit.graph import (
     Context,
     Conv2d,
     Fused,
-    Graph,
     InvertedResidual,
     Linear,
-    Node,
     Scores,
     Softmax,
     Winograd,

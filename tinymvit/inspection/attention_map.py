@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tinymvit.graph import Graph, Unfold
+from tinymvit.graph import Graph
 from tinymvit.inspection.trace import Trace
+from tinymvit.ops import Unfold
 
 Array = np.ndarray
 

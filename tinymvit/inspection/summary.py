@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from tinymvit.graph import Activation, Conv2d, Graph, Op, Shape, parameters
+from tinymvit.graph import Graph, parameters
+from tinymvit.ops import Activation, Conv2d, Op, Shape
 from tinymvit.text import align
 
 

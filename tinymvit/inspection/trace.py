@@ -16,8 +16,9 @@ import numpy as np
 
 from tinymvit import reference
 from tinymvit.engine.engine import Engine
-from tinymvit.graph import Graph, Node, Op
+from tinymvit.graph import Graph, Node
 from tinymvit.inspection.dump import Spec
+from tinymvit.ops import Op
 
 Array = np.ndarray
 

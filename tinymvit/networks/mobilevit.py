@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 from tinymvit.config import ACTIVATIONS, MobileViTConfig
 from tinymvit.errors import ConfigError
-from tinymvit.graph import (
+from tinymvit.graph import Graph, Node
+from tinymvit.ops import (
     Activation,
     Add,
     BatchNorm,
@@ -24,12 +25,10 @@ from tinymvit.graph import (
     Context,
     Conv2d,
     Fold,
-    Graph,
     Input,
     LayerNorm,
     Linear,
     MeanPool,
-    Node,
     Resize,
     Scores,
     Shape,
