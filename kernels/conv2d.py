@@ -37,6 +37,13 @@ class PackedConv2d:
     kernel_width: int
     groups: int
 
+    @classmethod
+    def blank(cls, shape: tuple[int, ...], groups: int = 1) -> "PackedConv2d":
+        """A packed weight of shape (O, I / groups, kh, kw) whose numbers are not set: to know the memory it takes."""
+        outputs, inputs, height, width = shape
+        size = groups * height * width * inputs * padded_columns(outputs // groups)
+        return cls(arguments.empty((size,)), inputs, outputs, height, width, groups)
+
 
 def pack_conv2d(weight: np.ndarray, groups: int = 1) -> PackedConv2d:
     """Pack a float32 weight (O, I / groups, kh, kw), PyTorch's layout, for `conv2d`."""

@@ -25,6 +25,12 @@ class PackedDepthwiseConv2d:
 
     data: np.ndarray
 
+    @classmethod
+    def blank(cls, shape: tuple[int, ...]) -> "PackedDepthwiseConv2d":
+        """A packed weight of shape (C, 1, kh, kw) whose numbers are not set: to know the memory that it takes."""
+        channels, _, height, width = shape
+        return cls(np.empty((height, width, channels), np.float32))
+
 
 def pack_depthwise_conv2d(weight: np.ndarray) -> PackedDepthwiseConv2d:
     """Pack a float32 weight (C, 1, kh, kw), PyTorch's layout, for `depthwise_conv2d`."""

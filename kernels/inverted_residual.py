@@ -36,6 +36,13 @@ class PackedInvertedResidual:
     expanded: int
     outputs: int
 
+    @classmethod
+    def blank(cls, inputs: int, expanded: int, outputs: int) -> "PackedInvertedResidual":
+        """Packed weights for these channels whose numbers are not set: to know the memory that they take."""
+        wide, narrow = padded_columns(expanded), padded_columns(outputs)
+        size = (inputs + 1) * wide + (9 + 1) * wide + expanded * narrow + narrow
+        return cls(arguments.empty((size,)), inputs, expanded, outputs)
+
 
 def pack_inverted_residual(
     expand: PackedConv2d,

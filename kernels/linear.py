@@ -13,7 +13,7 @@ from .runtime import arguments
 from .runtime.jit import kernel
 from .runtime.program import Step, launch
 from .simd.activations import activation_code
-from .simd.product import ROWS, pack_panels, product
+from .simd.product import ROWS, pack_panels, padded_columns, product
 
 BLOCK = 8 * ROWS  # rows that stay in cache while every panel of weights passes
 GRAIN = 4  # units of ROWS in one go, for all the weights pass each time
@@ -26,6 +26,12 @@ class PackedLinear:
     data: np.ndarray
     inputs: int
     outputs: int
+
+    @classmethod
+    def blank(cls, shape: tuple[int, ...]) -> "PackedLinear":
+        """A packed weight of shape (O, I) whose numbers are not set: to know the memory that it takes."""
+        outputs, inputs = shape
+        return cls(arguments.empty((inputs * padded_columns(outputs),)), inputs, outputs)
 
 
 def pack_linear(weight: np.ndarray) -> PackedLinear:

@@ -45,6 +45,12 @@ class PackedWinograd:
     inputs: int
     outputs: int
 
+    @classmethod
+    def blank(cls, shape: tuple[int, ...]) -> "PackedWinograd":
+        """A packed weight of shape (O, I, 3, 3) whose numbers are not set: to know the memory that it takes."""
+        outputs, inputs = shape[:2]
+        return cls(arguments.empty((SUMS.shape[0] ** 2 * inputs * padded_columns(outputs),)), inputs, outputs)
+
 
 def pack_winograd(weight: np.ndarray) -> PackedWinograd:
     """Pack a float32 weight (O, I, 3, 3), PyTorch's layout, for `winograd`; the sums are rounded once."""

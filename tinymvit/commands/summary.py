@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.commands.options import add_command, model_or_shape_option, size_option
 
 if TYPE_CHECKING:
-    from tinymvit.engine.engine import Memory
+    from tinymvit.engine import Memory
     from tinymvit.graph import Graph
 
 
@@ -56,10 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def memory_of(graph: Graph) -> Memory:
-    """What an engine would need, whatever the weights: here all are ones."""
-    import numpy as np
+    """What an engine would need, whatever the weights."""
+    from tinymvit import engine
 
-    from tinymvit.engine.engine import Engine
-
-    ones = {name: np.broadcast_to(np.float32(1), shape) for name, shape in graph.weight_shapes().items()}
-    return Engine(graph, ones).memory()
+    return engine.memory_of(graph)

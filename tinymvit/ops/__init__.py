@@ -18,7 +18,6 @@ from tinymvit.ops.batch_norm import BatchNorm as BatchNorm
 from tinymvit.ops.concat import Concat as Concat
 from tinymvit.ops.conv2d import Conv2d as Conv2d
 from tinymvit.ops.fused import Fused as Fused
-from tinymvit.ops.fused import Winograd as Winograd
 from tinymvit.ops.inverted_residual import InvertedResidual as InvertedResidual
 from tinymvit.ops.layer_norm import LayerNorm as LayerNorm
 from tinymvit.ops.linear import Linear as Linear

@@ -37,12 +37,3 @@ class Fused(Op):
         """x, then the array to add if `residual`, then the weights of `op` -> the output of `op`, of x's dtype."""
         residual, weights = (others[0], others[1:]) if self.residual else (0, others)
         return ACTIVATION_FUNCTIONS[self.activation](self.op.compute(x, *weights)) + residual
-
-
-@dataclass(frozen=True)
-class Winograd(Conv2d):
-    """A 3x3 convolution that keeps the map's size, by Winograd's method: 16 multiplications for each 2x2 outputs."""
-
-    def multiply_adds(self, output: Shape, *inputs: Shape) -> int:
-        batch, channels, height, width = output
-        return batch * channels * ((height + 1) // 2) * ((width + 1) // 2) * 16 * self.in_channels
