@@ -23,6 +23,7 @@ from tinymvit.inspection.attention_map import attention_map
 from tinymvit.inspection.trace import Trace
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.networks import mobilevit as model
+from tinymvit.networks import random_weights
 from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
 
@@ -42,9 +43,7 @@ class MobileViTPreTrainedModel:
         if not isinstance(config, MobileViTConfig):
             raise TypeError(f"config is a {type(config).__name__}; expected a MobileViTConfig")
         self.config = config
-        rng = np.random.default_rng(seed)
-        shapes = self.graph().weight_shapes()
-        self._set_weights({name: _initial(name, shape, rng, config) for name, shape in shapes.items()})
+        self._set_weights(random_weights.as_for_training(self.graph(), config.initializer_range, seed))
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, config: MobileViTConfig | None = None) -> Self:
@@ -313,12 +312,3 @@ def _hidden_states(results: Mapping[str, Array]) -> tuple[Array, ...] | None:
 
 def _as_asked(output: ModelOutput, return_dict: bool) -> Any:
     return output if return_dict else output.to_tuple()
-
-
-def _initial(name: str, shape: Shape, rng: np.random.Generator, config: MobileViTConfig) -> Array:
-    """A new tensor's values. Norms' weights are the tensors of one axis whose name ends in weight."""
-    if name.endswith(("running_var", ".weight")) and len(shape) == 1:
-        return np.ones(shape, np.float32)
-    if len(shape) == 1:
-        return np.zeros(shape, np.float32)
-    return rng.standard_normal(shape, np.float32) * np.float32(config.initializer_range)

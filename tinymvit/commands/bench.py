@@ -124,9 +124,9 @@ def run(options: argparse.Namespace) -> int:
 def make_model(options: argparse.Namespace, folder: Path) -> Any:
     """Write the checkpoint that all contestants load into `folder`, and return our model of it."""
     import tinymvit
-    from tinymvit.bench import race as bench
     from tinymvit.config import MobileViTConfig
     from tinymvit.networks import mobilevit as model
+    from tinymvit.networks import random_weights
     from tinymvit.weights import save_checkpoint
 
     if options.model:
@@ -145,6 +145,6 @@ def make_model(options: argparse.Namespace, folder: Path) -> Any:
         kind.from_pretrained(options.model).save_pretrained(folder)
     else:
         record = model.semantic_segmentation if segmenter else model.image_classification
-        weights = bench.draw_weights(record(config, (1, config.num_channels, *config.image_shape)))
+        weights = random_weights.as_trained(record(config, (1, config.num_channels, *config.image_shape)))
         save_checkpoint(folder, weights, config.to_dict() | {"architectures": [kind.__name__]})
     return kind.from_pretrained(folder)
