@@ -288,7 +288,7 @@ def test_the_commands_words_and_those_of_version_0_1(capsys, monkeypatch, tmp_pa
         lambda model, pixels, *place, **_: asked.append(place) or np.zeros(pixels.shape[2:], np.float32),
     )
     command = ["attention", DIGIT, *options.split(), "--query", "60,70", "--output", tmp_path / "x.png"]
-    code, out, err = run(capsys, *command)
+    code, _, err = run(capsys, *command)
     assert (code, asked) == (0, [(*place, None)])
     assert re.fullmatch(f"tinymvit: warning: {hint}.*\n" if hint else "", err)
 
