@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 from oracle import assert_same
 from tinymvit.errors import DumpError, OutputError
-from tinymvit.inspection.dump import FORMATS, Spec, open_dump, statistics, write_dump
+from tinymvit.inspection.dump import open_dump
+from tinymvit.inspection.dump_writer import FORMATS, Spec, statistics, write_dump
 
 TENSORS = {
     "layer.0.conv": np.arange(6, dtype=np.float32).reshape(1, 2, 3),

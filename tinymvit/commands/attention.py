@@ -71,8 +71,8 @@ def block_and_layer(options: argparse.Namespace) -> tuple[int, int]:
         written = " ".join(f"--{word} {number}" for word, number in given.items())
         progress.report(
             f"warning: {written} is read as in version 0.1, which exchanged the two words: write --block {block} "
-            f"--layer {layer}. From the next version on, --block is the MobileViT block and --layer the transformer layer "
-            "in it, in any order"
+            f"--layer {layer}. From the next version on, --block is the MobileViT block and --layer the transformer "
+            "layer in it, in any order"
         )
     return block, layer
 

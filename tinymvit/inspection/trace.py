@@ -17,7 +17,7 @@ import numpy as np
 from tinymvit import reference
 from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, Node, Op
-from tinymvit.inspection.dump import Spec
+from tinymvit.inspection.dump_writer import Spec
 
 Array = np.ndarray
 
@@ -94,7 +94,7 @@ class Trace:
         return len(self.nodes)
 
     def specs(self) -> list[Spec]:
-        """What `dump.write_dump` needs to know of each value beforehand."""
+        """What `dump_writer.write_dump` needs to know of each value beforehand."""
         return [Spec(name, node.shape, self.dtype, facts(name, node)) for name, node in self.nodes.items()]
 
     def _steps(self) -> Iterator[tuple[Node, Array]]:
