@@ -22,7 +22,8 @@ from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.inspection.trace import attributes
-from tinymvit.vectors import ODD_SIZE, model_graph, noise, vectors, write_vectors
+from tinymvit.vectors import noise, vectors, write_vectors
+from tinymvit.vectors.make import ODD_SIZE, model_graph
 from torch_models import TINY
 from torch_ops import port
 
@@ -369,7 +370,7 @@ def test_a_folder_in_use_stays_as_it_is(model, tmp_path):
 
 def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(model, tmp_path, monkeypatch):
     (tmp_path / "v").mkdir()
-    monkeypatch.setattr("tinymvit.vectors.read_me", lambda manifest: 1 / 0)
+    monkeypatch.setattr("tinymvit.vectors.write.read_me", lambda manifest: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_vectors(model, tmp_path / "v")
     assert [path.name for path in tmp_path.rglob("*")] == ["v"]

@@ -210,7 +210,8 @@ def complete_or_nothing(path: Path, check: Callable[[Path], None]) -> Iterator[P
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or every file in a folder, has reached the disk: some file systems report a full one only then.
+    """Wait until a file, or every file in a folder, has reached the disk: some file systems report only then that they
+    are full.
 
     Many at a time, since the file system writes what it is asked for together at once: one by one, the files of a dump
     would take longer than all the rest.

@@ -5,4 +5,7 @@ of them as `.npy`, raw, safetensors or C files, with a manifest and a README). L
 comparing a port's own dump (`comparison`). A new file format goes into `write.py`.
 """
 
-from tinymvit.vectors.make import *  # noqa: F403
+from tinymvit.vectors.make import Expected, Vector, noise, vectors
+from tinymvit.vectors.write import write_vectors
+
+__all__ = ["Expected", "Vector", "noise", "vectors", "write_vectors"]
