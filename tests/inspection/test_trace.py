@@ -13,7 +13,7 @@ from tinymvit import MobileViTImageProcessor, modeling
 from tinymvit.commands.progress import warm_up
 from tinymvit.config import MobileViTConfig
 from tinymvit.inspection.dump import open_dump
-from tinymvit.inspection.trace import Trace, facts, match_names
+from tinymvit.inspection.trace import Trace, facts, select_nodes
 from torch_models import CLASSES, TINY, build, tensors
 
 
@@ -163,7 +163,7 @@ def test_facts_for_a_manifest(models):
     assert known["attributes"]["stride"] == 2
     assert known["inputs"] == ["pixel_values"]
     assert known["weights"] == ["mobilevit.conv_stem.convolution.weight"]
-    [(name, node)] = match_names(graph, "mobilevit.conv_stem").items()
+    [(name, node)] = select_nodes(graph, "mobilevit.conv_stem").items()
     assert facts(name, node)["node"] == "mobilevit.conv_stem.activation"
     fused = Trace(graph, ours.weights, pixels(32, 32), "mobilevit.conv_stem", source="engine").nodes[name]
     assert json.loads(json.dumps(facts(name, fused)))["attributes"]["op"]["op"] == "Conv2d"

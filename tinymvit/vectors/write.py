@@ -1,4 +1,4 @@
-"""Test vectors as files: a folder with a file a tensor or a vector, manifest.json, and a README that says how to use it.
+"""Test vectors as files: a folder with a file a tensor or a vector, manifest.json, and a README that says what to do.
 
 The folder is a dump too in the formats that have a file a tensor. What a vector holds is left to `make`, how a dump is
 written to `inspection.dump_writer`.
