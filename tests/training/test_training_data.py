@@ -32,9 +32,9 @@ MADE_UP = Digits(np.stack([radius > RINGS for radius in (2, 3, 4)]).astype(np.fl
 
 @pytest.fixture(scope="module")
 def split():
-    pytest.importorskip("sklearn")
     if torch is None and "torch" in sys.modules:
         pytest.skip("SciPy, which scikit-learn imports, does not bear that PyTorch is blocked")
+    pytest.importorskip("sklearn")
     return digit_scenes.split_digits()
 
 
