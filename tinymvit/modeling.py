@@ -19,7 +19,7 @@ from tinymvit import kernels, weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, parameters
-from tinymvit.inspection.attention_map import attention_map
+from tinymvit.inspection.attention_map import Query, attention_map, with_words_of_0_1
 from tinymvit.inspection.trace import Trace
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.networks import mobilevit as model
@@ -95,11 +95,12 @@ class MobileViTPreTrainedModel:
         """
         return dict(iter(self._trace(pixel_values, names, dtype, source)))
 
+    @with_words_of_0_1
     def attention(
         self,
         pixel_values: Array,
-        layer: int,
         block: int,
+        layer: int,
         head: int | None = None,
         *,
         query: tuple[int, int],
@@ -107,13 +108,18 @@ class MobileViTPreTrainedModel:
     ) -> Array:
         """How much one pixel takes from each other part of the image: (H, W) float32, the size of the image.
 
-        pixel_values: (1, C, H, W). layer: which of the three MobileViT blocks, from 0. block: which transformer layer
-        in it, from 0. head: one of the attention heads, or None for their mean. query: (y, x), a pixel of the input.
-        progress: show a bar if stderr is a terminal. See `attention_map`, which does it, for what the values mean.
-        Raises TypeError or ValueError.
+        pixel_values: (1, C, H, W) floats, as for a call. block: which of the three MobileViT blocks, from 0. layer:
+        which transformer layer in it, from 0. head: one of the attention heads, from 0, or None for their mean. query:
+        (y, x), a pixel of the input. progress: show a bar if stderr is a terminal. `inspection.attention_map`, which
+        does it, says what the values mean. Raises TypeError or ValueError for pixels as a call does, and for a number
+        that is out of range.
+
+        Version 0.1 exchanged the words `block` and `layer`. Its keywords, in its order (`layer=1, block=0`), still mean
+        what they meant, with a FutureWarning, until the next version.
         """
         pixels = check_pixel_values(pixel_values, self.config.num_channels)
-        return attention_map(self.graph(pixels.shape), self.weights, pixels, layer, block, head, query, progress)
+        who = Query(block, layer, head, query)
+        return attention_map(self.graph(pixels.shape), self.weights, pixels, who, progress)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_parameters():,} parameters)"

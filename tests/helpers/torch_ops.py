@@ -2,9 +2,7 @@
 
 import math
 
-import torch
-from torch.nn import functional as F  # noqa: N812
-
+from frameworks import F, torch
 from tinymvit import ops
 
 

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from tinymvit.config import MobileViTConfig
-    from tinymvit.inspection.summary import format_table, rows, totals
+    from tinymvit.inspection.summary import rows, to_text, totals
     from tinymvit.networks import mobilevit as model
 
     if options.shape:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         facts = totals(graph) | {"memory": asdict(memory), "layers": [asdict(row) for row in rows(graph)]}
         print(json.dumps(facts))
     else:
-        print(format_table(graph))
+        print(to_text(graph))
         values, scratch, weights = (f"{size / 1e6:.1f} MB" for size in (memory.values, memory.scratch, memory.weights))
         print(
             f"the engine's memory: {values} for an image's values, {scratch} for each thread to work in, {weights} for "
