@@ -124,9 +124,8 @@ def test_the_formats_cost_what_their_bits_say(budget):
 
 
 def test_a_value_too_large_for_float16_is_an_overflow_not_a_crash(model, budget):
-    large = getattr(tinymvit, type(model).__name__)(model.config)
     name = "mobilevit.conv_stem.convolution.weight"
-    large._set_weights(model.weights | {name: model.weights[name] * 1e6})
+    large = type(model).from_tensors(model.config, model.weights | {name: model.weights[name] * 1e6})
     found = rounding_errors(large, noise(SHAPE))
     assert found.results["float16 activations"].relative == math.inf
     assert math.isfinite(found.results["float32"].relative)
@@ -162,8 +161,8 @@ def test_bad_pixels_are_refused(model):
 
 
 def test_weights_that_give_no_numbers_are_refused(model):
-    broken = type(model)(model.config)
-    broken._set_weights({name: np.full_like(weight, np.nan) for name, weight in model.weights.items()})
+    nothing = {name: np.full_like(weight, np.nan) for name, weight in model.weights.items()}
+    broken = type(model).from_tensors(model.config, nothing)
     with pytest.raises(tinymvit.CheckpointError, match="logits: not finite in float64; expected finite weights"):
         rounding_errors(broken, noise(SHAPE))
 

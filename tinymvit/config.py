@@ -4,21 +4,24 @@ Reads and writes `config.json`, checks each value on construction, and holds the
 the numbers mean for the network is left to `model`.
 """
 
-import dataclasses
-import difflib
-import math
-import reprlib
-import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Any, Self
+from __future__ import annotations
 
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tinymvit import checks
+from tinymvit.checks import short
 from tinymvit.errors import ConfigError
-from tinymvit.files import json_writer, read_json, write_files
+from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.labels import VOC_NAMES
-from tinymvit.weights.locate import CONFIG_FILE, resolve
+from tinymvit.text import did_you_mean
+
+if TYPE_CHECKING:
+    from tinymvit.weights import Checkpoint
 
 # Names a configuration may use -> the function they mean, as transformers' ACT2FN has it.
 ACTIVATIONS = {
@@ -112,8 +115,7 @@ class MobileViTConfig:
 
     def __new__(cls, **values: Any) -> Self:
         for name in values:
-            if name not in _FIELDS:
-                raise ConfigError(f"{name}: no such option{_nearest(name, _FIELDS)}")
+            checks.known(name, _FIELDS)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -158,6 +160,14 @@ class MobileViTConfig:
         """(height, width) of a patch in pixels."""
         return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
 
+    @property
+    def task(self) -> str | None:
+        """What the config.json that it came from says the model is for: "classify", "segment", or "features" for one
+        without a head; None if there was none, or it does not say."""
+        from tinymvit.weights.families import transformers
+
+        return transformers.task(self.extra)
+
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
         """A published shape, `changes` applied: "small", "x-small", "xx-small", or one of these after "deeplabv3-".
@@ -166,20 +176,25 @@ class MobileViTConfig:
         """
         shape = str(name).removeprefix("apple/").replace("mobilevit-", "")
         if shape not in PRESETS:
-            raise ConfigError(f"{name}: no such preset, expected one of {', '.join(PRESETS)}{_nearest(shape, PRESETS)}")
+            raise ConfigError(
+                f"{name}: no such preset, expected one of {', '.join(PRESETS)}{did_you_mean(shape, PRESETS)}"
+            )
         return cls(**PRESETS[shape]).replace(**changes)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **changes: Any) -> Self:
-        """The configuration of a checkpoint (anything `weights.resolve` takes) or in a JSON file, `changes` applied.
+    def from_pretrained(cls, name: str | Path | Checkpoint, **changes: Any) -> Self:
+        """The configuration of a checkpoint (anything `weights.open_checkpoint` takes) or in a JSON file, `changes`
+        applied.
 
         Raises ConfigError naming the file, CheckpointError when there is no such checkpoint.
         """
-        if str(name).endswith(".json") and not str(name).endswith(".index.json"):
-            path = Path(name).expanduser()
+        from tinymvit.weights import open_checkpoint
+
+        path = named_json(name)
+        if path is None:
+            path, values = open_checkpoint(name).config
         else:
-            path = resolve(name) / CONFIG_FILE
-        values = read_json(path, ConfigError)
+            values = read_json(path, ConfigError)
         try:
             config = cls.from_dict(values)
         except ConfigError as error:
@@ -225,6 +240,8 @@ class MobileViTConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into `folder`, made if need be; transformers reads it. Raises OutputError."""
+        from tinymvit.weights.families.transformers import CONFIG_FILE
+
         write_files(folder, {CONFIG_FILE: json_writer(self.to_dict())})
 
     def __repr__(self) -> str:
@@ -235,93 +252,36 @@ class MobileViTConfig:
             derived = {"id2label", "label2id", "extra"}
         else:
             derived = {"num_labels", "label2id", "extra"}
-        fields = (f"{name}={_short(getattr(self, name))}" for name in changed if name not in derived)
+        fields = (f"{name}={short(getattr(self, name))}" for name in changed if name not in derived)
         return f"{type(self).__name__}({', '.join(fields)})"
 
 
-_LARGEST = 10**6  # of every number here: beyond it is a mistake, caught before it fills the memory
 _FIELDS = tuple(spec.name for spec in dataclasses.fields(MobileViTConfig))
 
 
-def _integer(name: str, value: Any, low: int = -_LARGEST) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= _LARGEST:
-        raise ConfigError(f"{name}: {_short(value)}, expected an integer from {low} to {_LARGEST}")
-    return int(value)
-
-
-def _positive_integer(name: str, value: Any) -> int:
-    return _integer(name, value, low=1)
-
-
-def _odd_integer(name: str, value: Any) -> int:
-    if _positive_integer(name, value) % 2 == 0:
-        raise ConfigError(f"{name}: {value}, expected an odd integer")
-    return int(value)
-
-
-def _side_or_sides(name: str, value: Any) -> int | tuple[int, ...]:
-    if isinstance(value, (list, tuple)):
-        if len(value) != 2:
-            raise ConfigError(f"{name}: {_short(value)}, expected one side or (height, width)")
-        return tuple(_positive_integer(name, side) for side in value)
-    return _positive_integer(name, value)
-
-
-def _positive_integers(count: int) -> Callable[[str, Any], tuple[int, ...]]:
-    def rule(name: str, value: Any) -> tuple[int, ...]:
-        if not isinstance(value, (list, tuple)) or len(value) != count:
-            raise ConfigError(f"{name}: {_short(value)}, expected a list of {count} integers")
-        return tuple(_positive_integer(name, item) for item in value)
-
-    return rule
-
-
 def _stride(name: str, value: Any) -> int:
-    if _integer(name, value) not in (8, 16, 32):
+    if checks.integer(name, value) not in (8, 16, 32):
         raise ConfigError(f"{name}: {value}, expected 8, 16 or 32")
     return int(value)
 
 
-def _number(name: str, value: Any, low: float = 0.0, high: float = _LARGEST) -> float:
-    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    if not low <= number <= high:  # which NaN is not
-        raise ConfigError(f"{name}: {_short(value)}, expected a number from {low:g} to {high:g}")
-    return float(number)
-
-
-def _positive_number(name: str, value: Any) -> float:
-    if _number(name, value) == 0.0:
-        raise ConfigError(f"{name}: 0, expected a positive number")
-    return float(value)
-
-
-def _probability(name: str, value: Any) -> float:
-    return _number(name, value, high=1.0)
-
-
-def _boolean(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name}: {_short(value)}, expected true or false")
-    return value
-
-
 def _activation(name: str, value: Any) -> Any:
     if isinstance(value, str) and value not in ACTIVATIONS:
-        hint = _nearest(value, ACTIVATIONS)
+        hint = did_you_mean(value, ACTIVATIONS)
         raise ConfigError(f"{name}: {value!r}, expected a function or one of {', '.join(ACTIVATIONS)}{hint}")
     if not isinstance(value, str) and not callable(value):
-        raise ConfigError(f"{name}: {_short(value)}, expected the name of an activation or a function")
+        raise ConfigError(f"{name}: {short(value)}, expected the name of an activation or a function")
     return value
 
 
 def _problem_type(name: str, value: Any) -> Any:
     if value is not None and not (isinstance(value, str) and value in PROBLEM_TYPES):
-        raise ConfigError(f"{name}: {_short(value)}, expected {', '.join(PROBLEM_TYPES)} or none")
+        raise ConfigError(f"{name}: {short(value)}, expected {', '.join(PROBLEM_TYPES)} or none")
     return value
 
 
 def _label_count(name: str, value: Any) -> int | None:
-    return None if value is None else _integer(name, value, low=0)
+    return None if value is None else checks.integer(name, value, low=0)
 
 
 def _label_names(name: str, value: Any) -> dict[int, str] | None:
@@ -331,12 +291,12 @@ def _label_names(name: str, value: Any) -> dict[int, str] | None:
     try:
         names = {int(label): text for label, text in value.items() if not isinstance(label, float)}
     except (AttributeError, TypeError, ValueError):
-        raise ConfigError(f"{name}: {_short(value)}, expected a mapping of class ids to names") from None
+        raise ConfigError(f"{name}: {short(value)}, expected a mapping of class ids to names") from None
     if sorted(names) != list(range(len(value))):
-        raise ConfigError(f"{name}: the ids {_short(list(value))}, expected 0 to {len(value) - 1}")
+        raise ConfigError(f"{name}: the ids {short(list(value))}, expected 0 to {len(value) - 1}")
     for label, text in names.items():
         if not isinstance(text, str):
-            raise ConfigError(f"{name}: {label} is named {_short(text)}, expected text")
+            raise ConfigError(f"{name}: {label} is named {short(text)}, expected text")
     return {label: names[label] for label in sorted(names)}
 
 
@@ -347,56 +307,42 @@ def _label_ids(name: str, value: Any) -> dict[str, int] | None:
     try:
         return {str(text): int(label) for text, label in value.items()}
     except (AttributeError, TypeError, ValueError):
-        raise ConfigError(f"{name}: {_short(value)}, expected a mapping of names to class ids") from None
+        raise ConfigError(f"{name}: {short(value)}, expected a mapping of names to class ids") from None
 
 
 def _other_keys(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name}: {_short(value)}, expected a mapping of a config.json's other keys to their values")
+        raise ConfigError(f"{name}: {short(value)}, expected a mapping of a config.json's other keys to their values")
     return dict(value)
 
 
 _RULES: dict[str, Callable[[str, Any], Any]] = {
-    "num_channels": _positive_integer,
-    "image_size": _side_or_sides,
-    "patch_size": _side_or_sides,
-    "hidden_sizes": _positive_integers(3),
-    "neck_hidden_sizes": _positive_integers(7),
-    "num_attention_heads": _positive_integer,
-    "mlp_ratio": _positive_number,
-    "expand_ratio": _positive_number,
+    "num_channels": checks.positive_integer,
+    "image_size": checks.side_or_sides,
+    "patch_size": checks.side_or_sides,
+    "hidden_sizes": checks.positive_integers(3),
+    "neck_hidden_sizes": checks.positive_integers(7),
+    "num_attention_heads": checks.positive_integer,
+    "mlp_ratio": checks.positive_number,
+    "expand_ratio": checks.positive_number,
     "hidden_act": _activation,
-    "conv_kernel_size": _odd_integer,
+    "conv_kernel_size": checks.odd_integer,
     "output_stride": _stride,
-    "hidden_dropout_prob": _probability,
-    "attention_probs_dropout_prob": _probability,
-    "classifier_dropout_prob": _probability,
-    "initializer_range": _number,
-    "layer_norm_eps": _positive_number,
-    "qkv_bias": _boolean,
-    "aspp_out_channels": _positive_integer,
-    "atrous_rates": _positive_integers(3),
-    "aspp_dropout_prob": _probability,
-    "semantic_loss_ignore_index": _integer,
+    "hidden_dropout_prob": checks.probability,
+    "attention_probs_dropout_prob": checks.probability,
+    "classifier_dropout_prob": checks.probability,
+    "initializer_range": checks.number,
+    "layer_norm_eps": checks.positive_number,
+    "qkv_bias": checks.boolean,
+    "aspp_out_channels": checks.positive_integer,
+    "atrous_rates": checks.positive_integers(3),
+    "aspp_dropout_prob": checks.probability,
+    "semantic_loss_ignore_index": checks.integer,
     "problem_type": _problem_type,
-    "output_hidden_states": _boolean,
-    "return_dict": _boolean,
+    "output_hidden_states": checks.boolean,
+    "return_dict": checks.boolean,
     "num_labels": _label_count,
     "id2label": _label_names,
     "label2id": _label_ids,
     "extra": _other_keys,
 }
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "..."?`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f'; did you mean "{near[0]}"?' if near else ""
-
-
-def _short(value: Any) -> str:
-    """`repr`, long values cut; seven neck_hidden_sizes still fit."""
-    shortener = reprlib.Repr()
-    shortener.maxtuple = shortener.maxlist = 8
-    shortener.maxstring = shortener.maxother = 60
-    return shortener.repr(value)

@@ -1,8 +1,11 @@
-"""The library's own errors.
+"""The library's own errors, and the way it warns.
 
-Each is a `ValueError`, so callers who catch that need not know them; the command line turns each into one line on
+Each error is a `ValueError`, so callers who catch that need not know them; the command line turns each into one line on
 stderr and exit code 2. A message names the file, tensor or option, what was found and what was expected.
 """
+
+import sys
+import warnings
 
 
 class TinyMViTError(ValueError):
@@ -31,3 +34,11 @@ class OutputError(TinyMViTError):
 
 class ContestantError(TinyMViTError):
     """A contestant of a benchmark cannot be loaded, fails, or gives another answer than the rest."""
+
+
+def warn(message: str) -> None:
+    """Give a UserWarning that points at the line outside of this package from which it was called."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("tinymvit", "functools"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)

@@ -1,15 +1,17 @@
-"""Files that are read and written whole: JSON objects in, new files out.
+"""Files that are read and written whole: JSON objects in, new files and folders out.
 
-Every reader of a checkpoint starts with `read_json`, every writer ends with `write_files`. What the files mean is left
-to the callers.
+Every reader of a checkpoint starts with `read_json`. Every writer ends with `write_files`, which puts files into a
+folder, or with `replacing`, which puts a new file or folder in the place of an old one; a failure leaves what was
+there. What the files mean is left to the callers.
 """
 
 import json
 import math
 import os
+import shutil
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,6 +46,12 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
+def named_json(name: Any) -> Path | None:
+    """The path, if `name` is that of a JSON file with settings, not of a checkpoint."""
+    is_settings = str(name).endswith(".json") and not str(name).endswith(".index.json")  # an index stands for shards
+    return Path(name).expanduser() if is_settings else None
+
+
 def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], object]]) -> None:
     """Write files into `folder`, made if need be: all of them, or none.
 
@@ -69,8 +77,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
                 raise OutputError(f"{target}: is no regular file, expected one or nothing")
             with temporary[name].open("xb") as file:
                 write(file)
-                file.flush()
-                os.fsync(file.fileno())  # some file systems report a full disk only here
+                sync(file)
         for name in writers:
             target = folder / name
             temporary[name].replace(target)
@@ -78,8 +85,59 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
         raise OutputError(f"{target}: cannot be written: {failure.strerror or failure}") from None
     finally:
         for path in temporary.values():
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+            remove(path)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """`with replacing(path) as new:` gives a free name beside `path`, for a file or a folder that the block makes.
+
+    When the block ends, the new one takes the place of what stands at `path`, which is then removed; of a link, what it
+    points to is replaced. Folders above it are made if need be. When the block fails, the new one is removed and what
+    stands there stays. Whether it may be replaced is the caller's to check. Raises OutputError, which names `path`,
+    also for an OSError of the block.
+    """
+    new = None
+    try:
+        target = Path(path).expanduser().resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        yield new
+        _put_in_place(new, target)
+    except OSError as failure:
+        raise OutputError(f"{path}: cannot be written: {failure.strerror or failure}") from None
+    finally:
+        if new is not None:
+            remove(new)
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    if not target.is_dir():
+        new.replace(target)
+        return
+    old = new.with_suffix(".old")  # a folder that holds something cannot be replaced in one step
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, if it is there and can be removed."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def sync(file: BinaryIO) -> None:
+    """See that what was written has reached the disk; some file systems report a full disk only now."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
@@ -89,6 +147,11 @@ def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
     except (TypeError, ValueError) as failure:
         raise OutputError(f"cannot be written as JSON: {failure}") from None
     return text_writer(f"{text}\n")
+
+
+def text_writer(text: str) -> Callable[[BinaryIO], object]:
+    """A writer for `write_files`: `text` in UTF-8."""
+    return lambda file: file.write(text.encode())
 
 
 def finite(value: Any) -> Any:
@@ -101,8 +164,3 @@ def finite(value: Any) -> Any:
         case float() if not math.isfinite(value):
             return None
     return value
-
-
-def text_writer(text: str) -> Callable[[BinaryIO], object]:
-    """A writer for `write_files`: `text` in UTF-8."""
-    return lambda file: file.write(text.encode())

@@ -1,15 +1,17 @@
 """The classes people know from transformers: a configuration, weights, and a call from pixels to outputs.
 
-Everything they compute is done by `engine` on the graph that `model` records; a compiled engine is kept for each of
+Everything they compute is done by `engine` on the graph that `networks` records; a compiled engine is kept for each of
 the last few input shapes. Loading and naming tensors is `weights`' part.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections import deque
+import weakref
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,12 +28,14 @@ from tinymvit.networks import mobilevit as model
 from tinymvit.networks import random_weights
 from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
+from tinymvit.weights.checkpoint import Checkpoint, as_weights, open_checkpoint
+from tinymvit.weights.families.transformers import BATCH_COUNT
 
 Array = np.ndarray
 
 ENGINES_KEPT = 4  # compiled input shapes a model remembers
-_lock = threading.Lock()  # of the models' engines
 HIDDEN_STATES = tuple(f"hidden_states.{stage}" for stage in range(5))
+LOG = logging.getLogger("tinymvit")
 
 
 class MobileViTPreTrainedModel:
@@ -40,23 +44,32 @@ class MobileViTPreTrainedModel:
     def __init__(self, config: MobileViTConfig, *, seed: int = 0) -> None:
         """A model with random weights, drawn from `seed` as for training: normal with deviation
         config.initializer_range, biases zero, norms one. Raises TypeError if config is no MobileViTConfig."""
-        if not isinstance(config, MobileViTConfig):
-            raise TypeError(f"config is a {type(config).__name__}; expected a MobileViTConfig")
-        self.config = config
+        self.config = _checked(config)
         self._set_weights(random_weights.as_for_training(self.graph(), config.initializer_range, seed))
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, config: MobileViTConfig | None = None) -> Self:
+    def from_pretrained(cls, name: str | Path | Checkpoint, *, config: MobileViTConfig | None = None) -> Self:
         """Load a checkpoint strictly: every tensor must be there, be used and have the right shape.
 
         name: a folder with config.json and safetensors, a `.safetensors` file with its config beside it, an index of
-        shards, a bundled name ("digits") or a hub id ("apple/mobilevit-small").
+        shards, a bundled name ("digits"), a hub id ("apple/mobilevit-small"), or what `weights.open_checkpoint` made of
+        one of these.
         config: used in place of the checkpoint's own.
         Raises CheckpointError or ConfigError, both ValueErrors, that name the file and the tensor or field.
         """
-        self = cls.__new__(cls)
-        self._load(name, config)
-        return self
+        return cls.__new__(cls)._load(name, config)
+
+    @classmethod
+    def from_tensors(cls, config: MobileViTConfig, tensors: Mapping[str, Array]) -> Self:
+        """A model of these tensors, as strict as `from_pretrained`: every one must be there, be used and have the right
+        shape.
+
+        tensors: arrays by their names in PyTorch, which `graph().weight_shapes()` lists, of any float dtype. What is
+        float32 in C order is not copied: do not change it afterwards; the rest is copied as float32. PyTorch's counts
+        of batches, `num_batches_tracked`, are left out. Raises CheckpointError, a ValueError, that names the tensors,
+        and TypeError if config is no MobileViTConfig.
+        """
+        return cls.__new__(cls)._adopt(config, tensors)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors (float32) and config.json, which transformers loads too.
@@ -126,21 +139,36 @@ class MobileViTPreTrainedModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or another process needs: not the engines, which it compiles for itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("_packed", "_engines")}
+        return {name: value for name, value in vars(self).items() if name not in ("_packed", "_engines", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._set_weights(self.weights)
 
-    def _record(self, shape: Shape) -> Graph:
+    @staticmethod
+    def recorder(config: MobileViTConfig, shape: Shape) -> Graph:
+        """The network of this class, written down for an input shape (B, C, H, W)."""
         raise NotImplementedError
 
-    def _load(self, name: str | Path, config: MobileViTConfig | None) -> None:
-        self.config = config or MobileViTConfig.from_pretrained(name)
-        tensors = self._own_tensors(weights.load_tensors(name))
-        self._set_weights(weights.match_tensors(tensors, self.graph().weight_shapes(), name))
+    def _record(self, shape: Shape) -> Graph:
+        return self.recorder(self.config, shape)
 
-    def _own_tensors(self, tensors: dict[str, Array]) -> dict[str, Array]:
+    def _load(self, name: str | Path | Checkpoint, config: MobileViTConfig | None) -> Self:
+        checkpoint = open_checkpoint(name)
+        self.config = config or MobileViTConfig.from_pretrained(checkpoint)
+        return self._match(checkpoint.tensors, checkpoint)
+
+    def _adopt(self, config: MobileViTConfig, tensors: Mapping[str, Array]) -> Self:
+        self.config = _checked(config)
+        source = f"the tensors for a {type(self).__name__}"
+        counted = {name: tensor for name, tensor in tensors.items() if not name.endswith(BATCH_COUNT)}
+        return self._match(as_weights(counted, source), source)
+
+    def _match(self, tensors: Mapping[str, Array], source: str | Checkpoint) -> Self:
+        self._set_weights(weights.match_tensors(self._own_tensors(tensors), self.graph().weight_shapes(), source))
+        return self
+
+    def _own_tensors(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         """Those of a checkpoint's tensors that this class should use, under its own names."""
         return tensors
 
@@ -148,16 +176,17 @@ class MobileViTPreTrainedModel:
         self.weights = dict(tensors)
         self._packed: dict[tuple[str, ...], list[Any]] = {}
         self._engines: dict[tuple[Shape, tuple[str, ...]], Engine] = {}
+        self._lock = threading.Lock()  # of the two above
+        _models.add(self)
 
     def _run(self, pixel_values: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
         pixel_values = check_pixel_values(pixel_values, self.config.num_channels)
         shape = (1, *pixel_values.shape[1:])
         key = shape, outputs
-        with _lock:
+        with self._lock:
             engine = self._engines.pop(key, None)
             if engine is None:
-                if not kernels.is_cached() and kernels.cache_folder() is not None:
-                    deque(kernels.warm_up(), maxlen=0)  # all of them: two processes at it take half the time
+                _compile_kernels()
                 graph = self.graph(shape).select(outputs)
                 engine = Engine(graph, self.weights, self._packed)
             self._engines[key] = engine  # the latest used stands last
@@ -169,6 +198,8 @@ class MobileViTPreTrainedModel:
         self, pixel_values: Array, names: str | Sequence[str] | None, dtype: str, source: str = "reference"
     ) -> Trace:
         check_pixel_values(pixel_values, self.config.num_channels)
+        if source == "engine":
+            _compile_kernels()
         pixels = np.asarray(pixel_values)  # as it is: a trace in float64 does not round the input to float32
         return Trace(self.graph(pixels.shape), self.weights, pixels, names, dtype, source)
 
@@ -179,6 +210,8 @@ class MobileViTPreTrainedModel:
 class MobileViTModel(MobileViTPreTrainedModel):
     """The network without a head. expand_output=False leaves out the last 1x1 convolution and the pooling."""
 
+    recorder = staticmethod(model.mobilevit)
+
     def __init__(self, config: MobileViTConfig, expand_output: bool = True, *, seed: int = 0) -> None:
         self.expand_output = expand_output
         super().__init__(config, seed=seed)
@@ -186,19 +219,25 @@ class MobileViTModel(MobileViTPreTrainedModel):
     def _record(self, shape: Shape) -> Graph:
         return model.mobilevit(self.config, shape, self.expand_output)
 
-    def _own_tensors(self, tensors: dict[str, Array]) -> dict[str, Array]:
+    def _own_tensors(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         return weights.backbone_tensors(tensors)
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, expand_output: bool = True, *, config: MobileViTConfig | None = None
+        cls, name: str | Path | Checkpoint, expand_output: bool = True, *, config: MobileViTConfig | None = None
     ) -> Self:
         """As the other models', from a checkpoint with or without a head. The DeepLabV3 checkpoints have no expanding
         convolution: load them with expand_output=False."""
         self = cls.__new__(cls)
         self.expand_output = expand_output
-        self._load(name, config)
-        return self
+        return self._load(name, config)
+
+    @classmethod
+    def from_tensors(cls, config: MobileViTConfig, tensors: Mapping[str, Array], expand_output: bool = True) -> Self:
+        """As the other models', from the tensors of a model with or without a head."""
+        self = cls.__new__(cls)
+        self.expand_output = expand_output
+        return self._adopt(config, tensors)
 
     def __call__(
         self, pixel_values: Array, output_hidden_states: bool | None = None, return_dict: bool | None = None
@@ -219,8 +258,7 @@ class MobileViTModel(MobileViTPreTrainedModel):
 class MobileViTForImageClassification(MobileViTPreTrainedModel):
     """The network with a linear classifier on the pooled features."""
 
-    def _record(self, shape: Shape) -> Graph:
-        return model.image_classification(self.config, shape)
+    recorder = staticmethod(model.image_classification)
 
     def __call__(
         self,
@@ -245,8 +283,7 @@ class MobileViTForImageClassification(MobileViTPreTrainedModel):
 class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
     """The network with a DeepLabV3 head."""
 
-    def _record(self, shape: Shape) -> Graph:
-        return model.semantic_segmentation(self.config, shape)
+    recorder = staticmethod(model.semantic_segmentation)
 
     def __call__(
         self,
@@ -268,15 +305,22 @@ class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
         return _as_asked(output, self._option(return_dict, "return_dict"))
 
 
-def load_model(name: str | Path) -> MobileViTPreTrainedModel:
+# What a checkpoint is for, as its `config.task` says it -> the class of its model.
+MODELS: dict[str, type[MobileViTPreTrainedModel]] = {
+    "classify": MobileViTForImageClassification,
+    "segment": MobileViTForSemanticSegmentation,
+    "features": MobileViTModel,
+}
+
+
+def load_model(name: str | Path | Checkpoint) -> MobileViTPreTrainedModel:
     """The model of a checkpoint, of the class that its config.json names; a classifier if it names none.
 
     name: anything `from_pretrained` takes. Raises CheckpointError or ConfigError.
     """
-    known = (MobileViTModel, MobileViTForImageClassification, MobileViTForSemanticSegmentation)
-    named = MobileViTConfig.from_pretrained(name).extra.get("architectures") or []
-    kind = next((kind for kind in known if kind.__name__ in named), MobileViTForImageClassification)
-    return kind.from_pretrained(name)
+    checkpoint = open_checkpoint(name)
+    config = MobileViTConfig.from_pretrained(checkpoint)
+    return MODELS[config.task or "classify"].from_pretrained(checkpoint, config=config)
 
 
 def check_pixel_values(pixel_values: Any, channels: int) -> Array:
@@ -302,10 +346,47 @@ def check_pixel_values(pixel_values: Any, channels: int) -> Array:
     return x
 
 
+def _checked(config: Any) -> MobileViTConfig:
+    if not isinstance(config, MobileViTConfig):
+        raise TypeError(f"config is a {type(config).__name__}; expected a MobileViTConfig")
+    return config
+
+
+# ---- the first run ----
+
+_compiling = threading.Lock()  # so that two models do not compile the same kernels at the same time
+_models: weakref.WeakSet[MobileViTPreTrainedModel] = weakref.WeakSet()  # all there are
+
+
+def _compile_kernels() -> None:
+    """Compile all kernels, if this is the first run here, and say so; the command line has done both by now.
+
+    All of them, needed or not: two processes at it take half the time. If there is no folder to keep them in, those
+    that are needed are compiled when they are.
+    """
+    with _compiling:
+        if kernels.is_cached():
+            return
+        if kernels.cache_folder() is None:
+            _say("compiling the kernels of tinymvit, as each time: no folder to keep them in can be written")
+            return
+        _say("first run of tinymvit here: compiling the kernels, once; `tinymvit warmup` does it ahead")
+        for _ in kernels.warm_up():
+            pass
+
+
+@cache
+def _say(message: str) -> None:
+    """Once in a process. Without any settings Python prints it on stderr; `logging.getLogger("tinymvit")` has them."""
+    LOG.warning(message)
+
+
 def _after_fork_in_child() -> None:
-    """Another thread of the parent may hold the lock, and it will never let go here."""
-    global _lock
-    _lock = threading.Lock()
+    """Other threads of the parent may hold locks, and they will never let go here."""
+    global _compiling
+    _compiling = threading.Lock()
+    for each in _models:
+        each._lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -16,6 +16,7 @@ from tinymvit.errors import CheckpointError
 from tinymvit.images.load import ImageSource, load_image
 from tinymvit.images.processor import MobileViTImageProcessor
 from tinymvit.modeling import MobileViTForImageClassification, MobileViTForSemanticSegmentation
+from tinymvit.weights import Checkpoint, open_checkpoint
 
 Array = np.ndarray
 Prediction = dict[str, Any]  # {"label": "7", "score": 0.998}, as transformers' pipelines give it
@@ -40,15 +41,19 @@ class ImageClassificationPipeline:
     model: anything `MobileViTForImageClassification.from_pretrained` takes. Raises CheckpointError or ConfigError.
     """
 
-    def __init__(self, model: str | Path = DEFAULT_CLASSIFIER) -> None:
-        config = _config(model, "ForImageClassification", "a segmentation checkpoint; use segment")
-        self.model = MobileViTForImageClassification.from_pretrained(model, config=config)
-        self.processor = MobileViTImageProcessor.from_pretrained(model)
+    def __init__(self, model: str | Path | Checkpoint = DEFAULT_CLASSIFIER) -> None:
+        checkpoint = open_checkpoint(model)
+        config = MobileViTConfig.from_pretrained(checkpoint)
+        if config.task == "segment":
+            raise CheckpointError(f"{model}: a segmentation checkpoint; use segment")
+        self.model = MobileViTForImageClassification.from_pretrained(checkpoint, config=config)
+        self.processor = MobileViTImageProcessor.from_pretrained(checkpoint)
 
     def __call__(self, images: ImageSource | list[ImageSource], top_k: int = 5) -> Any:
         """The top_k likeliest labels, best first: a list of {"label", "score"}, or a list of such lists for a list.
 
-        images: see `image.load_image`. Scores are softmax probabilities. Raises ImageError (a ValueError) or TypeError.
+        images: see `images.load.load_image`. Scores are softmax probabilities. Raises ImageError (a ValueError) or
+        TypeError.
         """
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise ValueError(f"top_k is {top_k!r}; expected a whole number of at least 1")
@@ -70,17 +75,20 @@ class ImageSegmentationPipeline:
     model: anything `MobileViTForSemanticSegmentation.from_pretrained` takes. Raises CheckpointError or ConfigError.
     """
 
-    def __init__(self, model: str | Path = DEFAULT_SEGMENTER) -> None:
-        config = _config(model, "ForSemanticSegmentation", "a classification checkpoint; use classify")
-        self.model = MobileViTForSemanticSegmentation.from_pretrained(model, config=config)
-        self.processor = MobileViTImageProcessor.from_pretrained(model)
+    def __init__(self, model: str | Path | Checkpoint = DEFAULT_SEGMENTER) -> None:
+        checkpoint = open_checkpoint(model)
+        config = MobileViTConfig.from_pretrained(checkpoint)
+        if config.task == "classify":
+            raise CheckpointError(f"{model}: a classification checkpoint; use classify")
+        self.model = MobileViTForSemanticSegmentation.from_pretrained(checkpoint, config=config)
+        self.processor = MobileViTImageProcessor.from_pretrained(checkpoint)
 
     def __call__(self, images: ImageSource | list[ImageSource]) -> Any:
         """A `Segmentation` at the image's own size, or a list of them for a list.
 
-        images: see `image.load_image`. The whole image is used: it is resized as the processor says but not cropped,
-        so that the logits, resized to the image's size, lie where they belong. Raises ImageError (a ValueError) or
-        TypeError.
+        images: see `images.load.load_image`. The whole image is used: it is resized as the processor says but not
+        cropped, so that the logits, resized to the image's size, lie where they belong. Raises ImageError (a
+        ValueError) or TypeError.
         """
         if isinstance(images, list | tuple):
             return [self._segment(image) for image in images]
@@ -96,20 +104,13 @@ class ImageSegmentationPipeline:
         return Segmentation(mask, labels, {int(i): float(n / mask.size) for i, n in zip(ids, counts, strict=True)})
 
 
-def classify(image: ImageSource | list[ImageSource], model: str | Path = DEFAULT_CLASSIFIER, top_k: int = 5) -> Any:
+def classify(
+    image: ImageSource | list[ImageSource], model: str | Path | Checkpoint = DEFAULT_CLASSIFIER, top_k: int = 5
+) -> Any:
     """Load a checkpoint and name what an image shows: see `ImageClassificationPipeline`, which is for many images."""
     return ImageClassificationPipeline(model)(image, top_k)
 
 
-def segment(image: ImageSource | list[ImageSource], model: str | Path = DEFAULT_SEGMENTER) -> Any:
+def segment(image: ImageSource | list[ImageSource], model: str | Path | Checkpoint = DEFAULT_SEGMENTER) -> Any:
     """Load a checkpoint and name what each pixel shows: see `ImageSegmentationPipeline`, which is for many images."""
     return ImageSegmentationPipeline(model)(image)
-
-
-def _config(model: str | Path, wanted: str, otherwise: str) -> MobileViTConfig:
-    """The checkpoint's configuration; a CheckpointError if it says that it is for the other task."""
-    config = MobileViTConfig.from_pretrained(model)
-    names = config.extra.get("architectures") or []
-    if any("For" in str(name) for name in names) and not any(str(name).endswith(wanted) for name in names):
-        raise CheckpointError(f"{model}: {otherwise}")
-    return config

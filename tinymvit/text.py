@@ -1,8 +1,10 @@
-"""Text for a terminal: rows as aligned columns, lists cut short, and names of others that cannot break a line."""
+"""Text for a terminal: rows as aligned columns, lists cut short, names that may have been meant, and names of others
+that cannot break a line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 def align(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
@@ -27,6 +29,18 @@ def some(names: Sequence[str], count: int) -> str:
 def count(number: int, noun: str) -> str:
     """The number and the noun, in the plural unless it is one."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that resembles `name` most, if one does; `cutoff`, from 0 to 1, is how much it must."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return near[0] if near else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known: `; did you mean "..."?`, or nothing if none is near."""
+    near = nearest(name, known)
+    return "" if near is None else f'; did you mean "{near}"?'
 
 
 def printable(text: str) -> str:

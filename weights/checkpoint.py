@@ -1,64 +1,132 @@
-"""Checkpoints: the tensors of a trained network, read for a model, matched with its names, and saved.
+"""A checkpoint: a name becomes one opened object, which gives a model its settings and tensors, and a way to save them.
 
-Strict throughout: a tensor that is missing, left over or of another shape is an error that names it. The file format
-is left to `tensor_file`, finding the files to `locate`.
+Strict throughout: a tensor that is missing, left over or of another shape is an error that names it. Finding the files
+is left to `locate`, reading them to `formats`, the names of other libraries to `families`.
 """
 
-import difflib
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinymvit.errors import CheckpointError
-from tinymvit.files import json_writer, read_json, write_files
-from tinymvit.weights.formats.safetensors import read_tensors, tensor_writer
-from tinymvit.weights.locate import CONFIG_FILE, WEIGHTS_FILE, weights_file
+from tinymvit.errors import CheckpointError, warn
+from tinymvit.files import json_writer, write_files
+from tinymvit.text import nearest
+from tinymvit.weights import locate
+from tinymvit.weights.families import FAMILIES, Family, family_of, transformers
+from tinymvit.weights.families.transformers import BACKBONE, BATCH_COUNT, CLASSIFIERS, RUNNING_VARIANCE, has_head
+from tinymvit.weights.formats import format_of
+from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
+from tinymvit.weights.stored import StoredSettings, StoredTensor
 
-# PyTorch's count of the batches that a BatchNorm saw in training. No forward pass reads it, yet transformers calls a
-# checkpoint without it incomplete: dropped when read, written as 0 beside each running variance.
-_BATCH_COUNT = ".num_batches_tracked"
-_RUNNING_VARIANCE = ".running_var"
-
-_BACKBONE = "mobilevit."  # the attribute under which a model with a head holds the bare MobileViTModel
-# The last layer of each head: its rows are the labels.
-_CLASSIFIERS = {
-    "classification": "classifier.weight",
-    "segmentation": "segmentation_head.classifier.convolution.weight",
-}
 _LISTED = 10  # tensors of a kind that an error lists
 
 
-def load_tensors(name: str | Path) -> dict[str, np.ndarray]:
-    """Every tensor of a checkpoint by its name: float32, C order, read-only; `name` is anything `resolve` takes.
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint, found once. Each part is read when it is first asked for, and kept.
 
-    float32 tensors are views of the memory-mapped file. float16 and bfloat16 are widened exactly, float64 is rounded;
-    another dtype is an error, except for PyTorch's integer `num_batches_tracked`, which is dropped. NaN and infinite
-    values draw a UserWarning naming the tensors. Raises CheckpointError naming the file and the tensor.
+    name: what the caller called it, for messages. folder: where its files are.
     """
-    path = weights_file(name)
-    tensors = _read_shards(path) if path.suffix == ".json" else read_tensors(path)
-    tensors = {
-        tensor_name: _as_float32(path, tensor_name, tensor)
-        for tensor_name, tensor in tensors.items()
-        if not tensor_name.endswith(_BATCH_COUNT)
-    }
-    _warn_of_non_finite(path, tensors)
-    return tensors
+
+    name: str | Path
+    folder: Path
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    @cached_property
+    def file(self) -> Path:
+        """The weights file, or the index of several. Raises CheckpointError if there is none."""
+        return locate.weights_file_in(self.folder, self.name)
+
+    @cached_property
+    def family(self) -> Family:
+        """Whose names its tensors have. Those that no family recognises are taken for our own, which are those of
+        transformers; a model that they do not fit says so."""
+        return family_of(self._known) or transformers
+
+    @cached_property
+    def config(self) -> StoredSettings:
+        """The model's settings, as a config.json of transformers has them. Raises ConfigError naming the file."""
+        return self.family.read_config(self.folder, self._known)
+
+    @cached_property
+    def processor(self) -> StoredSettings | None:
+        """The image processor's settings, as a preprocessor_config.json of transformers has them; None if there are
+        none. Raises ConfigError naming the file."""
+        return self.family.read_processor(self.folder, self._known)
+
+    @property
+    def task(self) -> str | None:
+        """What its config says the model is for: "classify", "segment", or "features" for one without a head; None if
+        it does not say. Raises ConfigError if there is no config."""
+        return transformers.task(self.config.values)
+
+    @cached_property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Every tensor by our name for it: float32, C order, read-only.
+
+        float32 tensors are views of the memory-mapped file. float16 and bfloat16 are widened exactly, float64 is
+        rounded; another dtype is an error, except for PyTorch's integer `num_batches_tracked`, which is dropped. NaN
+        and infinite values draw a UserWarning naming the tensors. Raises CheckpointError naming file and tensor.
+        """
+        loaded = {name: tensor.load() for name, tensor in self.family.translate(self._stored).items()}
+        tensors = as_weights(loaded, self.file)
+        _warn_of_non_finite(tensors, self.file)
+        return tensors
+
+    @cached_property
+    def _stored(self) -> Mapping[str, StoredTensor]:
+        """The tensors under the names that the file gives them. Raises CheckpointError if they cannot be read."""
+        format = format_of(self.file)
+        assert format is not None, f"{self.file} was found as a weights file and is of no format"
+        return format.open_file(self.file)
+
+    @cached_property
+    def _known(self) -> Mapping[str, StoredTensor]:
+        """`_stored`, or nothing where it cannot be read: who wants no more than the settings need not know."""
+        try:
+            return self._stored
+        except CheckpointError:
+            return {}
+
+
+def open_checkpoint(name: str | Path | Checkpoint) -> Checkpoint:
+    """The checkpoint that `name` stands for: a folder, a weights file in one, a bundled name ("digits") or a hub id
+    ("org/name", "org/name@revision"), whose files are downloaded unless they are in the cache. One that is open already
+    is given back.
+
+    Raises CheckpointError saying what to do if there is none, TypeError for what is no name.
+    """
+    return name if isinstance(name, Checkpoint) else Checkpoint(name, locate.resolve(name))
+
+
+def load_tensors(name: str | Path | Checkpoint) -> dict[str, np.ndarray]:
+    """Every tensor of a checkpoint by its name, as `Checkpoint.tensors` describes; `name`: see `open_checkpoint`."""
+    return dict(open_checkpoint(name).tensors)
+
+
+def as_weights(tensors: Mapping[str, np.ndarray], source: str | Path) -> dict[str, np.ndarray]:
+    """`tensors` as models hold them: float32, C order, read-only, views where that can be. `source` names their origin
+    in errors. Raises CheckpointError for a tensor that is not floating point."""
+    return {name: _as_float32(np.asarray(tensor), name, source) for name, tensor in tensors.items()}
 
 
 def backbone_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors of a bare `MobileViTModel` under its own names, from a checkpoint with or without a head."""
-    if not _has_head(tensors):
+    if not has_head(tensors):
         return dict(tensors)
     # Within a model with a head the bare one is the attribute `mobilevit`; what lies outside it is the head.
-    return {name.removeprefix(_BACKBONE): tensor for name, tensor in tensors.items() if name.startswith(_BACKBONE)}
+    return {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE)}
 
 
 def match_tensors(
-    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], source: str | Path
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], source: str | os.PathLike | Checkpoint
 ) -> dict[str, np.ndarray]:
     """`tensors` in the order of `expected`, which maps each name to its shape; `source` names the checkpoint in errors.
 
@@ -77,8 +145,8 @@ def match_tensors(
         return f"{name} {list(expected[name])}"
 
     def found_with_nearest(name: str) -> str:
-        near = difflib.get_close_matches(name, missing, n=1)
-        return f"{found(name)} (nearest: {wanted(near[0])})" if near else found(name)
+        near = nearest(name, missing)
+        return found(name) if near is None else f"{found(name)} (nearest: {wanted(near)})"
 
     def found_and_wanted(name: str) -> str:
         return f"{found(name)} (expected {list(expected[name])})"
@@ -99,72 +167,48 @@ def save_checkpoint(folder: str | Path, tensors: Mapping[str, np.ndarray], confi
     OutputError.
     """
     batch_counts = {
-        name.removesuffix(_RUNNING_VARIANCE) + _BATCH_COUNT: np.zeros((), np.int64)
+        name.removesuffix(RUNNING_VARIANCE) + BATCH_COUNT: np.zeros((), np.int64)
         for name in tensors
-        if name.endswith(_RUNNING_VARIANCE)
+        if name.endswith(RUNNING_VARIANCE)
     }
     # transformers converts the weights to the dtype that config.json names; one left from the checkpoint that these
     # weights came from (under the new key or the old) would round them.
     config = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": "float32"}
-    write_files(folder, {WEIGHTS_FILE: tensor_writer({**tensors, **batch_counts}), CONFIG_FILE: json_writer(config)})
+    files = {WEIGHTS_FILE: tensor_writer({**tensors, **batch_counts}), transformers.CONFIG_FILE: json_writer(config)}
+    write_files(folder, files)
 
 
-def _read_shards(index: Path) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint in several files; `index` is the JSON file that says which tensor lies in which."""
-    shard_of = read_json(index, CheckpointError).get("weight_map")
-    if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
-        raise CheckpointError(f"{index}: expected a weight_map of tensor names to file names")
-    tensors: dict[str, np.ndarray] = {}
-    for shard in sorted(set(shard_of.values())):
-        path = index.parent / shard
-        if path.name != shard or path.suffix != ".safetensors":  # an index must not point out of its folder
-            raise CheckpointError(f"{index}: the shard {shard!r}, expected the name of a .safetensors file beside it")
-        if not path.is_file():
-            raise CheckpointError(f"{index}: names the shard {shard}, which is missing")
-        found = read_tensors(path)
-        for name in found:
-            if shard_of.get(name) != shard:
-                raise CheckpointError(f"{path}: holds tensor {name}, which {index.name} places in {shard_of.get(name)}")
-        for name in shard_of:
-            if shard_of[name] == shard and name not in found:
-                raise CheckpointError(f"{path}: lacks tensor {name}, which {index.name} places in it")
-        tensors |= found
-    return tensors
-
-
-def _as_float32(path: Path, name: str, tensor: np.ndarray) -> np.ndarray:
+def _as_float32(tensor: np.ndarray, name: str, source: str | Path) -> np.ndarray:
     if tensor.dtype.kind != "f":
-        raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}, expected floating point")
+        raise CheckpointError(f"{source}: tensor {name} is {tensor.dtype}, expected floating point")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is warned of as such
-        tensor = tensor.astype(np.float32, copy=False)
+        tensor = np.require(tensor, np.float32, "C").view()
     tensor.flags.writeable = False
     return tensor
 
 
-def _warn_of_non_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def _warn_of_non_finite(tensors: Mapping[str, np.ndarray], source: str | Path) -> None:
     counts = {name: tensor.size - int(np.count_nonzero(np.isfinite(tensor))) for name, tensor in tensors.items()}
     bad = [name for name, count in counts.items() if count]
     for problem in _listing("with NaN or infinite values", bad, lambda name: f"{name} ({counts[name]} of them)"):
-        warnings.warn(f"{path}: {problem}; results will not be meaningful", UserWarning, stacklevel=3)
+        warn(f"{source}: {problem}; results will not be meaningful")
 
 
 def _diagnosis(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
     """The known reasons for a misfit, told before the tensors are listed."""
+    if tensors and family_of(tensors.keys()) is None and tensors.keys().isdisjoint(expected):
+        return [f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"]
     reasons = []
-    if _has_head(expected) and not _has_head(tensors):
+    if has_head(expected) and not has_head(tensors):
         reasons.append("the checkpoint is a bare MobileViTModel without a head")
-    for task, name in _CLASSIFIERS.items():
-        if name in tensors and name not in expected and _has_head(expected):
+    for task, name in CLASSIFIERS.items():
+        if name in tensors and name not in expected and has_head(expected):
             reasons.append(f"the checkpoint is a {task} model")
         if name in tensors and name in expected and tensors[name].shape[:1] != tuple(expected[name][:1]):
             reasons.append(
                 f"the checkpoint has {_rows(tensors[name].shape)} labels, the configuration {_rows(expected[name])}"
             )
     return reasons
-
-
-def _has_head(names: Iterable[str]) -> bool:
-    return any(name.startswith(_BACKBONE) for name in names)
 
 
 def _rows(shape: tuple[int, ...]) -> int:

@@ -4,19 +4,16 @@ In this order: a bundled name ("digits"), so that it means the same in every wor
 id ("org/name" or "org/name@revision"). A `Path` object is never anything but a path.
 """
 
-import difflib
 import os
 import re
 from pathlib import Path
 
 from tinymvit.errors import CheckpointError
+from tinymvit.text import nearest
 from tinymvit.weights import hub
-from tinymvit.weights.catalog import PUBLISHED, bundled
+from tinymvit.weights.entries import PUBLISHED, bundled
+from tinymvit.weights.formats import format_of, suffixes, weights_files
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"  # of a checkpoint in several files
-_WEIGHTS_SUFFIXES = (".safetensors", ".safetensors.index.json")
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(.+))?")
 
 
@@ -35,13 +32,13 @@ def resolve(name: str | Path) -> Path:
         if path.is_dir():
             return path
         if path.is_file():
-            if not path.name.endswith(_WEIGHTS_SUFFIXES):
-                raise CheckpointError(f"{path}: expected a checkpoint's folder or a .safetensors file")
+            if format_of(path) is None:
+                raise CheckpointError(f"{path}: expected a checkpoint's folder or a {' or '.join(suffixes())} file")
             return path.parent
     except (OSError, RuntimeError) as failure:  # a folder that may not be entered, a user that does not exist
         raise CheckpointError(f"{name}: cannot be read: {getattr(failure, 'strerror', failure)}") from None
     hub_id = _HUB_ID.fullmatch(name) if isinstance(name, str) else None
-    if hub_id is None or hub_id[1].endswith(_WEIGHTS_SUFFIXES):
+    if hub_id is None or format_of(hub_id[1]) is not None:
         raise CheckpointError(f"{name}: no such file, folder or checkpoint{_suggestion(str(name))}")
     repository, revision = hub_id.groups()
     published = {entry.name: entry.revision for entry in PUBLISHED}
@@ -55,18 +52,23 @@ def resolve(name: str | Path) -> Path:
 
 def weights_file(name: str | Path) -> Path:
     """The weights file of a checkpoint: `name` itself if it is one, else the one in the folder `resolve(name)`."""
-    folder = resolve(name)
-    if str(name).endswith(_WEIGHTS_SUFFIXES):
+    return weights_file_in(resolve(name), name)
+
+
+def weights_file_in(folder: Path, name: str | Path) -> Path:
+    """The weights file of the checkpoint `name`, which `resolve` found in `folder`."""
+    if format_of(name) is not None:
         return folder / Path(name).name
     try:
         files = sorted(path.name for path in folder.iterdir())
     except OSError as failure:
         raise CheckpointError(f"{folder}: cannot be read: {failure.strerror}") from None
-    for file in (WEIGHTS_FILE, INDEX_FILE):
+    known = weights_files()
+    for file in known:
         if file in files:
             return folder / file
-    problem = f"{folder}: has no {WEIGHTS_FILE}"
-    if others := [file for file in files if file.endswith(".safetensors")]:
+    problem = f"{folder}: has no {known[0]}"
+    if others := [file for file in files if format_of(file) is not None]:
         raise CheckpointError(f"{problem}; to use {others[0]}, name that file")
     if "pytorch_model.bin" in files:
         raise CheckpointError(
@@ -80,7 +82,7 @@ def _suggestion(name: str) -> str:
     """What the user may have meant; of a plain word that resembles nothing, what there is."""
     known = [*bundled(), *(entry.name for entry in PUBLISHED)]
     by_tail = {candidate.split("/")[-1]: candidate for candidate in known}
-    near = difflib.get_close_matches(Path(name).name, by_tail, n=1, cutoff=0.7)
-    if near and by_tail[near[0]] != name:
-        return f'; did you mean "{by_tail[near[0]]}"?'
+    near = nearest(Path(name).name, by_tail, cutoff=0.7)
+    if near is not None and by_tail[near] != name:
+        return f'; did you mean "{by_tail[near]}"?'
     return "" if "/" in name or os.sep in name else f"; known are {', '.join(known)}"

@@ -45,9 +45,9 @@ def same_threads():
 def checkpoint(tmp_path):
     """A folder with a tiny checkpoint, whose weights are random but alive."""
     config = MobileViTConfig(**TINY)
-    tiny = MobileViTForImageClassification(config)
-    tiny._set_weights(random_weights.as_trained(tiny.graph()))
-    tiny.save_pretrained(tmp_path)
+    graph = MobileViTForImageClassification.recorder(config, (1, 3, 32, 32))
+    weights = random_weights.as_trained(graph)
+    MobileViTForImageClassification.from_tensors(config, weights).save_pretrained(tmp_path)
     return tmp_path
 
 

@@ -280,10 +280,7 @@ def test_names_with_and_without_the_prefix_and_behind_a_wrapper():
 
 
 def test_a_bare_model_is_compared_with_a_dump_of_a_model_with_a_head():
-    bare = tinymvit.MobileViTModel(ours().config)
-    bare._set_weights(
-        {k.removeprefix("mobilevit."): v for k, v in ours().weights.items() if k.startswith("mobilevit.")}
-    )
+    bare = tinymvit.MobileViTModel.from_tensors(ours().config, ours().weights)
     comparison = compare(bare, tensors())
     assert comparison.agrees
     assert comparison.rows[1].node == "conv_stem.convolution"

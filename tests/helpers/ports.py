@@ -46,9 +46,7 @@ def pair(name, options, seed=0):
     for module_name, module in theirs.named_modules():
         if module_name.endswith("conv_1x1.convolution") and "encoder" in module_name:
             module.weight.data *= 0.03  # tokens of about the size that trained ones have, so that an epsilon matters
-    ours = getattr(tinymvit, name)(tinymvit.MobileViTConfig(**options))
-    ours._set_weights(tensors(theirs))
-    return theirs, ours
+    return theirs, getattr(tinymvit, name).from_tensors(tinymvit.MobileViTConfig(**options), tensors(theirs))
 
 
 def with_input(module, change):

@@ -29,8 +29,7 @@ def pairs():
     pairs = {}
     for name in CLASSES:
         theirs = build(name, TINY)
-        ours = getattr(modeling, name)(MobileViTConfig(**TINY))
-        ours._set_weights({key: value.astype(np.float32) for key, value in tensors(theirs).items()})
+        ours = getattr(modeling, name).from_tensors(MobileViTConfig(**TINY), tensors(theirs))
         for key, value in theirs.state_dict().items():
             if key in ours.weights:
                 value.copy_(torch.from_numpy(ours.weights[key].astype(np.float64)))

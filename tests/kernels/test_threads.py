@@ -32,7 +32,7 @@ FORKED_CHILDREN = """
 expected = classifier(images)
 with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.map(classifier, images) == expected  # a copy of the model, sent there
-tinymvit.modeling._lock.acquire()  # as a thread that is building an engine does; the child has no such thread
+classifier.model._lock.acquire()  # as a thread that is building an engine does; the child has no such thread
 child = os.fork()
 if child == 0:
     right = False
@@ -43,7 +43,7 @@ if child == 0:
     finally:
         os._exit(0 if right else 1)
 assert os.waitpid(child, 0)[1] == 0
-tinymvit.modeling._lock.release()
+classifier.model._lock.release()
 assert classifier(images) == expected
 """
 LAYERS = [(1, "default"), (2, "omp"), (2, "workqueue")]

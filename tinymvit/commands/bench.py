@@ -19,7 +19,7 @@ from tinymvit.commands.options import (
 )
 from tinymvit.errors import ConfigError
 
-TASKS = {"classify": "MobileViTForImageClassification", "segment": "MobileViTForSemanticSegmentation"}
+TASKS = ("classify", "segment")
 
 
 def add(commands: Any) -> None:
@@ -123,28 +123,24 @@ def run(options: argparse.Namespace) -> int:
 
 def make_model(options: argparse.Namespace, folder: Path) -> Any:
     """Write the checkpoint that all contestants load into `folder`, and return our model of it."""
-    import tinymvit
     from tinymvit.config import MobileViTConfig
-    from tinymvit.networks import mobilevit as model
+    from tinymvit.modeling import MODELS
     from tinymvit.networks import random_weights
-    from tinymvit.weights import save_checkpoint
+    from tinymvit.weights import open_checkpoint
 
     if options.model:
-        config = MobileViTConfig.from_pretrained(options.model)
-        segmenter = any("Segmentation" in str(name) for name in config.extra.get("architectures") or [])
+        checkpoint = open_checkpoint(options.model)
+        task = "segment" if checkpoint.task == "segment" else "classify"
+        model = MODELS[task].from_pretrained(checkpoint)
     else:
         shape = options.shape or "small"
         if options.task == "segment":
             shape = f"deeplabv3-{shape.removeprefix('deeplabv3-')}"
         config = MobileViTConfig.preset(shape)
-        segmenter = shape.startswith("deeplabv3-")
-        if segmenter and options.task == "classify":
+        task = "segment" if shape.startswith("deeplabv3-") else "classify"
+        if task == "segment" and options.task == "classify":
             raise ConfigError(f"--shape {shape} is for segmentation; expected --task segment, or none")
-    kind = getattr(tinymvit, TASKS["segment" if segmenter else "classify"])
-    if options.model:
-        kind.from_pretrained(options.model).save_pretrained(folder)
-    else:
-        record = model.semantic_segmentation if segmenter else model.image_classification
-        weights = random_weights.as_trained(record(config, (1, config.num_channels, *config.image_shape)))
-        save_checkpoint(folder, weights, config.to_dict() | {"architectures": [kind.__name__]})
-    return kind.from_pretrained(folder)
+        graph = MODELS[task].recorder(config, (1, config.num_channels, *config.image_shape))
+        model = MODELS[task].from_tensors(config, random_weights.as_trained(graph))
+    model.save_pretrained(folder)
+    return model

@@ -30,12 +30,14 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit.error_budget.report import check_plot, save_plot, to_text
     from tinymvit.files import json_writer, write_files
     from tinymvit.modeling import load_model
+    from tinymvit.weights import open_checkpoint
 
     if options.plot:
         check_plot(options.plot)
     set_threads(options)
-    model = load_model(options.model)
-    pixel_values = read_pixels(options, model)
+    checkpoint = open_checkpoint(options.model)
+    model = load_model(checkpoint)
+    pixel_values = read_pixels(options.image, checkpoint, model)
     progress.warm_up()
     budget = rounding_errors(model, pixel_values)
     print(to_text(budget))
@@ -47,12 +49,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def read_pixels(options: argparse.Namespace, model: Any) -> Any:
+def read_pixels(image: Path | None, checkpoint: Any, model: Any) -> Any:
     """The image as the checkpoint's processor prepares it; without one, the noise of the test vectors."""
-    if options.image:
+    if image:
         from tinymvit.images.processor import MobileViTImageProcessor
 
-        return MobileViTImageProcessor.from_pretrained(options.model)(options.image).pixel_values
+        return MobileViTImageProcessor.from_pretrained(checkpoint)(image).pixel_values
     from tinymvit.vectors import noise
 
     return noise((1, model.config.num_channels, *model.config.image_shape))

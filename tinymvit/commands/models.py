@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from tinymvit.commands.options import add_command
+from tinymvit.text import align
 
 
 def add(commands: Any) -> None:
@@ -36,7 +37,5 @@ def run(options: argparse.Namespace) -> int:
         )
         for entry in entries
     ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("\n".join(align(lines, left=range(len(lines[0])))))
     return 0

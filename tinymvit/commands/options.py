@@ -111,9 +111,11 @@ def model_and_pixels(options: argparse.Namespace) -> tuple[Any, Any]:
     """The model that `options` name, and their image as its processor prepares it: (1, C, H, W)."""
     from tinymvit.images.processor import MobileViTImageProcessor
     from tinymvit.modeling import check_pixel_values, load_model
+    from tinymvit.weights import open_checkpoint
 
-    model = load_model(options.model)
-    pixel_values = MobileViTImageProcessor.from_pretrained(options.model)(options.image).pixel_values
+    checkpoint = open_checkpoint(options.model)
+    model = load_model(checkpoint)
+    pixel_values = MobileViTImageProcessor.from_pretrained(checkpoint)(options.image).pixel_values
     return model, check_pixel_values(pixel_values, model.config.num_channels)
 
 

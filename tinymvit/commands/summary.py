@@ -31,16 +31,16 @@ def run(options: argparse.Namespace) -> int:
 
     from tinymvit.config import MobileViTConfig
     from tinymvit.inspection.summary import rows, to_text, totals
-    from tinymvit.networks import mobilevit as model
+    from tinymvit.modeling import MODELS
 
     if options.shape:
         config, segmenter = MobileViTConfig.preset(options.shape), options.shape.startswith("deeplabv3")
     else:
         config = MobileViTConfig.from_pretrained(options.model or "digits")
-        segmenter = any("Segmentation" in str(name) for name in config.extra.get("architectures") or [])
+        segmenter = config.task == "segment"
     height, width = options.size or config.image_shape
-    record = model.semantic_segmentation if segmenter else model.image_classification
-    graph = record(config, (1, config.num_channels, height, width)).select(["logits"])
+    kind = MODELS["segment" if segmenter else "classify"]
+    graph = kind.recorder(config, (1, config.num_channels, height, width)).select(["logits"])
     memory = memory_of(graph)
     if options.json:
         facts = totals(graph) | {"memory": asdict(memory), "layers": [asdict(row) for row in rows(graph)]}

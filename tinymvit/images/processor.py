@@ -5,7 +5,6 @@ class become a map of class ids, at the size asked for. With the same settings t
 `MobileViTImageProcessorPil` bit for bit. Reading files and the many kinds of images is left to `image`.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -15,16 +14,17 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from tinymvit import kernels
+from tinymvit import checks, kernels
+from tinymvit.checks import is_side
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError, ImageError
-from tinymvit.files import json_writer, read_json, write_files
+from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.images.load import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
-from tinymvit.weights import resolve
+from tinymvit.weights import Checkpoint, open_checkpoint
+from tinymvit.weights.families.transformers import PROCESSOR_FILE
 
 Array = np.ndarray
 
-SETTINGS_FILE = "preprocessor_config.json"
 MAX_PIXELS = 2**27  # of a resized or cropped image: a strip of 1 x 100,000 must not ask for gigabytes
 BAND = 64  # rows of logits that are resized at a time
 TYPE_NAMES = ("MobileViTImageProcessor", "MobileViTImageProcessorFast", "MobileViTFeatureExtractor")
@@ -198,22 +198,24 @@ class MobileViTImageProcessor:
         return maps
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **settings: Any) -> Self:
-        """The processor of a checkpoint (anything `weights.resolve` takes) or in a JSON file, `settings` changed.
+    def from_pretrained(cls, name: str | Path | Checkpoint, **settings: Any) -> Self:
+        """The processor of a checkpoint (anything `weights.open_checkpoint` takes) or in a JSON file, `settings`
+        changed.
 
-        A checkpoint without `preprocessor_config.json` gets what the published ones share: the configuration's
-        image_size, cropped from images whose shorter side is 32 pixels longer. Raises ConfigError naming the file,
-        CheckpointError when there is no such checkpoint.
+        A checkpoint that says nothing of it gets what the published ones share: the configuration's image_size, cropped
+        from images whose shorter side is 32 pixels longer. Raises ConfigError naming the file, CheckpointError when
+        there is no such checkpoint.
         """
-        if str(name).endswith(".json") and not str(name).endswith(".index.json"):
-            path = Path(name).expanduser()
-        else:
-            path = resolve(name) / SETTINGS_FILE
-            if not path.exists():
-                height, width = MobileViTConfig.from_pretrained(path.parent).image_shape
+        path = named_json(name)
+        if path is None:
+            checkpoint = open_checkpoint(name)
+            if checkpoint.processor is None:
+                height, width = MobileViTConfig.from_pretrained(checkpoint).image_shape
                 crop = {"height": height, "width": width}
                 return cls(size=max(height, width) + 32, crop_size=crop)._replace(settings)
-        values = read_json(path, ConfigError)
+            path, values = checkpoint.processor
+        else:
+            values = read_json(path, ConfigError)
         try:
             processor = cls.from_dict(values)
         except ConfigError as error:
@@ -233,7 +235,7 @@ class MobileViTImageProcessor:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `preprocessor_config.json` into `folder`, made if need be. Raises OutputError."""
-        write_files(folder, {SETTINGS_FILE: json_writer(self.to_dict())})
+        write_files(folder, {PROCESSOR_FILE: json_writer(self.to_dict())})
 
     def _replace(self, settings: Mapping[str, Any]) -> Self:
         """A copy with some fields changed; checked even where none is, for fields may have been assigned to."""
@@ -267,7 +269,7 @@ def center_crop(pixels: Array, height: int, width: int) -> Array:
 def _resized_bands(scores: Array, size: Any) -> Iterator[Array]:
     """Logits (K, H, W) at another size, (height, width), in bands (K, BAND, width) from the top: all the classes of a
     photograph at its own size would take a gigabyte."""
-    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not all(map(_is_side, size)):
+    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not all(map(is_side, size)):
         raise ConfigError(f"target_sizes: {size!r}, expected (height, width), two positive integers")
     channels_last = np.ascontiguousarray(np.moveaxis(scores, 0, -1))[None]  # (1, H, W, K)
     height, width = int(size[0]), int(size[1])
@@ -326,28 +328,11 @@ def _known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         known = {"do_flip_channel_order": known.pop("do_flip_channels")} | known
     for name in known.keys() - _RULES.keys():
         if name not in _UNUSED:
-            near = difflib.get_close_matches(name, _RULES, n=1)
-            raise ConfigError(f"{name}: no such option" + (f'; did you mean "{near[0]}"?' if near else ""))
+            checks.known(name, _RULES)
         value, accepted = known.pop(name), _UNUSED[name]
         if accepted is not None and value not in accepted:
             raise ConfigError(f"{name}: {value!r}, expected {' or '.join(map(repr, accepted))}")
     return known
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name}: {value!r}, expected true or false")
-    return value
-
-
-def _flag_or_none(name: str, value: Any) -> bool | None:
-    return None if value is None else _flag(name, value)
-
-
-def _factor(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(f"{name}: {value!r}, expected a positive number")
-    return float(value)
 
 
 def _filter(name: str, value: Any) -> Image.Resampling:
@@ -359,33 +344,29 @@ def _filter(name: str, value: Any) -> Image.Resampling:
 
 def _resize_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"shortest_edge": value}
-    if value.keys() not in ({"shortest_edge"}, {"height", "width"}) or not all(map(_is_side, value.values())):
+    if value.keys() not in ({"shortest_edge"}, {"height", "width"}) or not all(map(is_side, value.values())):
         raise ConfigError(f"{name}: {value!r}, expected a positive shortest_edge, or a positive height and width")
     return {key: int(side) for key, side in value.items()}
 
 
 def _crop_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"height": value, "width": value}
-    if value.keys() != {"height", "width"} or not all(map(_is_side, value.values())):
+    if value.keys() != {"height", "width"} or not all(map(is_side, value.values())):
         raise ConfigError(f"{name}: {value!r}, expected a positive height and width")
     if math.prod(value.values()) > MAX_PIXELS:
         raise ConfigError(f"{name}: {value!r}, expected at most {MAX_PIXELS} pixels")
     return {key: int(side) for key, side in value.items()}
 
 
-def _is_side(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
-
-
 _RULES: dict[str, Callable[[str, Any], Any]] = {
-    "do_resize": _flag,
+    "do_resize": checks.boolean,
     "size": _resize_size,
     "resample": _filter,
-    "do_center_crop": _flag,
+    "do_center_crop": checks.boolean,
     "crop_size": _crop_size,
-    "do_rescale": _flag,
-    "rescale_factor": _factor,
-    "do_flip_channel_order": _flag,
-    "do_reduce_labels": _flag,
-    "do_convert_rgb": _flag_or_none,
+    "do_rescale": checks.boolean,
+    "rescale_factor": checks.factor,
+    "do_flip_channel_order": checks.boolean,
+    "do_reduce_labels": checks.boolean,
+    "do_convert_rgb": checks.boolean_or_none,
 }

@@ -1,23 +1,33 @@
-"""The safetensors file format: read through a memory map in plain NumPy, written by the safetensors library.
+"""The safetensors file format, read through a memory map and written, in plain NumPy; and the index of a checkpoint in
+several files.
 
 A file is eight bytes that hold the header's length N (little endian), N bytes of JSON, and the tensors' bytes, one
 after the other without gaps. The header maps each tensor's name to its dtype, its shape and the range of its bytes,
 counted from the end of the header; "__metadata__" maps text to text. (https://github.com/huggingface/safetensors)
 
-Why not the safetensors library's NumPy reader: it copies every tensor, cannot read bfloat16, and its errors name
-neither the file nor, mostly, the tensor. Which tensors a model needs, and in what dtype, is left to `checkpoint`.
+Why not the safetensors library: its NumPy reader copies every tensor, cannot read bfloat16, and its errors name neither
+the file nor, mostly, the tensor; its writer needs all tensors at once. Which tensors a model needs, and in what dtype,
+is left to `checkpoint`.
 """
 
 import json
 import math
 import reprlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tinymvit.errors import CheckpointError
+from tinymvit.errors import CheckpointError, OutputError
+from tinymvit.files import read_json
+from tinymvit.weights.stored import StoredTensor
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"  # of a checkpoint in several files
+FILES: tuple[str, ...] = (WEIGHTS_FILE, INDEX_FILE)
+SUFFIXES: tuple[str, ...] = (".safetensors", ".safetensors.index.json")
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -34,6 +44,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+DTYPE_NAMES = {name: dtype.name for name, dtype in DTYPES.items()} | {"BF16": "bfloat16"}  # as others call them
+_WRITTEN_AS = {name: short for short, name in DTYPE_NAMES.items()}
+PYTORCH = {"format": "pt"}  # the metadata without which transformers refuses a file
 
 
 class Entry(NamedTuple):
@@ -45,19 +58,46 @@ class Entry(NamedTuple):
     end: int
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file by name: read-only views of the memory-mapped file, C order.
+# ---- reading ----
 
-    A copy is made only where a view cannot serve: bfloat16 becomes float32 (exactly), and a tensor whose bytes lie
-    unaligned in the file is realigned. Raises CheckpointError naming the file and the tensor.
+
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file, or of those that an index lists, by name and in the order of the header.
+
+    What is loaded is a read-only view of the memory-mapped file. A copy is made only where a view cannot serve:
+    bfloat16 becomes float32 (exactly), and a tensor whose bytes lie unaligned in the file is realigned. Raises
+    CheckpointError naming the file and the tensor.
     """
+    if path.suffix == ".json":
+        return _open_shards(path)
     entries, data = open_tensors(path)
-    return {name: map_tensor(entry, data) for name, entry in entries.items()}
+    return {
+        name: StoredTensor(entry.shape, DTYPE_NAMES[entry.dtype], partial(map_tensor, entry, data))
+        for name, entry in entries.items()
+    }
 
 
-def read_header(path: Path) -> dict[str, Entry]:
-    """The header of a safetensors file, checked as `read_tensors` checks it."""
-    return open_tensors(path)[0]
+def _open_shards(index: Path) -> dict[str, StoredTensor]:
+    """The tensors of a checkpoint in several files; `index` is the JSON file that says which tensor lies in which."""
+    shard_of = read_json(index, CheckpointError).get("weight_map")
+    if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
+        raise CheckpointError(f"{index}: expected a weight_map of tensor names to file names")
+    tensors: dict[str, StoredTensor] = {}
+    for shard in sorted(set(shard_of.values())):
+        path = index.parent / shard
+        if path.name != shard or path.suffix != ".safetensors":  # an index must not point out of its folder
+            raise CheckpointError(f"{index}: the shard {shard!r}, expected the name of a .safetensors file beside it")
+        if not path.is_file():
+            raise CheckpointError(f"{index}: names the shard {shard}, which is missing")
+        found = open_file(path)
+        for name in found:
+            if shard_of.get(name) != shard:
+                raise CheckpointError(f"{path}: holds tensor {name}, which {index.name} places in {shard_of.get(name)}")
+        for name in shard_of:
+            if shard_of[name] == shard and name not in found:
+                raise CheckpointError(f"{path}: lacks tensor {name}, which {index.name} places in it")
+        tensors |= found
+    return tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -87,17 +127,6 @@ def is_shape(value: Any) -> bool:
     # NumPy's limits for an array, which hold for one without elements too.
     sizes = isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
     return sizes and len(value) <= 64 and math.prod(size or 1 for size in value) < 2**60
-
-
-def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], object]:
-    """A writer for `files.write_files`: `tensors` as a safetensors file.
-
-    The metadata says `"format": "pt"`, without which transformers refuses a file.
-    """
-    from safetensors.numpy import save
-
-    content = save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, {"format": "pt"})
-    return lambda file: file.write(content)
 
 
 def _open(path: Path) -> tuple[dict[str, Any], np.ndarray]:
@@ -167,3 +196,45 @@ def _check_layout(path: Path, entries: dict[str, Entry], size: int) -> None:
         expected = entry.end
     if expected != size:
         raise CheckpointError(f"{path}: {size - expected} bytes follow the last tensor, expected none")
+
+
+# ---- writing ----
+
+
+def tensor_writer(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] = PYTORCH
+) -> Callable[[BinaryIO], object]:
+    """A writer for `files.write_files`: `tensors` as a safetensors file. The widest dtypes come first, so that all lie
+    aligned. Raises OutputError for a dtype that the format lacks."""
+    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    content = file_header({name: (arrays[name].dtype.name, arrays[name].shape) for name in ordered}, metadata)
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+        for name in ordered:
+            file.write(raw_bytes(arrays[name]))
+
+    return write
+
+
+def file_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str] = PYTORCH) -> bytes:
+    """How a file begins that holds tensors of these dtypes (NumPy's names) and shapes in this order; behind it come
+    their `raw_bytes`, one after the other. Raises OutputError for a dtype that the format lacks."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    begin = 0
+    for name, (dtype, shape) in tensors.items():
+        if dtype not in _WRITTEN_AS:
+            raise OutputError(f"tensor {name} has dtype {dtype}, expected one of {', '.join(_WRITTEN_AS)}")
+        end = begin + math.prod(shape) * DTYPES[_WRITTEN_AS[dtype]].itemsize
+        entries[name] = {"dtype": _WRITTEN_AS[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the first tensor lies aligned
+    return len(text).to_bytes(8, "little") + text
+
+
+def raw_bytes(tensor: np.ndarray) -> memoryview:
+    """The bytes of a tensor as the format holds them: little endian, C order."""
+    array = np.require(tensor, tensor.dtype.newbyteorder("<"), "C")
+    return array.reshape(-1).view(np.uint8).data

@@ -1,4 +1,4 @@
-"""The checkpoints that have names: the bundled ones, found in this package, and the published ones, in one table.
+"""The catalogue's entries: the bundled checkpoints, found in this package, and the published ones, in one table.
 
 How a name becomes files on this machine is left to `locate`.
 """
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tinymvit.errors import CheckpointError
 from tinymvit.files import read_json
-from tinymvit.weights.formats.safetensors import read_header
+from tinymvit.weights.families.transformers import CONFIG_FILE, task
+from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, open_file
 
 CLASSIFICATION = "image classification"
 SEGMENTATION = "semantic segmentation"
@@ -58,20 +59,19 @@ def catalog() -> list[CatalogEntry]:
 
 def bundled() -> dict[str, Path]:
     """Name and folder of each checkpoint inside this package: its subfolders that hold a `config.json`."""
-    return {path.parent.name: path.parent for path in sorted(Path(__file__).parent.glob("*/config.json"))}
+    return {path.parent.name: path.parent for path in sorted(Path(__file__).parent.glob(f"*/{CONFIG_FILE}"))}
 
 
 def _bundled_entry(name: str, folder: Path) -> CatalogEntry:
-    weights = folder / "model.safetensors"
-    config = read_json(folder / "config.json", CheckpointError)
-    header = read_header(weights)
+    config = read_json(folder / CONFIG_FILE, CheckpointError)
+    tensors = open_file(folder / WEIGHTS_FILE)
     licence = re.search(r"^license: *(.+)$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     return CatalogEntry(
         name=name,
-        task=SEGMENTATION if any(tensor.startswith("segmentation_head.") for tensor in header) else CLASSIFICATION,
+        task=SEGMENTATION if task(config) == "segment" else CLASSIFICATION,
         num_labels=len(config["id2label"]),
         image_size=config["image_size"],
-        num_parameters=sum(math.prod(header[tensor].shape) for tensor in header if not tensor.endswith(_BUFFERS)),
-        num_bytes=weights.stat().st_size,
+        num_parameters=sum(math.prod(tensor.shape) for name, tensor in tensors.items() if not name.endswith(_BUFFERS)),
+        num_bytes=(folder / WEIGHTS_FILE).stat().st_size,
         licence=licence[1] if licence else "see the model card",
     )

@@ -1,0 +1,167 @@
+"""Files written whole or not at all, whatever fails meanwhile."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from checkpoints import complaint
+from tinymvit import weights
+from tinymvit.config import MobileViTConfig
+from tinymvit.errors import CheckpointError, ConfigError, OutputError
+from tinymvit.files import replacing, write_files
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_full_disk_loses_nothing(tmp_path):
+    resource = pytest.importorskip("resource", reason="no limits of the size of files on this system")
+    weights.save_checkpoint(tmp_path, {"w": np.ones(3, np.float32)}, {"num_channels": 3})
+    before = contents(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the disk has room for 10,000 bytes of a file
+    try:
+        with complaint(OutputError, f"{tmp_path / 'model.safetensors'}: cannot be written: File too large"):
+            weights.save_checkpoint(tmp_path, {"w": np.ones(100_000, np.float32)}, {"num_channels": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OutputError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_a_failure_in_the_second_file_leaves_both_as_they_were(tmp_path, failure, raised):
+    write_files(tmp_path, {"a": lambda file: file.write(b"1"), "b": lambda file: file.write(b"2")})
+
+    def fail(file):
+        file.write(b"4")
+        raise failure
+
+    with pytest.raises(raised) as error:
+        write_files(tmp_path, {"a": lambda file: file.write(b"3"), "b": fail})
+    if raised is OutputError:
+        assert str(error.value) == f"{tmp_path / 'b'}: cannot be written: No space left on device"
+    assert contents(tmp_path) == {"a": b"1", "b": b"2"}
+
+
+def test_a_link_is_replaced_and_not_what_it_points_to(tmp_path):
+    (tmp_path / "shared").write_bytes(b"1")
+    (tmp_path / "link").symlink_to(tmp_path / "shared")
+    write_files(tmp_path, {"link": lambda file: file.write(b"2")})
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_bytes() == b"2"
+    assert (tmp_path / "shared").read_bytes() == b"1"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among the files of this system")
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with complaint(OutputError, f"{path}: is no regular file, expected one or nothing"):
+            write_files(tmp_path, {"a": lambda file: file.write(b"1"), path.name: lambda file: file.write(b"2")})
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
+@pytest.fixture
+def locked():
+    """A folder that the process may neither read nor write, even if it is root's."""
+    with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)
+        folder = Path(parent, "locked")
+        folder.mkdir(mode=0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # nobody
+        yield folder
+        os.seteuid(user)
+        folder.chmod(0o700)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no permissions of this kind on this system")
+def test_folders_without_permission(locked):
+    for folder, target in ((locked, "locked/model.safetensors"), (locked / "new", "locked/new")):
+        with complaint(OutputError, f"{target}: cannot be written: Permission denied"):
+            weights.save_checkpoint(folder, {}, {})
+    with complaint(CheckpointError, "locked: cannot be read: Permission denied"):
+        weights.weights_file(locked)
+    with complaint(CheckpointError, "locked/model.safetensors: cannot be read: Permission denied"):
+        weights.resolve(locked / "model.safetensors")
+    with complaint(ConfigError, "locked/config.json: cannot be read: Permission denied"):
+        MobileViTConfig.from_pretrained(locked)
+
+
+# ---- replacing ----
+
+
+def make(path, content):
+    """A file, or for a dictionary a folder, with this content."""
+    if isinstance(content, dict):
+        path.mkdir()
+        for name, text in content.items():
+            (path / name).write_text(text)
+    else:
+        path.write_text(content)
+
+
+def found(path):
+    return {file.name: file.read_text() for file in path.iterdir()} if path.is_dir() else path.read_text()
+
+
+OLD = pytest.mark.parametrize("old", [None, "old", {"old": "1"}, {}], ids=["nothing", "file", "folder", "empty folder"])
+NEW = pytest.mark.parametrize("new", ["new", {"new": "2", "more": "3"}], ids=["file", "folder"])
+
+
+@OLD
+@NEW
+def test_a_new_one_takes_the_place_of_an_old_one(tmp_path, old, new):
+    target = tmp_path / "deep" / "target"
+    if old is not None:
+        target.parent.mkdir()
+        make(target, old)
+    with contextlib.ExitStack() as stack:
+        in_the_way = isinstance(old, str) and isinstance(new, dict)
+        if in_the_way:
+            stack.enter_context(complaint(OutputError, f"{target}: cannot be written: Not a directory"))
+        with replacing(target) as path:
+            make(path, new)
+    assert found(target) == (old if in_the_way else new)
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+@OLD
+@NEW
+def test_a_failure_leaves_the_old_one(tmp_path, old, new):
+    target = tmp_path / "target"
+    if old is not None:
+        make(target, old)
+    with contextlib.suppress(ZeroDivisionError), replacing(target) as path:
+        make(path, new)
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ([] if old is None else ["target"])
+    assert old is None or found(target) == old
+
+
+def test_of_a_link_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "real").write_text("1")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with replacing(tmp_path / "link") as path:
+        path.write_text("2")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "2"
+
+
+def test_a_system_error_in_the_block_names_the_target(tmp_path):
+    with complaint(OutputError, f"{tmp_path / 'x'}: cannot be written: No space left"), replacing(tmp_path / "x"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,69 @@
+"""Names of checkpoints: what each finds, in every folder, and every complaint about one that finds nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from checkpoints import complaint
+from tinymvit import weights
+from tinymvit.config import MobileViTConfig
+from tinymvit.errors import CheckpointError
+
+
+def test_bundled_names_mean_the_same_in_every_folder(bundle, tmp_path):
+    (tmp_path / "digits").mkdir()
+    assert weights.resolve("digits") == bundle / "digits"
+    assert weights.resolve("./digits") == Path("digits")
+    assert weights.resolve(Path("digits")) == Path("digits")
+    assert weights.weights_file("digits") == bundle / "digits" / "model.safetensors"
+    assert MobileViTConfig.from_pretrained("digits").num_labels == 3
+
+
+def test_home_is_where_it_should_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    assert weights.resolve("~/model") == tmp_path / "model"
+
+
+UNKNOWN = [
+    ("digist", 'digist: no such file, folder or checkpoint; did you mean "digits"?'),
+    ("mobilevit-small", 'mobilevit-small: no such file, folder or checkpoint; did you mean "apple/mobilevit-small"?'),
+    (
+        "resnet",
+        "resnet: no such file, folder or checkpoint; known are digits, digits-seg, apple/mobilevit-small, apple",
+    ),
+    ("/data/digits", '/data/digits: no such file, folder or checkpoint; did you mean "digits"?'),
+    ("./none", "./none: no such file, folder or checkpoint"),
+    ("runs/last.safetensors", "runs/last.safetensors: no such file, folder or checkpoint"),
+    (Path("apple/mobilevit"), "apple/mobilevit: no such file, folder or checkpoint"),
+    ("a" * 5000, ": cannot be read: File name too long"),
+    ("~nobody-of-that-name/model", "~nobody-of-that-name/model: cannot be read: Could not determine home directory"),
+    (__file__, "test_locate.py: expected a checkpoint's folder or a .safetensors file"),
+    ("org--x/name", "org--x/name: no such folder, and no valid Hugging Face hub id"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), UNKNOWN, ids=[str(i) for i in range(len(UNKNOWN))])
+def test_unknown_names(bundle, name, message):
+    with complaint(CheckpointError, message):
+        weights.resolve(name)
+
+
+def test_a_name_is_text_or_a_path():
+    with complaint(TypeError, "the checkpoint: a int, expected a name or a path"):
+        weights.resolve(7)
+
+
+def test_folders_without_usable_weights(tmp_path):
+    with complaint(CheckpointError, f"{tmp_path}: has no model.safetensors"):
+        weights.weights_file(tmp_path)
+    (tmp_path / "pytorch_model.bin").touch()
+    with complaint(CheckpointError, "has no model.safetensors, only pytorch_model.bin, a pickle"):
+        weights.weights_file(tmp_path)
+    (tmp_path / "half.safetensors").touch()
+    with complaint(CheckpointError, "has no model.safetensors; to use half.safetensors, name that file"):
+        weights.weights_file(tmp_path)
+    (tmp_path / "model.safetensors.index.json").touch()
+    assert weights.weights_file(tmp_path) == tmp_path / "model.safetensors.index.json"
+    (tmp_path / "model.safetensors").touch()
+    assert weights.weights_file(tmp_path) == tmp_path / "model.safetensors"

@@ -1,0 +1,26 @@
+"""What lies in a checkpoint's files, as formats and families hand it on: tensors that are not read yet, settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class StoredTensor(NamedTuple):
+    """A tensor that is known and not yet read.
+
+    dtype: NumPy's name of what is stored; "bfloat16", which NumPy lacks, is loaded as float32. load: reads it, as an
+    array of `shape` in native byte order and C order.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    load: Callable[[], np.ndarray]
+
+
+class StoredSettings(NamedTuple):
+    """The settings of a model or of its processor in transformers' words, and the file that they are from."""
+
+    source: Path
+    values: dict[str, Any]
