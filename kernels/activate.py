@@ -7,7 +7,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, copy
 from .simd.activations import IDENTITY, activation_code, apply_activation
 
@@ -20,7 +20,7 @@ def activate(x: np.ndarray, name: str, out: np.ndarray | None = None) -> np.ndar
     x = arguments.tensor(x, "activate: x", "(...)")
     code = activation_code(name, "activate")
     out = arguments.output(out, "activate: out", x.shape, [x], in_place=True)
-    launch(_activate, -(-x.size // LANES), [x], out, [x.size, code])
+    launch(Step(_activate, -(-x.size // LANES), [x], out, [x.size, code]))
     return out
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, load, store
 
 
@@ -19,7 +19,7 @@ def add(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarr
     a = arguments.tensor(a, "add: a", "(...)")
     b = arguments.same_shape(b, "add: b", a.shape)
     out = arguments.output(out, "add: out", a.shape, [a, b], in_place=True)
-    launch(_add, -(-a.size // LANES), [a, b], out, [a.size])
+    launch(Step(_add, -(-a.size // LANES), [a, b], out, [a.size]))
     return out
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, SQUARE, fill, load, maximum, splat, store, transpose
 from .simd.activations import IDENTITY
 from .simd.elementary import exp
@@ -43,7 +43,7 @@ def attention(
         raise ValueError(f"attention: heads must divide the {width} channels, but is {heads}")
     out = arguments.output(out, "attention: out", query.shape, [query, key, value])
     *_, scratch = _places(tokens, width // heads)
-    launch(_attention, sequences * heads, [query, key, value], out, [tokens, width, heads], scratch)
+    launch(Step(_attention, sequences * heads, [query, key, value], out, [tokens, width, heads], scratch))
     return out
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import copy
 
 
@@ -31,7 +31,7 @@ def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.nd
     offset = 0
     for array in arrays:
         width = array.shape[-1]
-        launch(_place, array.size // width, [array], out, [width, total, offset])
+        launch(Step(_place, array.size // width, [array], out, [width, total, offset]))
         offset += width
     return out
 

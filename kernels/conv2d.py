@@ -20,7 +20,7 @@ import numpy as np
 from .linear import BLOCK, GRAIN, multiply_rows
 from .runtime import arguments
 from .runtime.jit import jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import copy, fill
 from .simd.activations import IDENTITY, activation_code, finish
 from .simd.product import ROWS, pack_panels, padded_columns, product
@@ -36,6 +36,13 @@ class PackedConv2d:
     kernel_height: int
     kernel_width: int
     groups: int
+
+    @classmethod
+    def blank(cls, shape: tuple[int, ...], groups: int = 1) -> "PackedConv2d":
+        """A packed weight of shape (O, I / groups, kh, kw) whose numbers are not set: to know the memory it takes."""
+        outputs, inputs, height, width = shape
+        size = groups * height * width * inputs * padded_columns(outputs // groups)
+        return cls(arguments.empty((size,)), inputs, outputs, height, width, groups)
 
 
 def pack_conv2d(weight: np.ndarray, groups: int = 1) -> PackedConv2d:
@@ -86,7 +93,7 @@ def conv2d(
     if kernel_size == (1, 1) and steps[:2] == (1, 0) and weight.groups == 1:
         pixels = batch * out_height * out_width
         sizes = [pixels, channels, weight.outputs, code]
-        launch(multiply_rows, -(-pixels // ROWS), arrays, out, sizes, grain=GRAIN)
+        launch(Step(multiply_rows, -(-pixels // ROWS), arrays, out, sizes, grain=GRAIN))
     else:
         sizes = [height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width]
         scratch = (
@@ -95,7 +102,7 @@ def conv2d(
             else 0
         )
         grain = _lines(2 * out_width)  # half a block at least, for all the weights pass each time
-        launch(_conv2d, batch * out_height, arrays, out, [*sizes, weight.outputs, code], scratch, grain=grain)
+        launch(Step(_conv2d, batch * out_height, arrays, out, [*sizes, weight.outputs, code], scratch, grain=grain))
     return out
 
 

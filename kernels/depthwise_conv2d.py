@@ -12,7 +12,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import inline, jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, fma, load, store
 from .simd.activations import activation_code, finish
 
@@ -24,6 +24,12 @@ class PackedDepthwiseConv2d:
     """A weight (C, 1, kh, kw) in the order in which `depthwise_conv2d` reads it: (kh, kw, C)."""
 
     data: np.ndarray
+
+    @classmethod
+    def blank(cls, shape: tuple[int, ...]) -> "PackedDepthwiseConv2d":
+        """A packed weight of shape (C, 1, kh, kw) whose numbers are not set: to know the memory that it takes."""
+        channels, _, height, width = shape
+        return cls(np.empty((height, width, channels), np.float32))
 
 
 def pack_depthwise_conv2d(weight: np.ndarray) -> PackedDepthwiseConv2d:
@@ -61,7 +67,7 @@ def depthwise_conv2d(
     code = activation_code(activation, "depthwise_conv2d")
     out = arguments.output(out, "depthwise_conv2d: out", (batch, out_height, out_width, channels), [x, bias])
     sizes = [height, width, channels, *kernel_size, *steps, out_height, out_width, code]
-    launch(_depthwise_conv2d, batch * out_height, [x, weight.data, bias], out, sizes)
+    launch(Step(_depthwise_conv2d, batch * out_height, [x, weight.data, bias], out, sizes))
     return out
 
 

@@ -18,7 +18,7 @@ from .conv2d import PackedConv2d
 from .depthwise_conv2d import PackedDepthwiseConv2d
 from .runtime import arguments
 from .runtime.jit import jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, fill, fma, load, opaque, store
 from .simd.activations import IDENTITY, activation_code, finish
 from .simd.product import ROWS, padded_columns, product
@@ -35,6 +35,13 @@ class PackedInvertedResidual:
     inputs: int
     expanded: int
     outputs: int
+
+    @classmethod
+    def blank(cls, inputs: int, expanded: int, outputs: int) -> "PackedInvertedResidual":
+        """Packed weights for these channels whose numbers are not set: to know the memory that they take."""
+        wide, narrow = padded_columns(expanded), padded_columns(outputs)
+        size = (inputs + 1) * wide + (9 + 1) * wide + expanded * narrow + narrow
+        return cls(arguments.empty((size,)), inputs, expanded, outputs)
 
 
 def pack_inverted_residual(
@@ -99,7 +106,7 @@ def inverted_residual(
     sizes = [*geometry, channels, weights.expanded, weights.outputs, code, int(residual)]
     pixel = _pixel_size(weights.expanded)
     scratch = (2 * dilation + 2) * (width + 2 * dilation) * pixel + PIXELS * pixel
-    launch(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch, grain=GRAIN)
+    launch(Step(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch, grain=GRAIN))
     return out
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, fma, load, splat, store, sum_lanes
 
 
@@ -24,7 +24,7 @@ def layer_norm(
     bias = arguments.channel_values(bias, "layer_norm: bias", width)
     epsilon = np.array([arguments.real_number(eps, "layer_norm: eps", 0)], np.float32)
     out = arguments.output(out, "layer_norm: out", x.shape, [x, weight, bias])
-    launch(_layer_norm, x.size // width, [x, weight, bias, epsilon], out, [width])
+    launch(Step(_layer_norm, x.size // width, [x, weight, bias, epsilon], out, [width]))
     return out
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd.activations import activation_code
-from .simd.product import ROWS, pack_panels, product
+from .simd.product import ROWS, pack_panels, padded_columns, product
 
 BLOCK = 8 * ROWS  # rows that stay in cache while every panel of weights passes
 GRAIN = 4  # units of ROWS in one go, for all the weights pass each time
@@ -26,6 +26,12 @@ class PackedLinear:
     data: np.ndarray
     inputs: int
     outputs: int
+
+    @classmethod
+    def blank(cls, shape: tuple[int, ...]) -> "PackedLinear":
+        """A packed weight of shape (O, I) whose numbers are not set: to know the memory that it takes."""
+        outputs, inputs = shape
+        return cls(arguments.empty((inputs * padded_columns(outputs),)), inputs, outputs)
 
 
 def pack_linear(weight: np.ndarray) -> PackedLinear:
@@ -58,7 +64,7 @@ def linear(
     out = arguments.output(out, "linear: out", shape, [x, bias, residual])
     rows = x.size // weight.inputs
     sizes = [rows, weight.inputs, weight.outputs, code]
-    launch(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes, grain=GRAIN)
+    launch(Step(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes, grain=GRAIN))
     return out
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .linear import PackedLinear
 from .runtime import arguments
 from .runtime.jit import kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, fma_double, load, narrow, splat, store, widen
 from .simd.product import panel_width
 
@@ -31,7 +31,7 @@ def matrix_vector(
     out = arguments.output(out, "matrix_vector: out", (batch, weight.outputs), [x, bias])
     vectors = -(-weight.outputs // LANES)
     sizes = [inputs, weight.outputs, vectors]
-    launch(_multiply_vector, batch * vectors, [x, weight.data, bias], out, sizes)
+    launch(Step(_multiply_vector, batch * vectors, [x, weight.data, bias], out, sizes))
     return out
 
 

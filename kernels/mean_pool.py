@@ -10,7 +10,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, load, splat, store
 
 BLOCK = 16
@@ -21,7 +21,7 @@ def mean_pool(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     x = arguments.tensor(x, "mean_pool: x", "(B, H, W, C)")
     batch, height, width, channels = x.shape
     out = arguments.output(out, "mean_pool: out", (batch, channels), [x])
-    launch(_mean_pool, batch * -(-channels // LANES), [x], out, [height * width, channels])
+    launch(Step(_mean_pool, batch * -(-channels // LANES), [x], out, [height * width, channels]))
     return out
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, load, store
 
 
@@ -34,11 +34,13 @@ def resize_bilinear(
         raise ValueError(f"resize_bilinear: rows must be consecutive ones of {height}, not {rows}")
     out = arguments.output(out, "resize_bilinear: out", (batch, len(rows), width, channels), [x])
     launch(
-        _resize_bilinear,
-        batch * len(rows),
-        [x],
-        out,
-        [old_height, old_width, channels, height, width, rows.start, len(rows)],
+        Step(
+            _resize_bilinear,
+            batch * len(rows),
+            [x],
+            out,
+            [old_height, old_width, channels, height, width, rows.start, len(rows)],
+        )
     )
     return out
 

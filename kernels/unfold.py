@@ -15,7 +15,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import inline, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import copy
 
 
@@ -28,7 +28,7 @@ def unfold(x: np.ndarray, patch_height: int, patch_width: int, out: np.ndarray |
     batch, height, width, channels = x.shape
     pixels, patches = _count_patches(height, width, patch_height, patch_width, "unfold")
     out = arguments.output(out, "unfold: out", (batch * pixels, patches, channels), [x])
-    launch(_unfold, batch * height, [x], out, [height, width, channels, patch_height, patch_width])
+    launch(Step(_unfold, batch * height, [x], out, [height, width, channels, patch_height, patch_width]))
     return out
 
 
@@ -54,7 +54,7 @@ def fold(
     if tokens.shape[:2] != (batch * pixels, patches):
         raise ValueError(f"fold: tokens must be ({batch * pixels}, {patches}, C), not of shape {tokens.shape}")
     out = arguments.output(out, "fold: out", (batch, height, width, channels), [tokens])
-    launch(_fold, batch * height, [tokens], out, [height, width, channels, patch_height, patch_width])
+    launch(Step(_fold, batch * height, [tokens], out, [height, width, channels, patch_height, patch_width]))
     return out
 
 

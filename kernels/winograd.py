@@ -27,7 +27,7 @@ import numpy as np
 
 from .runtime import arguments
 from .runtime.jit import inline, jit, kernel
-from .runtime.program import launch
+from .runtime.program import Step, launch
 from .simd import LANES, copy, fill, fma, load, splat, store
 from .simd.activations import IDENTITY, activation_code, finish
 from .simd.product import pack_panels, padded_columns, product
@@ -44,6 +44,12 @@ class PackedWinograd:
     data: np.ndarray
     inputs: int
     outputs: int
+
+    @classmethod
+    def blank(cls, shape: tuple[int, ...]) -> "PackedWinograd":
+        """A packed weight of shape (O, I, 3, 3) whose numbers are not set: to know the memory that it takes."""
+        outputs, inputs = shape[:2]
+        return cls(arguments.empty((SUMS.shape[0] ** 2 * inputs * padded_columns(outputs),)), inputs, outputs)
 
 
 def pack_winograd(weight: np.ndarray) -> PackedWinograd:
@@ -84,7 +90,7 @@ def winograd(
     planes = 4 * (_plane(lines * pairs, channels) + _plane(lines * pairs, weight.outputs))
     scratch = 2 * padded_columns(weight.outputs) + planes
     arrays = [x, weight.data, bias, residual]
-    launch(_winograd, batch * ((height + 1) // 2), arrays, out, sizes, scratch, grain=max(1, lines // 2))
+    launch(Step(_winograd, batch * ((height + 1) // 2), arrays, out, sizes, scratch, grain=max(1, lines // 2)))
     return out
 
 

@@ -6,18 +6,20 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tinymvit
 from command_line import DIGIT, run
+from frameworks import torch
 from oracle import assert_same, opened
-from tinymvit import error_budget, reference
+from tinymvit import reference
 from tinymvit.engine.engine import Engine
-from tinymvit.error_budget import bfloat16, float16, format_table, relative_error, rounding_errors, stages
+from tinymvit.error_budget import rounding_errors
+from tinymvit.error_budget.measure import bfloat16, float16, relative_error
+from tinymvit.error_budget.report import save_plot, stages, to_text
 from tinymvit.vectors import noise
-from torch_models import TINY, build, tensors
+from torch_models import TINY
 
 CLASSIFIER, SEGMENTER = "MobileViTForImageClassification", "MobileViTForSemanticSegmentation"
 SHAPE = (1, 3, 40, 64)  # the deepest map is 2 x 2, the one before 3 x 4, which the patch does not divide
@@ -25,8 +27,7 @@ SHAPE = (1, 3, 40, 64)  # the deepest map is 2 x 2, the one before 3 x 4, which 
 
 @pytest.fixture(scope="module", params=[CLASSIFIER, SEGMENTER])
 def model(request):
-    weights = tensors(build(request.param, TINY))
-    return getattr(tinymvit, request.param).from_tensors(tinymvit.MobileViTConfig(**TINY), weights)
+    return getattr(tinymvit, request.param)(tinymvit.MobileViTConfig(**TINY, initializer_range=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def budget(model):
 # ---- the formats ----
 
 
+@pytest.mark.torch
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=200))
 def test_bfloat16_rounds_as_pytorch_does(patterns):
     x = np.array(patterns, np.uint32).view(np.float32)
@@ -127,7 +129,7 @@ def test_a_value_too_large_for_float16_is_an_overflow_not_a_crash(model, budget)
     found = rounding_errors(large, noise(SHAPE))
     assert found.results["float16 activations"].relative == math.inf
     assert math.isfinite(found.results["float32"].relative)
-    assert "overflow" in format_table(found)
+    assert "overflow" in to_text(found)
     written = json.dumps(found.to_dict(), allow_nan=False)
     assert json.loads(written)["results"]["float16 activations"]["relative"] is None
 
@@ -137,7 +139,7 @@ def test_a_bare_model_has_no_answers_to_compare():
     found = rounding_errors(model, noise((2, 3, 32, 32)))
     assert found.output == "last_hidden_state"
     assert found.results["float32"].same_answers is None
-    assert format_table(found).splitlines()[-1].endswith("-")
+    assert to_text(found).splitlines()[-1].endswith("-")
 
 
 def test_values_are_let_go(model):
@@ -208,7 +210,7 @@ def test_the_command_prints_a_table_and_writes_numbers_and_a_plot(capsys, monkey
 @pytest.mark.parametrize("suffix", [".svg", ".pdf"])
 def test_other_formats_of_the_plot(budget, tmp_path, suffix):
     path = tmp_path / f"plot{suffix}"
-    error_budget.save_plot(budget, path)
+    save_plot(budget, path)
     assert path.read_bytes()[:5] in (b"<?xml", b"%PDF-")
 
 

@@ -1,8 +1,10 @@
 """Test vectors: all ops there, right to the bit, tight enough for known mistakes, readable in every format and in C."""
 
+import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,18 +13,17 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional as F  # noqa: N812
 
 import tinymvit
 from command_line import run
+from frameworks import F, torch
 from oracle import assert_same
-from tinymvit import graph as ops
-from tinymvit import reference
+from tinymvit import ops, reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.inspection.trace import attributes
-from tinymvit.vectors import ODD_SIZE, model_graph, noise, vectors, write_vectors
+from tinymvit.vectors import noise, vectors, write_vectors
+from tinymvit.vectors.make import ODD_SIZE, model_graph
 from torch_models import TINY
 from torch_ops import port
 
@@ -116,6 +117,7 @@ def test_with_a_size_the_ops_have_its_maps(model):
 # ---- what they hold ----
 
 
+@pytest.mark.torch
 def test_expected_outputs_are_those_of_pytorch_in_float64(made):
     for vector in made.values():
         if vector.op:
@@ -123,6 +125,7 @@ def test_expected_outputs_are_those_of_pytorch_in_float64(made):
             assert_same(vector.outputs["output"].value, expected, 2**-24, vector.name)
 
 
+@pytest.mark.torch
 def test_pytorch_in_float32_passes(made):
     for vector in made.values():
         if vector.op:
@@ -231,14 +234,6 @@ def test_known_mistakes_fail(made):
     x, w = stem.inputs["input"], stem.weights["weight"]
     assert wrong(stem, inputs=[x[:, ::-1]])  # RGB for BGR
     assert wrong(stem, weights=[w.swapaxes(2, 3)])
-    # TensorFlow's SAME with stride 2: on an even side the one row of zeros goes after the map, not before it.
-    assert [side % 2 for side in x.shape[2:]] == [1, 0]
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 1)))
-    assert not passes(stem, F.conv2d(torch.tensor(padded), torch.tensor(w), stride=2))
-    resize = _first(made, ops.Resize)
-    [x] = resize.inputs.values()
-    size = (resize.op.height, resize.op.width)
-    assert not passes(resize, F.interpolate(torch.tensor(x), size=size, mode="bilinear", align_corners=True))
     scores = _first(made, ops.Scores)
     assert not passes(scores, scores.outputs["output"].value / math.sqrt(scores.op.heads))
     softmax = _first(made, ops.Softmax)
@@ -248,10 +243,24 @@ def test_known_mistakes_fail(made):
         assert not passes(softmax, e / e.sum(-1, keepdims=True))  # overflows
     assert not passes(softmax, reference.compute(softmax.op, [x.swapaxes(2, 3)], []).swapaxes(2, 3))
     silu = _first(made, ops.Activation, function="silu")
-    assert not passes(silu, reference.gelu(silu.inputs["input"]))
+    assert not passes(silu, ops.Activation("gelu").compute(silu.inputs["input"]))
     unfold = _first(made, ops.Unfold)
     [x] = unfold.inputs.values()
     assert not passes(unfold, x.reshape(unfold.outputs["output"].value.shape))
+
+
+@pytest.mark.torch
+def test_paddings_and_corners_of_other_frameworks_fail(made):
+    stem = _first(made, ops.Conv2d, stride=2)
+    x, w = stem.inputs["input"], stem.weights["weight"]
+    # TensorFlow's SAME with stride 2: on an even side the one row of zeros goes after the map, not before it.
+    assert [side % 2 for side in x.shape[2:]] == [1, 0]
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 1)))
+    assert not passes(stem, F.conv2d(torch.tensor(padded), torch.tensor(w), stride=2))
+    resize = _first(made, ops.Resize)
+    [x] = resize.inputs.values()
+    size = (resize.op.height, resize.op.width)
+    assert not passes(resize, F.interpolate(torch.tensor(x), size=size, mode="bilinear", align_corners=True))
 
 
 def test_dilation_ignored_fails(made):
@@ -369,7 +378,7 @@ def test_a_folder_in_use_stays_as_it_is(model, tmp_path):
 
 def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(model, tmp_path, monkeypatch):
     (tmp_path / "v").mkdir()
-    monkeypatch.setattr("tinymvit.vectors.read_me", lambda manifest: 1 / 0)
+    monkeypatch.setattr("tinymvit.vectors.write.read_me", lambda manifest: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_vectors(model, tmp_path / "v")
     assert [path.name for path in tmp_path.rglob("*")] == ["v"]
@@ -377,6 +386,28 @@ def test_an_empty_folder_is_filled_and_a_failure_leaves_nothing(model, tmp_path,
     write_vectors(model, tmp_path / "v")
     assert (tmp_path / "v" / "manifest.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
+def test_a_disk_that_is_full_only_when_all_must_have_reached_it_leaves_nothing(model, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="v: cannot be written: No space left on device"):
+        write_vectors(model, tmp_path / "v")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_reaches_the_disk_before_the_folder_has_its_name(model, tmp_path, monkeypatch):
+    flushed = set()
+
+    def fsync(file):
+        assert not (tmp_path / "v").exists()
+        flushed.add(os.fstat(file).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_vectors(model, tmp_path / "v")
+    assert flushed == {path.stat().st_ino for path in (tmp_path / "v").iterdir()}
 
 
 def test_a_bare_model_and_an_activation_of_ones_own(tmp_path):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinymvit import graph as ops
+from tinymvit import ops
 from tinymvit.config import MobileViTConfig
-from tinymvit.reference import resize
 
 Array = np.ndarray
 
@@ -48,7 +47,7 @@ def segmentation_loss(logits: Array, labels: Array, config: MobileViTConfig) -> 
         raise ValueError("a loss needs at least two labels, and the configuration has num_labels=1")
     if labels.ndim != 3 or len(labels) != len(logits):
         raise ValueError(f"labels have shape {labels.shape}; expected ({len(logits)}, height, width)")
-    x = resize(ops.Resize(*labels.shape[1:]), logits)
+    x = ops.Resize(*labels.shape[1:]).compute(logits)
     return cross_entropy(x.astype(np.float64), labels, config.semantic_loss_ignore_index)
 
 

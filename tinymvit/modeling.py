@@ -20,11 +20,13 @@ import numpy as np
 from tinymvit import kernels, weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine
-from tinymvit.graph import Graph, Shape, parameters
-from tinymvit.inspection.attention_map import attention_map
+from tinymvit.graph import Graph, parameters
+from tinymvit.inspection.attention_map import Query, attention_map, with_words_of_0_1
 from tinymvit.inspection.trace import Trace
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.networks import mobilevit as model
+from tinymvit.networks import random_weights
+from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
 from tinymvit.weights.checkpoint import Checkpoint, as_weights, open_checkpoint
 from tinymvit.weights.families.transformers import BATCH_COUNT
@@ -43,9 +45,7 @@ class MobileViTPreTrainedModel:
         """A model with random weights, drawn from `seed` as for training: normal with deviation
         config.initializer_range, biases zero, norms one. Raises TypeError if config is no MobileViTConfig."""
         self.config = _checked(config)
-        rng = np.random.default_rng(seed)
-        shapes = self.graph().weight_shapes()
-        self._set_weights({name: _initial(name, shape, rng, config) for name, shape in shapes.items()})
+        self._set_weights(random_weights.as_for_training(self.graph(), config.initializer_range, seed))
 
     @classmethod
     def from_pretrained(cls, name: str | Path | Checkpoint, *, config: MobileViTConfig | None = None) -> Self:
@@ -108,11 +108,12 @@ class MobileViTPreTrainedModel:
         """
         return dict(iter(self._trace(pixel_values, names, dtype, source)))
 
+    @with_words_of_0_1
     def attention(
         self,
         pixel_values: Array,
-        layer: int,
         block: int,
+        layer: int,
         head: int | None = None,
         *,
         query: tuple[int, int],
@@ -120,13 +121,18 @@ class MobileViTPreTrainedModel:
     ) -> Array:
         """How much one pixel takes from each other part of the image: (H, W) float32, the size of the image.
 
-        pixel_values: (1, C, H, W). layer: which of the three MobileViT blocks, from 0. block: which transformer layer
-        in it, from 0. head: one of the attention heads, or None for their mean. query: (y, x), a pixel of the input.
-        progress: show a bar if stderr is a terminal. See `attention_map`, which does it, for what the values mean.
-        Raises TypeError or ValueError.
+        pixel_values: (1, C, H, W) floats, as for a call. block: which of the three MobileViT blocks, from 0. layer:
+        which transformer layer in it, from 0. head: one of the attention heads, from 0, or None for their mean. query:
+        (y, x), a pixel of the input. progress: show a bar if stderr is a terminal. `inspection.attention_map`, which
+        does it, says what the values mean. Raises TypeError or ValueError for pixels as a call does, and for a number
+        that is out of range.
+
+        Version 0.1 exchanged the words `block` and `layer`. Its keywords, in its order (`layer=1, block=0`), still mean
+        what they meant, with a FutureWarning, until the next version.
         """
         pixels = check_pixel_values(pixel_values, self.config.num_channels)
-        return attention_map(self.graph(pixels.shape), self.weights, pixels, layer, block, head, query, progress)
+        who = Query(block, layer, head, query)
+        return attention_map(self.graph(pixels.shape), self.weights, pixels, who, progress)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.num_parameters():,} parameters)"
@@ -393,12 +399,3 @@ def _hidden_states(results: Mapping[str, Array]) -> tuple[Array, ...] | None:
 
 def _as_asked(output: ModelOutput, return_dict: bool) -> Any:
     return output if return_dict else output.to_tuple()
-
-
-def _initial(name: str, shape: Shape, rng: np.random.Generator, config: MobileViTConfig) -> Array:
-    """A new tensor's values. Norms' weights are the tensors of one axis whose name ends in weight."""
-    if name.endswith(("running_var", ".weight")) and len(shape) == 1:
-        return np.ones(shape, np.float32)
-    if len(shape) == 1:
-        return np.zeros(shape, np.float32)
-    return rng.standard_normal(shape, np.float32) * np.float32(config.initializer_range)

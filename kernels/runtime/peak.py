@@ -14,7 +14,7 @@ from ..simd import LANES, copy, fma, instruction, load, tile_instructions, vecto
 from ..simd.product import TILE_ROWS
 from .arguments import empty
 from .jit import SIGNATURE, Kernel
-from .program import launch
+from .program import Step, launch
 from .threads import get_num_threads
 
 TRIALS = 8  # the best counts: whatever disturbs a trial makes it slower
@@ -31,14 +31,14 @@ def multiply_adds_a_second() -> float:
     threads = get_num_threads()
     starts = np.arange(TILE * LANES, dtype=np.float32)
     out = empty((threads * TILE * LANES,))
-    seconds = _best(lambda: launch(_multiply_add, threads, [starts], out, [STEPS]))
+    seconds = _best(lambda: launch(Step(_multiply_add, threads, [starts], out, [STEPS])))
     return threads * STEPS * TILE * LANES / seconds
 
 
 def bytes_a_second() -> float:
     """Bytes read and written a second by a copy of a large array: half of them are read, half written."""
     source, target = np.ones(COPIED // 4, np.float32), empty((COPIED // 4,))
-    seconds = _best(lambda: launch(_copy, COPIED // BLOCK, [source], target))
+    seconds = _best(lambda: launch(Step(_copy, COPIED // BLOCK, [source], target)))
     return 2 * COPIED / seconds
 
 

@@ -1,24 +1,30 @@
-"""A program: kernels with their arrays, one after the other, run as one compiled call. The engine records one a graph.
+"""A program: steps, each a kernel with its arrays, run one after the other in one compiled call. The engine records one
+for a graph.
 
-A step is `count` units of work of one kernel, cut into a share of units for each thread, and each share into chunks. No
-kernel's arithmetic depends on where a chunk begins, so the bits of a result do not depend on the number of threads.
+A step is `count` units of work of one kernel. The units are divided into one share for each thread, and each share into
+chunks. No kernel's arithmetic depends on where a chunk begins, so the bits of a result do not depend on the number of
+threads.
 
-Every op ends in `launch`. Between `with recording() as program:` and its end, `launch` appends to the program what
-otherwise it would run at once; so the checks of an op, and whatever else its Python does, are paid for once. From one
-step to the next nothing returns to Python: for the 130 steps of a small network that cost more than a millisecond.
+The public function of an op ends in `launch`. Inside `with recording() as program:`, `launch` appends the step to the
+program; outside, it runs the step at once. So the checks of an op, and whatever else its Python does, are paid for
+once. From one step to the next nothing returns to Python: for the 130 steps of a small network that cost more than a
+millisecond.
 
-Several threads enter one parallel region for a program and meet between steps by counting: each takes chunks, first of
-its own share, whose inputs are likely in its cache, then of the others', until none is left, and waits until all that
-were taken are done. A region for each step would put the others to sleep and wake them up again every time, and where
-they are slow to wake, or to work, because the machine is shared, all would wait for the slowest. None waits for a
-thread that has not come: one alone would do it all.
+Several threads enter one parallel region for a whole program, and meet between steps by counting. Each thread takes
+chunks, first from its own share, whose inputs are likely in its cache, then from the shares of the others, until no
+chunk is left; then it waits until every chunk that was taken is done. A parallel region for each step would put the
+threads to sleep and wake them again every time. On a machine that is shared, where a thread may be slow to wake or to
+work, all would then wait for the slowest. Here no thread waits for one that has not come: a single thread would do all
+of the work.
 """
 
 import contextlib
+import functools
 import platform
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -34,8 +40,8 @@ from .threads import get_num_threads, parallel_region
 
 _recorder = threading.local()
 
-# The columns of a step: the kernel's machine code, units of work, how many of them make a chunk at least, address and
-# length of each array, the sizes.
+# The columns of a row, which is a step as compiled code reads it: the kernel's machine code, units of work, how many of
+# them make a chunk at least, address and length of each array, the sizes.
 _ADDRESS, _COUNT, _GRAIN, _ARRAYS = 0, 1, 2, 3
 _SIZES = _ARRAYS + 2 * (INPUTS + 1)
 _COLUMNS = _SIZES + 24
@@ -45,47 +51,61 @@ LINE = 8  # int64 numbers in a cache line: two threads' counters in one would sl
 SPINS = 1000  # looks at a counter before a thread that waits offers its processor to others: about 50 microseconds
 
 
+@dataclass(frozen=True)
+class Step:
+    """Units 0 to `count` of a kernel's work.
+
+    inputs, out: float32 arrays, C-contiguous and writable (see `arguments.py`). sizes: the kernel's whole numbers.
+    scratch: how many float32 each thread has to work in. grain: a thread takes about so many units at a time, or more.
+    """
+
+    kernel: Kernel
+    count: int
+    inputs: Sequence[np.ndarray]
+    out: np.ndarray
+    sizes: Sequence[int] = ()
+    scratch: int = 0
+    grain: int = 1
+
+    def row(self) -> np.ndarray:
+        """The step as compiled code reads it, which holds only addresses of the arrays. Compiles the kernel."""
+        row = np.zeros(_COLUMNS, np.int64)
+        row[_ADDRESS], row[_COUNT], row[_GRAIN] = self.kernel.address, self.count, self.grain
+        arrays = [*self.inputs, *[EMPTY] * (INPUTS - len(self.inputs)), self.out]
+        row[_ARRAYS:_SIZES] = [number for array in arrays for number in (array.ctypes.data, array.size)]
+        row[_SIZES : _SIZES + len(self.sizes)] = self.sizes
+        return row
+
+
 class Program:
     """Steps and Python functions in the order in which they were recorded. Not to be run by two threads at once."""
 
-    def __init__(self) -> None:
-        self._parts: list[list[np.ndarray] | Callable[[], None]] = []
-        self._runs: list[np.ndarray | Callable[[], None]] = []
-        self._arrays: list[np.ndarray] = []  # kept alive: the steps hold only addresses
+    def __init__(self, parts: Iterable[Step | Callable[[], None]] = ()) -> None:
+        self.parts = list(parts)
         self._scratch = np.empty((0, 0), np.float32)
-        self._scratch_size = 0
         self._progress = np.empty((0, 0, 0, 0), np.int64)
 
-    def launch(
-        self,
-        kernel: Kernel,
-        count: int,
-        inputs: Sequence[np.ndarray],
-        out: np.ndarray,
-        sizes: Sequence[int],
-        scratch: int,
-        grain: int,
-    ) -> None:
-        """Append a step; see the function `launch`."""
-        arrays = [*inputs, *[EMPTY] * (INPUTS - len(inputs)), out]
-        self._arrays += arrays
-        self._scratch_size = max(self._scratch_size, scratch)
-        step = np.zeros(_COLUMNS, np.int64)
-        step[_ADDRESS], step[_COUNT], step[_GRAIN] = kernel.address, count, grain
-        step[_ARRAYS:_SIZES] = [number for array in arrays for number in (array.ctypes.data, array.size)]
-        step[_SIZES : _SIZES + len(sizes)] = sizes
-        if self._parts and isinstance(self._parts[-1], list):
-            self._parts[-1].append(step)
-        else:
-            self._parts.append([step])
+    @property
+    def scratch_bytes(self) -> int:
+        """The memory that each thread works in, beside the arrays of the steps. Nothing is compiled to know it."""
+        return 4 * max((part.scratch for part in self.parts if isinstance(part, Step)), default=0)
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Append a Python function."""
-        self._parts.append(function)
+    def prepare(self) -> None:
+        """Compile or load the kernels of all steps. The first run does that otherwise."""
+        _ = self._runs
 
-    def finish(self) -> None:
-        """End the recording."""
-        self._runs = [part if callable(part) else np.array(part) for part in self._parts]
+    @functools.cached_property
+    def _runs(self) -> list[np.ndarray | Callable[[], None]]:
+        """The parts, where the rows of steps that follow one another are one array."""
+        runs: list[np.ndarray | Callable[[], None]] = []
+        rows: list[np.ndarray] = []
+        for part in self.parts:
+            if isinstance(part, Step):
+                rows.append(part.row())
+            else:
+                runs += [np.array(rows), part] if rows else [part]
+                rows = []
+        return [*runs, np.array(rows)] if rows else runs
 
     def run(self) -> None:
         """Run all of it, on as many threads as `get_num_threads` says now."""
@@ -98,7 +118,7 @@ class Program:
         """
         programs = [self, *others]
         if len(self._scratch) < threads:
-            self._scratch = empty((threads, -(-self._scratch_size // 16) * 16))
+            self._scratch = empty((threads, -(-self.scratch_bytes // 64) * 16))
         for parts in zip(*[program._runs for program in programs], strict=True):
             if callable(parts[0]):
                 for part in parts:
@@ -117,42 +137,29 @@ class Program:
 
 
 @contextlib.contextmanager
-def recording(program: Program | None = None) -> Iterator[Program]:
-    """Until it ends, what this Python thread launches is recorded in `program`, by default a new one, not run."""
-    _recorder.program = program = program or Program()
+def recording() -> Iterator[Program]:
+    """A new program. Until the `with` ends, what this Python thread launches and calls is appended to it, not run."""
+    _recorder.program = program = Program()
     try:
         yield program
     finally:
         del _recorder.program
-    program.finish()
 
 
-def launch(
-    kernel: Kernel,
-    count: int,
-    inputs: Sequence[np.ndarray],
-    out: np.ndarray,
-    sizes: Sequence[int] = (),
-    scratch: int = 0,
-    grain: int = 1,
-) -> None:
-    """Run units 0 to `count` of a kernel, or record that. Arrays are float32, C-contiguous and writable (see
-    `arguments.py`); each thread has `scratch` float32 to work in, and takes about `grain` units at a time, or more."""
-    program = getattr(_recorder, "program", None)
+def launch(step: Step) -> None:
+    """Run a step, or append it to the program that this Python thread is recording."""
+    program: Program | None = getattr(_recorder, "program", None)
     if program is not None:
-        program.launch(kernel, count, inputs, out, sizes, scratch, grain)
+        program.parts.append(step)
     else:
-        alone = Program()
-        alone.launch(kernel, count, inputs, out, sizes, scratch, grain)
-        alone.finish()
-        alone.run()
+        Program([step]).run()
 
 
 def call(function: Callable[[], None]) -> None:
-    """Call a Python function between kernels, or record that."""
-    program = getattr(_recorder, "program", None)
+    """Call a Python function between kernels, or append it to the program that this Python thread is recording."""
+    program: Program | None = getattr(_recorder, "program", None)
     if program is not None:
-        program.call(function)
+        program.parts.append(function)
     else:
         function()
 

@@ -17,20 +17,19 @@ import torch
 
 import fake_peers
 from command_line import run
-from oracle import assert_same
-from tinymvit import reference
 from tinymvit.bench import layer_times, peers
 from tinymvit.bench import race as bench
 from tinymvit.bench.contestant import peak_bytes
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine
 from tinymvit.errors import ContestantError
-from tinymvit.graph import Conv2d
 from tinymvit.kernels import get_num_threads, set_num_threads
 from tinymvit.kernels.runtime import peak
 from tinymvit.kernels.runtime.jit import KERNELS
 from tinymvit.modeling import MobileViTForImageClassification
 from tinymvit.networks import mobilevit as model
+from tinymvit.networks import random_weights
+from tinymvit.ops import Conv2d
 from torch_models import TINY
 
 
@@ -47,7 +46,8 @@ def checkpoint(tmp_path):
     """A folder with a tiny checkpoint, whose weights are random but alive."""
     config = MobileViTConfig(**TINY)
     graph = MobileViTForImageClassification.recorder(config, (1, 3, 32, 32))
-    MobileViTForImageClassification.from_tensors(config, bench.draw_weights(graph)).save_pretrained(tmp_path)
+    weights = random_weights.as_trained(graph)
+    MobileViTForImageClassification.from_tensors(config, weights).save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -108,20 +108,6 @@ def test_ratios_and_the_best_peer():
     table = lines[:6]
     assert len({len(line) for line in table}) == 1, "the columns are aligned"
     assert " ".join(lines[3].split()) == "tinymvit 1.0 1.00 0.50 0.25 100 2.00 2.00 3.60 50 1.00 1.00 5 -"
-
-
-@pytest.mark.parametrize("record", [model.image_classification, model.semantic_segmentation])
-def test_drawn_weights_keep_activations_alive(record):
-    graph = record(MobileViTConfig.preset("xx-small"), (1, 3, 128, 128))
-    weights = bench.draw_weights(graph)
-    assert {name: value.shape for name, value in weights.items()} == graph.weight_shapes()
-    assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}
-    pixels = np.random.default_rng(1).random((1, 3, 128, 128), np.float32)
-    for node, value in reference.steps(graph, weights, pixels):
-        assert 0.01 < np.sqrt(np.mean(np.square(value, dtype=np.float64))) < 20, node.name
-        assert np.ptp(value) > 0.01, node.name
-    for name, value in bench.draw_weights(graph).items():
-        assert_same(value, weights[name], name=name)
 
 
 def test_peak_memory_is_that_of_the_process_itself():

@@ -199,7 +199,7 @@ WRITERS = [
     ["compare", "digits", "port.safetensors", "--html"],
     ["error", "digits", "--json"],
     ["error", "digits", "--plot"],
-    ["attention", DIGIT, "--layer", "0", "--query", "1,2", "--output"],
+    ["attention", DIGIT, "--block", "0", "--query", "1,2", "--output"],
     ["features", DIGIT, "--node", "mobilevit.conv_stem", "--output"],
     ["segment", SCENE, "--output"],
 ]
@@ -274,7 +274,7 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "unit"),
     [
-        (["attention", DIGIT, "--layer", "1", "--query", "60,70", "--output", "a.png"], "node"),
+        (["attention", DIGIT, "--block", "1", "--query", "60,70", "--output", "a.png"], "node"),
         (["features", DIGIT, "--node", "mobilevit.conv_stem", "--output", "f.png"], "node"),
         (["trace", DIGIT, "--output", "t.safetensors"], "node"),
         (["error", "digits", DIGIT], "node"),

@@ -42,9 +42,9 @@ from tinymvit.comparison.mistakes import case_of
 from tinymvit.comparison.report import to_html, to_json, to_text
 from tinymvit.comparison.tolerance import FACTORS
 from tinymvit.errors import DumpError, TinyMViTError
-from tinymvit.graph import Context, Fold, Scores, Unfold
 from tinymvit.inspection.dump import Dump
 from tinymvit.modeling import load_model
+from tinymvit.ops import Context, Fold, Scores, Unfold
 from tinymvit.vectors import noise
 from tinymvit.weights import resolve
 from torch_models import TINY

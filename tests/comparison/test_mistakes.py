@@ -9,8 +9,7 @@ import torch
 
 import tinymvit
 from ports import MISTAKES, PIXELS, VARIANTS, dump, pair, scale_and_shift_missing, with_input
-from tinymvit import graph as ops
-from tinymvit import reference
+from tinymvit import ops, reference
 from tinymvit.comparison.compare import compare
 from tinymvit.comparison.mistakes import CATALOGUE, case_of, mistakes
 from torch_models import PUBLISHED, TINY

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from oracle import MODEL_FLOAT32, assert_same
 from tinymvit import kernels, reference
 from tinymvit.config import MobileViTConfig
-from tinymvit.engine.engine import Engine, plan_memory
+from tinymvit.engine.engine import Engine
+from tinymvit.engine.memory import plan_memory
 from tinymvit.graph import last_use
 from tinymvit.networks import mobilevit as model
 from torch_models import TINY, build, tensors

@@ -2,10 +2,8 @@
 
 import math
 
-import torch
-from torch.nn import functional as F  # noqa: N812
-
-from tinymvit import graph as ops
+from frameworks import F, torch
+from tinymvit import ops
 
 
 def port(op, inputs, weights, dtype):

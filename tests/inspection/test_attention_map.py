@@ -1,5 +1,9 @@
 """Attention maps and feature maps: values that can be worked out by hand, then real models, then the pictures."""
 
+import inspect
+import re
+import warnings
+
 import numpy as np
 import pytest
 
@@ -7,9 +11,10 @@ from command_line import DIGIT, SCENE, run
 from oracle import assert_same, opened
 from tinymvit import MobileViTForImageClassification, MobileViTImageProcessor, MobileViTModel
 from tinymvit.config import MobileViTConfig
-from tinymvit.graph import Context, Conv2d, Graph, Input, Linear, Node, Scores, Softmax, Unfold
-from tinymvit.inspection.attention_map import COLOUR, OPACITY, attention_map, attention_picture
+from tinymvit.graph import Graph, Node
+from tinymvit.inspection.attention_map import COLOUR, OPACITY, Query, attention_map, attention_picture
 from tinymvit.inspection.feature_map import GAP_COLOUR, channels, grid
+from tinymvit.ops import Context, Conv2d, Input, Linear, Scores, Softmax, Unfold
 from torch_models import TINY, build, tensors
 
 HEIGHT, WIDTH = 8, 12  # of the image; the map is half as large, with 2 x 3 patches of 2 x 2
@@ -64,7 +69,7 @@ ASKED, OTHER = (np.exp([SHARPNESS, 0]) / (2 * np.exp(SHARPNESS) + 4)).tolist()
     ],
 )
 def test_a_query_looks_at_the_patches_of_its_own_position(constructed, query, patches):
-    attention = attention_map(*constructed, layer=0, block=0, head=0, query=query)
+    attention = attention_map(*constructed, Query(block=0, layer=0, head=0, pixel=query))
     expected = np.full((2, 3), OTHER)
     expected.flat[patches] = ASKED
     assert_same(attention, expected.repeat(4, 0).repeat(4, 1), 1e-6, dtype=np.float32)
@@ -72,22 +77,23 @@ def test_a_query_looks_at_the_patches_of_its_own_position(constructed, query, pa
 
 
 def test_heads_and_their_mean(constructed):
-    one = attention_map(*constructed, layer=0, block=0, head=1, query=(0, 0))
+    one = attention_map(*constructed, Query(block=0, layer=0, head=1, pixel=(0, 0)))
     assert_same(one, np.full((HEIGHT, WIDTH), 1 / 6), 1e-6)
-    mean = attention_map(*constructed, layer=0, block=0, head=None, query=(0, 0))
+    mean = attention_map(*constructed, Query(block=0, layer=0, head=None, pixel=(0, 0)))
     assert mean[-1, -1] == pytest.approx((ASKED + 1 / 6) / 2)
     assert mean[0, 0] == pytest.approx((OTHER + 1 / 6) / 2)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("size", [(44, 72), (64, 64), (50, 33)])
-@pytest.mark.parametrize("layer", [0, 1, 2])
-def test_each_pixel_shows_its_patch_in_a_real_model(size, layer):
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_each_pixel_shows_its_patch_in_a_real_model(size, number):
     """Pixel by pixel from the traced probabilities, interpolated maps included, as the page says it."""
     model = MobileViTModel(MobileViTConfig(**TINY))
     trained = tensors(build("MobileViTModel", TINY, seed=3))
     model.weights |= {name: trained[name].astype(np.float32) for name in model.weights}
     x = np.random.default_rng(0).random((1, 3, *size), np.float32)
-    block = f"encoder.layer.{layer + 2}"
+    block = f"encoder.layer.{number + 2}"
     graph = model.graph(x.shape)
     height, width = graph.inputs_of(graph[f"{block}.unfolding"])[0].shape[2:]
     ((name, probabilities),) = model.trace(x, f"{block}.transformer.layer.1.*.probabilities").items()
@@ -99,7 +105,7 @@ def test_each_pixel_shows_its_patch_in_a_real_model(size, layer):
     assert probabilities.shape[-1] == 1 or len(np.unique(probabilities)) > probabilities.size / 2
     for query in ((0, 0), (size[0] - 1, size[1] - 1), (17, 23)):
         position, patch = place(*query)
-        attention = model.attention(x, layer, 1, head=1, query=query)
+        attention = model.attention(x, number, 1, head=1, query=query)
         assert attention.shape == size
         for y in range(0, size[0], 3):
             for x_ in range(0, size[1], 3):
@@ -112,12 +118,12 @@ def test_mistakes_in_a_call():
 
     def refused(error, message, pixels=x, **options):
         with pytest.raises(error, match=message):
-            model.attention(pixels, **{"layer": 0, "block": 0, "query": (0, 0)} | options)
+            model.attention(pixels, **{"block": 0, "layer": 0, "query": (0, 0)} | options)
 
-    refused(ValueError, "layer is 3; expected 0 to 2", layer=3)
-    refused(ValueError, "layer is -1; expected 0 to 2", layer=-1)
-    refused(TypeError, "layer is 0.5; expected a whole number", layer=0.5)
-    refused(ValueError, "block is 4; expected 0 to 3", layer=1, block=4)
+    refused(ValueError, "block is 3; expected 0 to 2", block=3)
+    refused(ValueError, "block is -1; expected 0 to 2", block=-1)
+    refused(TypeError, "block is 0.5; expected a whole number", block=0.5)
+    refused(ValueError, "layer is 4; expected 0 to 3", block=1, layer=4)
     refused(ValueError, "head is 2; expected 0 to 1", head=2)
     refused(ValueError, "query's y is 32; expected 0 to 31", query=(32, 0))
     refused(ValueError, "query's x is -1; expected 0 to 31", query=(0, -1))
@@ -127,6 +133,66 @@ def test_mistakes_in_a_call():
     refused(ValueError, "expected four axes", np.zeros((3, 32, 32), np.float32))
     model.weights["conv_stem.normalization.weight"] = model.weights["conv_stem.normalization.weight"] * np.nan
     refused(ValueError, "probabilities: holds NaN; expected probabilities")
+
+
+# ------------------------------------------------------------------------------------- the words, and those of 0.1
+
+
+@pytest.fixture(scope="module")
+def attends():
+    """A model, pixels, and what its attention is at each (MobileViT block, transformer layer) of the first two each."""
+    model = MobileViTModel(MobileViTConfig(**TINY, initializer_range=0.3))
+    x = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    known = {}
+    for block, layer in np.ndindex(2, 2):
+        name = f"encoder.layer.{block + 2}.transformer.layer.{layer}.attention.attention.probabilities"
+        known[block, layer] = model.trace(x, name)[name][0, :, 0].mean(0)
+    return model, x, known
+
+
+def looked_at(attends, *places, **named):
+    """Which (block, layer) a call of the method looked at, told by its values; and what it warned of."""
+    model, x, known = attends
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        attention = model.attention(*([] if "pixel_values" in named else [x]), *places, **named, query=(0, 0))
+    [found] = [at for at, row in known.items() if set(row.tolist()) == set(attention.ravel().tolist())]
+    return found, [warning.message for warning in warned]
+
+
+def test_block_is_a_mobilevit_block_and_layer_a_transformer_layer_in_it(attends):
+    model, x, _ = attends
+    assert list(inspect.signature(model.attention).parameters)[:4] == ["pixel_values", "block", "layer", "head"]
+    assert looked_at(attends, block=1, layer=0) == ((1, 0), [])
+    assert looked_at(attends, block=0, layer=1) == ((0, 1), [])
+    assert looked_at(attends, 1, layer=0) == ((1, 0), [])
+    assert looked_at(attends, 1, 0) == ((1, 0), [])  # by position as in version 0.1, whose layer was a MobileViT block
+    assert looked_at(attends, 0, 1, None) == ((0, 1), [])
+    assert looked_at(attends, pixel_values=x, block=1, layer=0) == ((1, 0), [])
+    for named in ({"layer": 0}, {"block": 0}, {}):
+        with pytest.raises(TypeError, match="missing"):
+            model.attention(x, **named, query=(0, 0))
+    with pytest.raises(TypeError, match="multiple values for argument 'block'"):
+        model.attention(x, 0, 0, block=0, query=(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("places", "named"), [((), {"layer": 1, "block": 0}), ((1,), {"block": 0})], ids=["both", "one by position"]
+)
+def test_the_keywords_of_version_0_1_mean_what_they_meant_and_warn(attends, places, named):
+    found, [warning] = looked_at(attends, *places, **named)
+    assert found == (1, 0)
+    assert isinstance(warning, FutureWarning)
+    assert str(warning).startswith(
+        "attention(layer=1, block=0) is read as in version 0.1, which exchanged the two words: write block=1, layer=0."
+    )
+
+
+def test_the_warning_points_at_the_call(attends):
+    model, x, _ = attends
+    with pytest.warns(FutureWarning) as warned:
+        model.attention(x, layer=1, block=0, query=(0, 0))
+    assert warned[0].filename == __file__
 
 
 def test_the_picture_colours_by_attention_and_marks_the_query():
@@ -195,7 +261,7 @@ def test_tokens_are_put_back_in_their_places():
 
 def test_the_attention_command(capsys, tmp_path):
     target = tmp_path / "attention.png"
-    code, out, err = run(capsys, "attention", DIGIT, "--layer", 1, "--query", "60,70", "--output", target)
+    code, out, err = run(capsys, "attention", DIGIT, "--block", 1, "--query", "60,70", "--output", target)
     assert (code, err) == (0, "")
     x = MobileViTImageProcessor.from_pretrained("digits")(DIGIT).pixel_values
     attention = MobileViTForImageClassification.from_pretrained("digits").attention(x, 1, 0, query=(60, 70))
@@ -204,6 +270,28 @@ def test_the_attention_command(capsys, tmp_path):
     least, most, own = attention.min(), attention.max(), attention[60, 70]
     told = f"takes {least:.2%} to {most:.2%} from each patch, {own:.2%} from its own"
     assert out == f"{DIGIT} -> {target}: pixel 60,70 of 128 x 128 {told}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "hint"),
+    [
+        ("--block 1 --layer 2", (1, 2), ""),
+        ("--block 2", (2, 0), ""),
+        ("--layer 2", (2, 0), "--layer 2 is read as in version 0.1, .* write --block 2 --layer 0"),
+        ("--layer 1 --block 2", (1, 2), "--layer 1 --block 2 is read as .* write --block 1 --layer 2"),
+    ],
+)
+def test_the_commands_words_and_those_of_version_0_1(capsys, monkeypatch, tmp_path, options, place, hint):
+    asked = []
+    monkeypatch.setattr(
+        MobileViTForImageClassification,
+        "attention",
+        lambda model, pixels, *place, **_: asked.append(place) or np.zeros(pixels.shape[2:], np.float32),
+    )
+    command = ["attention", DIGIT, *options.split(), "--query", "60,70", "--output", tmp_path / "x.png"]
+    code, _, err = run(capsys, *command)
+    assert (code, asked) == (0, [(*place, None)])
+    assert re.fullmatch(f"tinymvit: warning: {hint}.*\n" if hint else "", err)
 
 
 def test_the_features_command(capsys, tmp_path):
@@ -227,13 +315,14 @@ ATTENTION, FEATURES = ["attention", DIGIT, "--output", "x.png"], ["features", DI
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*ATTENTION, "--query", "1,2"], "--layer"),
-        ([*ATTENTION, "--layer", "1"], "--query"),
-        ([*ATTENTION, "--layer", "3", "--query", "1,2"], "layer is 3; expected 0 to 2"),
-        ([*ATTENTION, "--layer", "0", "--query", "1"], "'1'; expected Y,X"),
-        ([*ATTENTION, "--layer", "0", "--query", "1,-2"], "'-2'; expected a whole number, 0 or more"),
-        ([*ATTENTION, "--layer", "0", "--query", "1,128"], "query's x is 128; expected 0 to 127"),
-        (["attention", DIGIT, "--layer", "0", "--query", "1,2", "--output", "x.xyz"], "names no picture format"),
+        ([*ATTENTION, "--query", "1,2"], "--block is missing; expected which of the three MobileViT blocks, from 0"),
+        ([*ATTENTION, "--block", "1"], "--query"),
+        ([*ATTENTION, "--block", "3", "--query", "1,2"], "block is 3; expected 0 to 2"),
+        ([*ATTENTION, "--block", "0", "--layer", "2", "--query", "1,2"], "layer is 2; expected 0 to 1"),
+        ([*ATTENTION, "--block", "0", "--query", "1"], "'1'; expected Y,X"),
+        ([*ATTENTION, "--block", "0", "--query", "1,-2"], "'-2'; expected a whole number, 0 or more"),
+        ([*ATTENTION, "--block", "0", "--query", "1,128"], "query's x is 128; expected 0 to 127"),
+        (["attention", DIGIT, "--block", "0", "--query", "1,2", "--output", "x.xyz"], "names no picture format"),
         ([*FEATURES, "--node", "classifier"], "1 x 10 values that are no map of the image"),
         ([*FEATURES, "--node", "*.unfolding"], "--node *.unfolding: stands for 3 names; expected one"),
         ([*FEATURES, "--node", "conv_stem.skores"], "no node, module or result has this name"),

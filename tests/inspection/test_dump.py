@@ -7,15 +7,15 @@ import struct
 import numpy as np
 import pytest
 import safetensors.numpy
-import safetensors.torch
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from frameworks import torch
 from oracle import assert_same
 from tinymvit.errors import DumpError, OutputError
-from tinymvit.inspection.dump import FORMATS, Spec, open_dump, statistics, write_dump
+from tinymvit.inspection.dump import open_dump
+from tinymvit.inspection.dump_writer import FORMATS, Spec, statistics, write_dump
 
 TENSORS = {
     "layer.0.conv": np.arange(6, dtype=np.float32).reshape(1, 2, 3),
@@ -118,14 +118,17 @@ def test_statistics_of_what_is_no_number():
 # ------------------------------------------------------------------------------------------------ other people's files
 
 
+@pytest.mark.torch
 def test_what_other_libraries_write(tmp_path):
+    from safetensors.torch import save_file
+
     torch_tensors = {
         "half": torch.tensor([0.5, 65504.0], dtype=torch.float16),
         "brain": torch.tensor([1.0, -3.140625], dtype=torch.bfloat16),
         "double": torch.tensor([[1e300]], dtype=torch.float64),
         "count": torch.tensor(7),
     }
-    safetensors.torch.save_file(torch_tensors, tmp_path / "torch.safetensors")
+    save_file(torch_tensors, tmp_path / "torch.safetensors")
     dump = open_dump(tmp_path / "torch.safetensors")
     assert dump.dtype("brain") == np.float32
     assert_same(dump["brain"], np.array([1.0, -3.140625], np.float32))

@@ -5,20 +5,26 @@ import weakref
 
 import numpy as np
 import pytest
-import torch
 
 from command_line import DIGIT, run
+from frameworks import torch
 from oracle import MODEL_FLOAT32, REFERENCE_FLOAT64, assert_same
 from tinymvit import MobileViTImageProcessor, modeling
 from tinymvit.commands.progress import warm_up
 from tinymvit.config import MobileViTConfig
 from tinymvit.inspection.dump import open_dump
-from tinymvit.inspection.trace import Trace, facts, match_names
+from tinymvit.inspection.trace import Trace, facts, select_nodes
 from torch_models import CLASSES, TINY, build, tensors
 
 
 @pytest.fixture(scope="module")
 def models():
+    """A model of each class, with random weights under which no value dies out."""
+    return {name: getattr(modeling, name)(MobileViTConfig(**TINY, initializer_range=0.3)) for name in CLASSES}
+
+
+@pytest.fixture(scope="module")
+def pairs():
     """For each class: transformers' model in float64, and ours with its weights."""
     pairs = {}
     for name in CLASSES:
@@ -36,9 +42,10 @@ def pixels(height=44, width=72, seed=0):
     return np.random.default_rng(seed).random((1, 3, height, width), np.float32)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_module_of_pytorch_has_its_value_by_its_name(models, name):
-    theirs, ours = models[name]
+def test_every_module_of_pytorch_has_its_value_by_its_name(pairs, name):
+    theirs, ours = pairs[name]
     seen = {}
     for path, module in theirs.named_modules():
         hook = lambda _, __, output, path=path: seen.setdefault(path, output)  # noqa: E731
@@ -55,7 +62,7 @@ def test_every_module_of_pytorch_has_its_value_by_its_name(models, name):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_node_is_traced_in_order_with_its_shape(models, name):
-    _, ours = models[name]
+    ours = models[name]
     graph = ours.graph((1, 3, 44, 72))
     trace = ours.trace(pixels())
     assert list(trace) == list(graph.nodes)
@@ -67,14 +74,14 @@ def test_every_node_is_traced_in_order_with_its_shape(models, name):
 
 
 def test_float64_does_not_round_the_pixels(models):
-    _, ours = models["MobileViTModel"]
+    ours = models["MobileViTModel"]
     fine = pixels().astype(np.float64) + 1e-12
     assert_same(ours.trace(fine, "pixel_values", "float64")["pixel_values"], fine)
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_engines_own_values(models, name):
-    _, ours = models[name]
+    ours = models[name]
     truth = ours.trace(pixels(), dtype="float64")
     trace = ours.trace(pixels(), source="engine")
     assert set(trace) < set(truth)
@@ -90,7 +97,7 @@ def test_the_engines_own_values(models, name):
 
 
 def test_names_of_nodes_modules_and_results(models):
-    _, ours = models["MobileViTForImageClassification"]
+    ours = models["MobileViTForImageClassification"]
     layer = "mobilevit.encoder.layer.2"
     trace = ours.trace(pixels(), ["logits", f"{layer}.transformer.layer.0.attention.attention.[kq]*", layer])
     block = f"{layer}.transformer.layer.0.attention.attention"
@@ -101,7 +108,7 @@ def test_names_of_nodes_modules_and_results(models):
 
 
 def test_names_that_are_not_there_say_what_comes_near(models):
-    _, ours = models["MobileViTForImageClassification"]
+    ours = models["MobileViTForImageClassification"]
 
     def refused(message, **options):
         with pytest.raises(ValueError, match=message) as caught:
@@ -121,7 +128,7 @@ def test_names_that_are_not_there_say_what_comes_near(models):
 
 
 def test_bad_pixels_are_refused_as_in_a_call(models):
-    _, ours = models["MobileViTModel"]
+    ours = models["MobileViTModel"]
     with pytest.raises(ValueError, match=r"have shape \(1, 3, 44, 72\); the graph is for \(1, 3, 32, 32\)"):
         Trace(ours.graph(), ours.weights, pixels())
     with pytest.raises(ValueError, match="expected four axes"):
@@ -132,7 +139,7 @@ def test_bad_pixels_are_refused_as_in_a_call(models):
 
 @pytest.mark.parametrize("source", ["reference", "engine"])
 def test_a_trace_keeps_no_more_than_a_run_needs(models, source):
-    _, ours = models["MobileViTForImageClassification"]
+    ours = models["MobileViTForImageClassification"]
     trace = Trace(ours.graph((1, 3, 64, 64)), ours.weights, pixels(64, 64), source=source)
     alive, peak, total = [], 0, 0
     for name, value in trace:
@@ -144,7 +151,7 @@ def test_a_trace_keeps_no_more_than_a_run_needs(models, source):
 
 
 def test_nothing_is_computed_after_the_last_name(models, monkeypatch):
-    _, ours = models["MobileViTModel"]
+    ours = models["MobileViTModel"]
     computed = []
     right = modeling.Trace._steps
     monkeypatch.setattr(
@@ -155,14 +162,14 @@ def test_nothing_is_computed_after_the_last_name(models, monkeypatch):
 
 
 def test_facts_for_a_manifest(models):
-    _, ours = models["MobileViTForImageClassification"]
+    ours = models["MobileViTForImageClassification"]
     graph = ours.graph()
     known = json.loads(json.dumps(facts("mobilevit.conv_stem.convolution", graph["mobilevit.conv_stem.convolution"])))
     assert known["op"] == "Conv2d"
     assert known["attributes"]["stride"] == 2
     assert known["inputs"] == ["pixel_values"]
     assert known["weights"] == ["mobilevit.conv_stem.convolution.weight"]
-    [(name, node)] = match_names(graph, "mobilevit.conv_stem").items()
+    [(name, node)] = select_nodes(graph, "mobilevit.conv_stem").items()
     assert facts(name, node)["node"] == "mobilevit.conv_stem.activation"
     fused = Trace(graph, ours.weights, pixels(32, 32), "mobilevit.conv_stem", source="engine").nodes[name]
     assert json.loads(json.dumps(facts(name, fused)))["attributes"]["op"]["op"] == "Conv2d"

@@ -13,9 +13,9 @@ import torch
 import transformers
 
 import tinymvit
-from tinymvit.bench.race import draw_weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.networks import mobilevit as model
+from tinymvit.networks import random_weights
 from tinymvit.text import align
 from tinymvit.weights import save_checkpoint
 
@@ -32,7 +32,7 @@ def errors(shape, seed):
     size = (1, config.num_channels, *config.image_shape)
     with tempfile.TemporaryDirectory() as folder:
         named = config.to_dict() | {"architectures": [name]}
-        save_checkpoint(folder, draw_weights(record(config, size), seed), named)
+        save_checkpoint(folder, random_weights.as_trained(record(config, size), seed), named)
         ours = getattr(tinymvit, name).from_pretrained(folder)
         theirs = getattr(transformers, name).from_pretrained(folder).eval()
         x = np.random.default_rng(seed).random(size, np.float32)

@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 import tinymvit
-from tinymvit import graph as ops
+from tinymvit import ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.text import align
-from tinymvit.vectors import FACTOR, distinct, model_graph, op_vector
+from tinymvit.vectors.make import FACTOR, distinct, model_graph, op_vector
 from torch_ops import port
 
 SHAPES = ("small", "x-small", "xx-small", "deeplabv3-xx-small")

@@ -4,11 +4,12 @@ import pytest
 import torch
 import transformers
 
-from tinymvit import graph, reference
+from tinymvit import ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import engine
-from tinymvit.graph import Add, Conv2d, Graph, Linear, parameters
+from tinymvit.graph import Graph, parameters
 from tinymvit.networks import mobilevit as model
+from tinymvit.ops import Add, Conv2d, Linear
 from torch_models import CLASSES, PUBLISHED, TINY, build, tensors
 
 RECORD = {
@@ -96,9 +97,7 @@ def test_a_graph_refuses_two_nodes_of_one_name_and_unknown_inputs():
         Graph().add("b", Linear(3, 3), g["a"])
 
 
-def test_every_op_has_a_reference_function_and_a_kernel():
-    ops = {op for op in vars(graph).values() if isinstance(op, type) and issubclass(op, graph.Op)}
-    ops -= {graph.Op, graph.Input}
-    assert set(reference.FUNCTIONS) == ops
-    always_merged = {graph.BatchNorm, graph.Scores, graph.Softmax, graph.Context}  # by the passes
-    assert set(engine.KERNELS) == ops - always_merged - {graph.Winograd}  # always in a Fused
+def test_every_op_has_a_kernel():
+    every = {op for op in vars(ops).values() if isinstance(op, type) and issubclass(op, ops.Op)} - {ops.Op, ops.Input}
+    always_merged = {ops.BatchNorm, ops.Scores, ops.Softmax, ops.Context}  # by the passes
+    assert set(engine.KERNELS) == every - always_merged - {ops.Winograd}  # always in a Fused

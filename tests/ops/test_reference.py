@@ -12,8 +12,7 @@ from transformers.activations import ACT2FN
 from transformers.models.mobilevit.modeling_mobilevit import MobileViTLayer
 
 from oracle import KERNEL_FLOAT32, REFERENCE_FLOAT64, assert_same
-from tinymvit import graph as ops
-from tinymvit import reference
+from tinymvit import ops, reference
 from tinymvit.config import ACTIVATIONS
 
 DTYPES = {np.float64: REFERENCE_FLOAT64, np.float32: KERNEL_FLOAT32}

@@ -5,20 +5,20 @@ Tests that need the handwriting itself are skipped without scikit-learn; the oth
 
 import hashlib
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
 
 import tinymvit
+from frameworks import torch, transformers
 from oracle import assert_same
 from tinymvit.errors import CheckpointError
 from tinymvit.training import digit_scenes, model_card
@@ -32,6 +32,8 @@ MADE_UP = Digits(np.stack([radius > RINGS for radius in (2, 3, 4)]).astype(np.fl
 
 @pytest.fixture(scope="module")
 def split():
+    if torch is None and "torch" in sys.modules:
+        pytest.skip("SciPy, which scikit-learn imports, does not bear that PyTorch is blocked")
     pytest.importorskip("sklearn")
     return digit_scenes.split_digits()
 
@@ -160,6 +162,7 @@ def shortened(name):
     return replace(train.TASKS[name], sizes=(64,), batch=2, steps=1)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["digits", "digits-seg"])
 def test_training_reads_the_training_digits_and_writes_a_checkpoint_that_transformers_loads(
     name, tmp_path, monkeypatch
@@ -174,6 +177,7 @@ def test_training_reads_the_training_digits_and_writes_a_checkpoint_that_transfo
     ]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["digits", "digits-seg"])
 def test_training_pictures_are_bgr_between_0_and_1(name, monkeypatch):
     task = replace(shortened(name), draw=lambda *_: (np.full((4, 4, 3), (255, 0, 51), dtype=np.uint8), np.uint8(7)))
@@ -186,7 +190,7 @@ def test_training_pictures_are_bgr_between_0_and_1(name, monkeypatch):
     ("arguments", "message"),
     [
         (["digits", "--output", "OUT", "--epochs", "0"], "'0' is not a whole number above 0"),
-        (["digits", "--output", "FILE"], "FILE: is a file, expected a folder"),
+        pytest.param(["digits", "--output", "FILE"], "FILE: is a file, expected a folder", marks=pytest.mark.torch),
         (["evaluate", "OUT"], "OUT/config.json: cannot be read: No such file"),
         (["samples", "--output", "FILE"], "FILE: is a file, expected a folder"),
     ],
@@ -206,6 +210,28 @@ def test_bad_use_ends_in_one_line(arguments, message, tmp_path, monkeypatch, cap
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1]
     assert "Traceback" not in error
+
+
+def without(module, *arguments):
+    """What the script says in a process where `module` cannot be imported."""
+    program = (
+        f"import runpy, sys; sys.modules[{module!r}] = None; runpy.run_module({train.__name__!r}, None, '__main__')"
+    )
+    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["torch", pytest.param("transformers", marks=pytest.mark.torch)])
+def test_without_the_frameworks_training_says_what_to_install(module, tmp_path):
+    result = without(module, "digits", "--output", str(tmp_path / "new"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"tinymvit.training.digits: {module} is not installed: pip install 'tinymvit[train]'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_needs_no_framework_runs_without_one(tmp_path):
+    result = without("torch", "evaluate", str(tmp_path))
+    assert result.returncode == 2
+    assert "config.json: cannot be read: No such file" in result.stderr
 
 
 def test_only_checkpoints_for_digits_are_measured(tmp_path, monkeypatch):
@@ -276,6 +302,7 @@ def check_checkpoint(folder, task):
     assert processor.items() >= (train.PROCESSOR | task.processor).items()
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["digits", "digits-seg"])
 def test_bundled_checkpoints_are_what_training_writes(name):
     check_checkpoint(bundled()[name], train.TASKS[name])

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinymvit.engine.engine import Engine
-from tinymvit.graph import Fused, Graph, InvertedResidual, Node, Op
+from tinymvit.graph import Graph, Node
 from tinymvit.inspection.summary import describe
+from tinymvit.ops import Fused, InvertedResidual, Op
 from tinymvit.text import align
 
 Array = np.ndarray
@@ -70,9 +71,9 @@ def profile(engine: Engine, pixel_values: Array) -> Profile:
     layers = [
         LayerTime(
             node.name,
-            describe_fused(node.op),
+            describe_fused(node.op, engine.method(node)),
             float(np.median(times[node.name])),
-            engine.graph.multiply_adds(node),
+            engine.multiply_adds(node),
             moved_bytes(engine.graph, node),
         )
         for node in engine.graph
@@ -88,15 +89,18 @@ def moved_bytes(graph: Graph, node: Node) -> int:
     return 4 * sum(math.prod(shape) for shape in shapes)
 
 
-def describe_fused(op: Op) -> str:
-    """As `summary.describe`, with what is fused to the op behind it."""
+def describe_fused(op: Op, method: str = "") -> str:
+    """As `summary.describe`, and what is fused to the op behind it. method: what to call the op, if not by its name."""
     if isinstance(op, InvertedResidual):
         layers = ", ".join(map(describe, (op.expand, op.depthwise, op.reduce)))
         return f"{describe(op)}: {layers}" + (" + add" if op.residual else "")
-    if not isinstance(op, Fused):
-        return describe(op)
-    behind = [*([op.activation] if op.activation != "identity" else []), *(["add"] if op.residual else [])]
-    return " + ".join([describe(op.op), *behind])
+    fused = op if isinstance(op, Fused) else None
+    layer = fused.op if fused else op
+    words = [method + describe(layer).removeprefix(type(layer).__name__) if method else describe(layer)]
+    if fused:
+        words += [fused.activation] if fused.activation != "identity" else []
+        words += ["add"] if fused.residual else []
+    return " + ".join(words)
 
 
 def format_profile(result: Profile) -> str:

@@ -25,11 +25,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinymvit import graph as ops
 from tinymvit.bench.contestant import PIXELS, answer_file
 from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.errors import ContestantError
-from tinymvit.graph import Graph
 from tinymvit.text import align
 
 Array = np.ndarray
@@ -243,31 +241,7 @@ def _end(code: int, errors: str) -> str:
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
-# ---- what they race with ----
-
-
-def draw_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Random weights, float32 by name, under which activations neither die nor explode, as in a trained network:
-    products keep the variance of their input (He for convolutions, Glorot for linear layers), norms are near one."""
-    rng = np.random.default_rng(seed)
-
-    def normal(mean: float, deviation: float, shape: ops.Shape) -> Array:
-        return (mean + deviation * rng.standard_normal(shape)).astype(np.float32)
-
-    weights: dict[str, Array] = {}
-    for node in graph:
-        for name, (role, shape) in zip(node.weights, node.op.weight_shapes().items(), strict=True):
-            if role == "running_var":
-                weights[name] = rng.uniform(0.75, 1.25, shape).astype(np.float32)
-            elif role == "weight" and isinstance(node.op, ops.BatchNorm | ops.LayerNorm):
-                weights[name] = normal(1, 0.1, shape)
-            elif role == "weight":
-                fan_out, fan_in = shape[0], int(np.prod(shape[1:]))
-                variance = 2 / fan_in if isinstance(node.op, ops.Conv2d) else 2 / (fan_in + fan_out)
-                weights[name] = normal(0, variance**0.5, shape)
-            else:
-                weights[name] = normal(0, 0.1, shape)
-    return weights
+# ---- what is said about it ----
 
 
 def machine() -> dict[str, Any]:
@@ -288,9 +262,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
     }
-
-
-# ---- what is said about it ----
 
 
 def format_race(result: Race) -> str:

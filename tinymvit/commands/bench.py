@@ -123,9 +123,9 @@ def run(options: argparse.Namespace) -> int:
 
 def make_model(options: argparse.Namespace, folder: Path) -> Any:
     """Write the checkpoint that all contestants load into `folder`, and return our model of it."""
-    from tinymvit.bench import race as bench
     from tinymvit.config import MobileViTConfig
     from tinymvit.modeling import MODELS
+    from tinymvit.networks import random_weights
     from tinymvit.weights import open_checkpoint
 
     if options.model:
@@ -141,6 +141,6 @@ def make_model(options: argparse.Namespace, folder: Path) -> Any:
         if task == "segment" and options.task == "classify":
             raise ConfigError(f"--shape {shape} is for segmentation; expected --task segment, or none")
         graph = MODELS[task].recorder(config, (1, config.num_channels, *config.image_shape))
-        model = MODELS[task].from_tensors(config, bench.draw_weights(graph))
+        model = MODELS[task].from_tensors(config, random_weights.as_trained(graph))
     model.save_pretrained(folder)
     return model

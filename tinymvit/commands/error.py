@@ -26,7 +26,8 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.error_budget import check_plot, format_table, rounding_errors, save_plot
+    from tinymvit.error_budget import rounding_errors
+    from tinymvit.error_budget.report import check_plot, save_plot, to_text
     from tinymvit.files import json_writer, write_files
     from tinymvit.modeling import load_model
     from tinymvit.weights import open_checkpoint
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     pixel_values = read_pixels(options.image, checkpoint, model)
     progress.warm_up()
     budget = rounding_errors(model, pixel_values)
-    print(format_table(budget))
+    print(to_text(budget))
     if options.json:
         facts = {"model": options.model, "image": str(options.image) if options.image else None}
         write_files(options.json.parent, {options.json.name: json_writer(facts | budget.to_dict())})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.commands.options import add_command, model_or_shape_option, size_option
 
 if TYPE_CHECKING:
-    from tinymvit.engine.engine import Memory
+    from tinymvit.engine import Memory
     from tinymvit.graph import Graph
 
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from tinymvit.config import MobileViTConfig
-    from tinymvit.inspection.summary import format_table, rows, totals
+    from tinymvit.inspection.summary import rows, to_text, totals
     from tinymvit.modeling import MODELS
 
     if options.shape:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         facts = totals(graph) | {"memory": asdict(memory), "layers": [asdict(row) for row in rows(graph)]}
         print(json.dumps(facts))
     else:
-        print(format_table(graph))
+        print(to_text(graph))
         values, scratch, weights = (f"{size / 1e6:.1f} MB" for size in (memory.values, memory.scratch, memory.weights))
         print(
             f"the engine's memory: {values} for an image's values, {scratch} for each thread to work in, {weights} for "
@@ -56,10 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def memory_of(graph: Graph) -> Memory:
-    """What an engine would need, whatever the weights: here all are ones."""
-    import numpy as np
+    """What an engine would need, whatever the weights."""
+    from tinymvit import engine
 
-    from tinymvit.engine.engine import Engine
-
-    ones = {name: np.broadcast_to(np.float32(1), shape) for name, shape in graph.weight_shapes().items()}
-    return Engine(graph, ones).memory()
+    return engine.memory_of(graph)

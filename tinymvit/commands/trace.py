@@ -61,7 +61,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.inspection.dump import choose_format, write_dump
+    from tinymvit.inspection.dump_writer import choose_format, write_dump
     from tinymvit.inspection.trace import Trace
 
     kind = choose_format(options.output, options.format)

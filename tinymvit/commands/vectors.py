@@ -34,8 +34,9 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from tinymvit.inspection.dump import MANIFEST
     from tinymvit.modeling import load_model
-    from tinymvit.vectors import MANIFEST, README, write_vectors
+    from tinymvit.vectors.write import README, write_vectors
 
     model = load_model(options.model)
     manifest = write_vectors(model, options.output, options.format, options.size, source=options.model)

@@ -37,9 +37,10 @@ from tinymvit.comparison.tolerance import half_unit, shorter_format
 from tinymvit.comparison.two_dumps import compare_dumps
 from tinymvit.comparison.verdict import Comparison, Row
 from tinymvit.errors import DumpError
-from tinymvit.graph import Node, Shape
+from tinymvit.graph import Node
 from tinymvit.inspection.dump import Dump, open_dump
 from tinymvit.modeling import MobileViTPreTrainedModel, load_model
+from tinymvit.ops import Shape
 from tinymvit.text import count, some
 from tinymvit.weights import bundled
 

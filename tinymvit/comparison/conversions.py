@@ -16,7 +16,8 @@ from tinymvit.comparison.layouts import arrangements
 from tinymvit.comparison.mistakes import SCALE_AND_SHIFT
 from tinymvit.comparison.tolerance import difference, rms
 from tinymvit.comparison.verdict import Hint
-from tinymvit.graph import Activation, BatchNorm, Context, LayerNorm, Node
+from tinymvit.graph import Node
+from tinymvit.ops import Activation, BatchNorm, Context, LayerNorm
 from tinymvit.text import count, some
 
 Array = np.ndarray

@@ -13,7 +13,8 @@ import numpy as np
 from tinymvit import reference
 from tinymvit.comparison.mistakes import Mistake, case_of
 from tinymvit.comparison.port import Port
-from tinymvit.graph import Graph, Input, Node
+from tinymvit.graph import Graph, Node
+from tinymvit.ops import Input
 
 Array = np.ndarray
 

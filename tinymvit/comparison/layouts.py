@@ -18,7 +18,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from tinymvit.graph import Graph, Node, Scores, Shape, Softmax, Unfold
+from tinymvit.graph import Graph, Node
+from tinymvit.ops import Scores, Shape, Softmax, Unfold
 
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # what a user may say about maps
 PARTS = {"P": "i j", "N": "y x", "D": "h e", "yi": "y i", "xj": "x j"}

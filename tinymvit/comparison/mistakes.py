@@ -15,8 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinymvit import graph as ops
-from tinymvit import reference
+from tinymvit import ops, reference
 from tinymvit.numerics import to_bfloat16, to_float16, to_int8, to_int8_by_channel, to_uint8
 
 Array = np.ndarray
@@ -486,7 +485,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
         "the activation is missing": identity,
         **{
             f"the activation is {name}": partial(with_activation, name)
-            for name in reference.ACTIVATION_FUNCTIONS
+            for name in ops.ACTIVATION_FUNCTIONS
             if name != "identity"
         },
         **_rounding,

@@ -16,8 +16,8 @@ from tinymvit.comparison.port import Settings
 from tinymvit.comparison.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms
 from tinymvit.comparison.verdict import Comparison, Hint, Row
 from tinymvit.errors import DumpError
-from tinymvit.graph import Input
 from tinymvit.inspection.dump import Dump
+from tinymvit.ops import Input
 from tinymvit.text import count, some
 
 Array = np.ndarray

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinymvit.comparison.tolerance import Errors, Limit
-from tinymvit.graph import Shape
+from tinymvit.ops import Shape
 
 
 @dataclass(frozen=True)

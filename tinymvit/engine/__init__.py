@@ -5,6 +5,7 @@ each value lies), `engine` (what runs it). Left to others: what an op means (`op
 A new op that the engine is to run is a row in `lowering.py`; a rewriting of the graph is a function in `passes.py`.
 """
 
-from tinymvit.engine.engine import Engine, Memory
+from tinymvit.engine.engine import Engine
+from tinymvit.engine.memory import Memory, memory_of
 
-__all__ = ["Engine", "Memory"]
+__all__ = ["Engine", "Memory", "memory_of"]

@@ -8,30 +8,48 @@ that several nodes read, is never merged away.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeGuard
 
 import numpy as np
 
-from tinymvit.graph import (
+from tinymvit.graph import Graph, Node
+from tinymvit.ops import (
     Activation,
     Add,
+    Array,
     Attention,
     BatchNorm,
     Context,
     Conv2d,
     Fused,
-    Graph,
     InvertedResidual,
     Linear,
-    Node,
     Scores,
     Softmax,
-    Winograd,
 )
 
-Weights = Mapping[str, np.ndarray]
+Weights = Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Deferred(Mapping[str, Array]):
+    """Weights of which some are computed, each time that they are asked for. So a graph is rewritten without a tensor
+    being read, and nothing is computed for an engine whose weights are packed already, or to plan its memory."""
+
+    given: Weights
+    computed: Mapping[str, Callable[[], Array]]
+
+    def __getitem__(self, name: str) -> Array:
+        return self.computed[name]() if name in self.computed else self.given[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self.given, **self.computed})
+
+    def __len__(self) -> int:
+        return len({**self.given, **self.computed})
 
 
 def optimize(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
@@ -42,7 +60,6 @@ def optimize(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
         fuse_activation,
         fuse_residual,
         fuse_inverted_residual,
-        choose_winograd,
     ):
         graph, weights = apply(graph, weights)
     return graph, weights
@@ -51,9 +68,10 @@ def optimize(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
 def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
     """A convolution and the normalisation behind it are one convolution: both are linear in the input.
 
-    (w x - mean) / s * weight + bias = (w weight / s) x + (bias - mean weight / s), computed in float64.
+    (w x - mean) / s * weight + bias = (w weight / s) x + (bias - mean weight / s), computed in float64 and then
+    rounded to float32.
     """
-    folded = dict(weights)
+    folded: dict[str, Callable[[], Array]] = {}
 
     def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
         if not isinstance(node.op, BatchNorm):
@@ -61,15 +79,27 @@ def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
         conv = single(node.inputs[0])
         if conv is None or not isinstance(conv.op, Conv2d) or conv.op.bias:
             return None
-        weight, bias, mean, variance = (np.asarray(weights[name], np.float64) for name in node.weights)
-        scale = weight / np.sqrt(variance + node.op.eps)
         (kernel_name,), bias_name = conv.weights, f"{conv.name}.bias"
-        folded[kernel_name] = (weights[kernel_name] * scale[:, None, None, None]).astype(np.float32)
-        folded[bias_name] = (bias - mean * scale).astype(np.float32)
+        norm = partial(_scale_and_shift, weights, node.weights, node.op.eps)
+        folded[kernel_name] = partial(_scaled, weights, kernel_name, norm)
+        folded[bias_name] = lambda: norm()[1].astype(np.float32)
         op = replace(conv.op, bias=True)
         return Node(node.name, op, conv.inputs, (kernel_name, bias_name), node.shape), [conv]
 
-    return _rewrite(graph, merge), folded
+    return _rewrite(graph, merge), Deferred(weights, folded)
+
+
+def _scale_and_shift(weights: Weights, names: tuple[str, ...], eps: float) -> tuple[Array, Array]:
+    """A normalisation as x scale + shift, (C,) each, in float64."""
+    weight, bias, mean, variance = (np.asarray(weights[name], np.float64) for name in names)
+    scale = weight / np.sqrt(variance + eps)
+    return scale, bias - mean * scale
+
+
+def _scaled(weights: Weights, name: str, norm: Callable[[], tuple[Array, Array]]) -> Array:
+    """A convolution's weight (O, I / groups, k, k) times the scale of the normalisation behind it, in float32."""
+    scale, _ = norm()
+    return (weights[name] * scale[:, None, None, None]).astype(np.float32)
 
 
 def fuse_attention(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
@@ -135,21 +165,6 @@ def fuse_inverted_residual(graph: Graph, weights: Weights) -> tuple[Graph, Weigh
         op = InvertedResidual(expand.op, depthwise.op, reduce.op, expand.activation, reduce.residual)
         tensors = wide.weights + filtered.weights + node.weights
         return Node(node.name, op, wide.inputs, tensors, node.shape), [filtered, wide]
-
-    return _rewrite(graph, merge), weights
-
-
-def choose_winograd(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
-    """Dense 3x3 convolutions that keep the map's size are done by Winograd's method."""
-
-    def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
-        fused = _fused(node)
-        if fused is None or not isinstance(fused.op, Conv2d):
-            return None
-        conv = fused.op
-        if conv != Conv2d(conv.in_channels, conv.out_channels, 3, padding=1, bias=conv.bias):
-            return None
-        return replace(node, op=replace(fused, op=Winograd(**vars(conv)))), []
 
     return _rewrite(graph, merge), weights
 

@@ -9,59 +9,63 @@ from one pixel of each patch and from no other. From an image to its place in th
     result         each patch's probability at all the pixels of the image that fall on the patch
 
 Each patch covers ph H / H' x pw W / W' pixels, so the values of the whole result sum to about H W / N, and exactly so
-where H and W are multiples of the grid of patches. Computed with the reference in float32.
+where H and W are multiples of the grid of patches. The values are the reference's, in float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from operator import index
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from tinymvit.graph import Graph, Unfold
+from tinymvit.graph import Graph
 from tinymvit.inspection.trace import Trace
+from tinymvit.ops import Unfold
 
 Array = np.ndarray
+Method = TypeVar("Method", bound=Callable[..., Array])
 
 COLOUR = np.array([255, 96, 0], np.float32)  # of full attention
 OPACITY = 0.85  # of the colour where the attention is largest
 SIDE = 384  # pixels that the longer side of a picture reaches at most by enlarging it
 
 
-def attention_map(
-    graph: Graph,
-    weights: Mapping[str, Array],
-    pixel_values: Array,
-    layer: int,
-    block: int,
-    head: int | None,
-    query: tuple[int, int],
-    progress: bool = False,
-) -> Array:
-    """The attention of the pixel `query` (y, x) in transformer layer `block` of MobileViT block `layer`, both from 0:
-    (H, W) float32. head: one of them, from 0, or None for their mean. progress: as of a `Trace`.
+class Query(NamedTuple):
+    """Who looks: `pixel` (y, x) of the image, with one head, or the mean of all (None), of one transformer layer in one
+    of the three MobileViT blocks. All of them count from 0."""
 
-    Raises ValueError if pixel_values, (1, C, H, W), are several images, for a number out of range, and for NaN.
+    block: int
+    layer: int
+    head: int | None
+    pixel: tuple[int, int]
+
+
+def attention_map(
+    graph: Graph, weights: Mapping[str, Array], pixel_values: Array, query: Query, progress: bool = False
+) -> Array:
+    """How much `query` takes from each other part of the image: (H, W) float32.
+
+    pixel_values: (1, C, H, W). progress: as of a `Trace`. Raises ValueError if pixel_values are several images, for a
+    number out of range, and for NaN; TypeError for a number that is not whole.
     """
     images, _, height, width = pixel_values.shape
     if images != 1:
         raise ValueError(f"pixel_values hold {images} images; expected one")
-    paths = [path for path in graph.modules if path.endswith(".transformer")]
-    stages = [path.removesuffix(".transformer") for path in paths]
-    stage = stages[_checked("layer", layer, len(stages))]
-    blocks = sum(name.startswith(f"{stage}.transformer.") and name.endswith(".probabilities") for name in graph.nodes)
-    number = _checked("block", block, blocks)
-    name = f"{stage}.transformer.layer.{number}.attention.attention.probabilities"
-    heads = graph[name].shape[1]
-    chosen = slice(None) if head is None else _checked("head", head, heads)
-    if np.shape(query) != (2,):
-        raise ValueError(f"query is {query!r}; expected two numbers, (y, x)")
-    y, x = _checked("query's y", query[0], height), _checked("query's x", query[1], width)
+    blocks = [path.removesuffix(".transformer") for path in graph.modules if path.endswith(".transformer")]
+    block = blocks[_checked("block", query.block, len(blocks))]
+    layers = [name for name in graph.nodes if name.startswith(f"{block}.transformer.") and name.endswith(PROBABILITIES)]
+    name = layers[_checked("layer", query.layer, len(layers))]
+    head = slice(None) if query.head is None else _checked("head", query.head, graph[name].shape[1])
+    if np.shape(query.pixel) != (2,):
+        raise ValueError(f"query is {query.pixel!r}; expected two numbers, (y, x)")
+    y, x = _checked("query's y", query.pixel[0], height), _checked("query's x", query.pixel[1], width)
 
-    unfold = graph[f"{stage}.unfolding"]
+    unfold = graph[f"{block}.unfolding"]
     assert isinstance(unfold.op, Unfold)
     ph, pw = unfold.op.patch_height, unfold.op.patch_width
     _, _, map_height, map_width = graph.inputs_of(unfold)[0].shape
@@ -71,13 +75,16 @@ def attention_map(
     patch = row // ph * columns + column // pw
 
     ((_, probabilities),) = Trace(graph, weights, pixel_values, [name], progress=progress)  # (P, h, N, N)
-    of_patches = probabilities[position, chosen, patch]  # (h, N) or (N)
-    if head is None:
+    of_patches = probabilities[position, head, patch]  # (h, N) or (N)
+    if query.head is None:
         of_patches = of_patches.mean(0)
     if not np.isfinite(of_patches).all():
         raise ValueError(f"{name}: holds NaN; expected probabilities")
     of_rows = of_patches.reshape(rows, columns)[np.arange(height) * rows // height]
     return of_rows[:, np.arange(width) * columns // width]
+
+
+PROBABILITIES = ".attention.attention.probabilities"  # a transformer layer's attention, below the layer's name
 
 
 def _checked(what: str, value: Any, count: int) -> int:
@@ -88,6 +95,46 @@ def _checked(what: str, value: Any, count: int) -> int:
     if not 0 <= number < count:
         raise ValueError(f"{what} is {number}; expected 0 to {count - 1}")
     return number
+
+
+# ---- the words of version 0.1, which exchanged `layer` and `block`; to be removed after one release ----
+
+
+def in_words_of_0_1(words: Sequence[str]) -> bool:
+    """Whether a call that names these words, in this order, means what version 0.1 meant by them.
+
+    Version 0.1 asked for `layer`, one of the three MobileViT blocks, and then for `block`, a transformer layer in it.
+    Both words are still there, each for what the other meant, so only the order tells: whoever learnt the words from
+    version 0.1 names `layer` first, or alone.
+    """
+    return list(words) in (["layer"], ["layer", "block"])
+
+
+def with_words_of_0_1(attention: Method) -> Method:
+    """`attention`, a method with (pixel_values, block, layer, ...), which also takes the keywords of version 0.1.
+
+    By position the two are what they always were. As keywords, `layer=1, block=0` in this order, or a MobileViT block
+    by position and `block=`, are read as version 0.1 read them, and a FutureWarning says how to write that now.
+    """
+
+    @wraps(attention)
+    def call(self: Any, *places: Any, **named: Any) -> Array:
+        words = [word for word in named if word in ("block", "layer")]
+        if "block" in words and len(places) == 2:  # pixel_values and a MobileViT block: what is named is inside it
+            words = ["layer", *words]
+            named["layer"], places = places[1], places[:1]
+        if len(words) == 2 and in_words_of_0_1(words):
+            named["block"], named["layer"] = named["layer"], named["block"]
+            warnings.warn(
+                f"attention(layer={named['block']!r}, block={named['layer']!r}) is read as in version 0.1, which "
+                f"exchanged the two words: write block={named['block']!r}, layer={named['layer']!r}. From the next "
+                "version on, block is the MobileViT block and layer the transformer layer in it, in any order",
+                FutureWarning,
+                stacklevel=2,
+            )
+        return attention(self, *places, **named)
+
+    return call  # type: ignore[return-value]
 
 
 def attention_picture(pixel_values: Array, attention: Array, query: tuple[int, int]) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Dumps: named tensors on disk, read lazily whoever wrote them, written one at a time. Three formats:
+"""Dumps: named tensors on disk, read lazily whoever wrote them. There are three formats:
 
 - one safetensors file;
 - a folder of `.npy` files: a tensor's name is its path below the folder without the suffix, `/` between folders;
@@ -7,46 +7,32 @@
 
     {"tensors": [{"name": "logits", "shape": [1, 10], "dtype": "float32", "file": "logits.bin"}]}
 
-Our own folders always have a manifest, with statistics and a digest of each tensor and the facts that the writer adds.
-What the tensors mean is left to `trace` and `compare`.
+Writing dumps is left to `dump_writer`, what the tensors mean to `trace` and `comparison`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import reprlib
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinymvit.errors import CheckpointError, DumpError, OutputError
+from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.files import read_json
-from tinymvit.version import __version__
-from tinymvit.weights.formats.safetensors import DTYPES, Entry, is_shape, map_tensor, open_tensors, read_metadata
+from tinymvit.weights.formats.safetensors import DTYPES, Entry, is_shape, map_tensor, open_tensors
 
 Array = np.ndarray
 
 MANIFEST = "manifest.json"
-FORMATS = ("safetensors", "npy", "raw")
 EXPECTED = f"a .safetensors file, or a folder of .npy files or with {MANIFEST}"
 DTYPE_NAMES = {  # of a manifest, and what the safetensors format calls them
     **{dtype.name: name for name, dtype in DTYPES.items() if name != "BF16"},
     "bfloat16": "BF16",
 }
 STORED_NAMES = {short: name for name, short in DTYPE_NAMES.items()}
-PRODUCER = f"tinymvit {__version__}"
-
-
-# ---- reading ----
 
 
 class Stored(NamedTuple):
@@ -227,201 +213,3 @@ def _listed_npy(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> St
             f"{path}: holds {stored.dtype} {list(stored.shape)}; the manifest gives {name} as {dtype} {list(shape)}"
         )
     return stored
-
-
-# ---- writing ----
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A tensor to be written. `facts` go into the manifest of a folder beside what is computed from the values."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str  # a NumPy dtype's name: "float32"
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-Write = Callable[[str, Array], None]
-
-
-def choose_format(path: Path, given: str | None = None) -> str:
-    """The format in which to write a dump at `path`. Raises OutputError if the name does not fit the format."""
-    suffix = path.suffix.lower()
-    if given not in (None, *FORMATS):
-        raise OutputError(f"format {given!r}: expected one of {', '.join(FORMATS)}")
-    if (given == "safetensors") != (suffix == ".safetensors") and given is not None:
-        kind = "a name that ends in .safetensors" if given == "safetensors" else "the name of a folder"
-        raise OutputError(f"{path}: the format {given} needs {kind}")
-    if given is None and suffix not in ("", ".safetensors"):
-        raise OutputError(
-            f"{path}: the suffix {path.suffix!r} names no format; expected .safetensors, or a folder's name"
-        )
-    return given or ("safetensors" if suffix else "npy")
-
-
-@contextmanager
-def write_dump(path: str | Path, specs: Sequence[Spec], format: str | None = None) -> Iterator[Write]:
-    """Write a dump, one tensor at a time: `with write_dump(path, specs) as write: write(name, array) ...`, in the
-    order of `specs`, all of them.
-
-    format: "safetensors", "npy" or "raw"; by default safetensors if `path` ends in .safetensors, else a folder of npy.
-    Everything goes to a temporary name in the same folder, which takes its place only when it is complete; what stands
-    there already is replaced if it is a dump that tinymvit wrote, and nothing else. Raises OutputError.
-    """
-    target = Path(path).expanduser()
-    kind = choose_format(target, format)
-    names = [spec.name for spec in specs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two tensors are named {next(name for name in names if names.count(name) > 1)}")
-    temporary = None
-    try:
-        target = target.resolve()  # of a link, what it points to is replaced
-        _check_replaceable(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        pending = iter(specs)
-        with _to_file(temporary, specs) if kind == "safetensors" else _to_folder(temporary, kind) as put:
-
-            def write(name: str, array: Array) -> None:
-                spec = next(pending, None)
-                found = Spec(name, array.shape, array.dtype.name)
-                if spec is None or (spec.name, spec.shape, spec.dtype) != (found.name, found.shape, found.dtype):
-                    raise ValueError(f"{target}: {found} is written where {spec} was announced")
-                little_endian = array.dtype.newbyteorder("<")
-                put(spec, np.require(array, little_endian, "C").reshape(array.shape))
-
-            yield write
-            if (missing := next(pending, None)) is not None:
-                raise ValueError(f"{target}: {missing} was announced and not written")
-        _put_in_place(temporary, target)
-    except OSError as failure:
-        raise OutputError(f"{path}: cannot be written: {failure.strerror or failure}") from None
-    finally:
-        if temporary is not None:
-            _remove(temporary)
-
-
-@contextmanager
-def _to_file(path: Path, specs: Sequence[Spec]) -> Iterator[Callable[[Spec, Array], None]]:
-    """A safetensors file: its header is known before the first tensor."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", "producer": PRODUCER}}
-    begin = 0
-    for spec in specs:
-        end = begin + math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
-        header[spec.name] = {"dtype": DTYPE_NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": [begin, end]}
-        begin = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # so that the tensors lie aligned
-    with path.open("xb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        yield lambda spec, array: _write_bytes(file, array)
-        _flush(file)
-
-
-@contextmanager
-def _to_folder(folder: Path, kind: str) -> Iterator[Callable[[Spec, Array], None]]:
-    """A folder with a file for each tensor, and last the manifest."""
-    folder.mkdir()
-    listed: list[dict[str, Any]] = []
-
-    def put(spec: Spec, array: Array) -> None:
-        file = f"{spec.name}.npy" if kind == "npy" else f"{spec.name}.bin"
-        parts = PurePosixPath(file).parts
-        if file != "/".join(parts) or parts[0] == "/" or ".." in parts or "\0" in file:
-            raise OutputError(f"tensor {spec.name!r}: no name for a file; write a .safetensors file instead")
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as stream:
-            if kind == "npy":
-                np.lib.format.write_array(stream, array, allow_pickle=False)
-            else:
-                _write_bytes(stream, array)
-        listed.append(
-            {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype, "file": file}
-            | dict(spec.facts)
-            | statistics(array)
-            | {"sha256": hashlib.sha256(_bytes(array).data).hexdigest()}
-        )
-
-    yield put
-    manifest = {"producer": PRODUCER, "byte_order": "little", "tensors": listed}
-    with (folder / MANIFEST).open("xb") as stream:
-        stream.write(json.dumps(manifest, indent=1).encode() + b"\n")
-        _flush(stream)  # the last alone: for each tensor it would take longer than all the rest
-
-
-def statistics(array: Array) -> dict[str, float | None]:
-    """Smallest, largest, mean and root mean square value, in float64; None where that is no finite number."""
-    if array.size == 0:
-        return dict.fromkeys(("min", "max", "mean", "rms"))
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = (
-            float(array.min()),
-            float(array.max()),
-            float(array.mean(dtype=np.float64)),
-            math.sqrt(np.square(array, dtype=np.float64).mean()),
-        )
-    finite = (value if math.isfinite(value) else None for value in values)
-    return dict(zip(("min", "max", "mean", "rms"), finite, strict=True))
-
-
-def _bytes(array: Array) -> Array:
-    return array.reshape(-1).view(np.uint8)
-
-
-def _write_bytes(file: BinaryIO, array: Array) -> None:
-    file.write(_bytes(array).data)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())  # some file systems report a full disk only here
-
-
-def _check_replaceable(target: Path) -> None:
-    """Raise OutputError unless a dump can take this place: nothing there, an empty folder, or a dump of ours alone."""
-    if target.is_file():
-        with suppress(CheckpointError):
-            if str(read_metadata(target).get("producer")).startswith("tinymvit"):
-                return
-    elif target.is_dir():
-        files = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
-        if not files or files == _files_of_ours(target):
-            return
-    elif not target.exists():
-        return
-    raise OutputError(f"{target}: is there already and no dump that tinymvit wrote; choose another name, or remove it")
-
-
-def _files_of_ours(folder: Path) -> set[str]:
-    """The files of a dump that tinymvit wrote into this folder; none if it did not."""
-    try:
-        manifest = read_json(folder / MANIFEST, DumpError)
-        if manifest["producer"].startswith("tinymvit"):
-            return {MANIFEST, *(tensor["file"] for tensor in manifest["tensors"])}
-    except (DumpError, KeyError, TypeError, AttributeError):
-        pass
-    return set()
-
-
-def _put_in_place(temporary: Path, target: Path) -> None:
-    if not target.is_dir():
-        temporary.replace(target)
-        return
-    old = temporary.with_suffix(".old")
-    target.rename(old)
-    try:
-        temporary.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)

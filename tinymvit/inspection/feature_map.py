@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from tinymvit import reference
-from tinymvit.graph import Fold, Graph, Node, Unfold
+from tinymvit.graph import Graph, Node
+from tinymvit.ops import Fold, Unfold
 
 Array = np.ndarray
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from tinymvit.graph import Activation, Conv2d, Graph, Op, Shape, parameters
+from tinymvit.graph import Graph, parameters
+from tinymvit.ops import Activation, Conv2d, Op, Shape
 from tinymvit.text import align
 
 
 @dataclass(frozen=True)
-class Row:
-    """A node's line. multiply_adds: of its products, at these shapes."""
+class NodeSummary:
+    """A node's line of the table. `multiply_adds` counts those of its products, at these shapes."""
 
     name: str
     op: str
@@ -20,10 +21,10 @@ class Row:
     multiply_adds: int
 
 
-def rows(graph: Graph) -> Iterator[Row]:
-    """One row for each node, in the order they run."""
+def rows(graph: Graph) -> Iterator[NodeSummary]:
+    """One line for each node, in the order in which they run."""
     for node in graph:
-        yield Row(node.name, describe(node.op), node.shape, parameters(node), graph.multiply_adds(node))
+        yield NodeSummary(node.name, describe(node.op), node.shape, parameters(node), graph.multiply_adds(node))
 
 
 def describe(op: Op) -> str:
@@ -50,8 +51,8 @@ def totals(graph: Graph) -> dict[str, int]:
     }
 
 
-def format_table(graph: Graph) -> str:
-    """The rows as aligned text, with a head and the totals."""
+def to_text(graph: Graph) -> str:
+    """The table as aligned text, with a head and the totals."""
     lines = [("name", "op", "output", "parameters", "multiply-adds")]
     lines += [
         (row.name, row.op, "x".join(map(str, row.output)), f"{row.parameters:,}", f"{row.multiply_adds:,}")

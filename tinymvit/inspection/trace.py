@@ -1,7 +1,7 @@
 """Every intermediate of a model by its name: each node of the graph with its value, one at a time, in order.
 
 The values are the NumPy reference's, in float32 or float64, or the engine's own. What a value means stands in the
-graph; files of values are left to `dump`.
+graph; files of values are left to `dump_writer`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 
 from tinymvit import reference
 from tinymvit.engine.engine import Engine
-from tinymvit.graph import Graph, Node, Op
-from tinymvit.inspection.dump import Spec
+from tinymvit.graph import Graph, Node
+from tinymvit.inspection.dump_writer import Spec
+from tinymvit.ops import Op
 
 Array = np.ndarray
 
@@ -28,8 +29,9 @@ SOURCES = ("reference", "engine")
 class Trace:
     """The values of a graph for one input. Iterating computes them: each name with its array, in the graph's order.
 
-    `nodes` has the node of each name that is traced, before anything is computed. A value that nothing needs any more
-    is let go, so a loop that keeps none of them holds no more than a run of the model does.
+    `nodes` has the node of each name that is traced, and `graph` has all that are computed; both are there before
+    anything is. A value that nothing needs any more is let go, so a loop that keeps none of them holds no more than a
+    run of the model does.
     """
 
     def __init__(
@@ -42,19 +44,14 @@ class Trace:
         source: str = "reference",
         progress: bool = False,
     ) -> None:
-        """pixel_values: floats of the graph's input shape. names: see `match_names`; by default every node.
+        """pixel_values: floats of the graph's input shape. names: see `select_nodes`; by default every node.
         dtype: "float32" or "float64". source: "reference", or "engine", which computes in float32 and merges nodes: a
         merged node has the name of the last of them, and the values inside it do not exist. progress: show a bar while
         it computes, if stderr is a terminal.
 
         Raises ValueError for a name that is not there and for pixels of another shape, another dtype or source.
         """
-        if source not in SOURCES:
-            raise ValueError(f"source {source!r}: expected {' or '.join(SOURCES)}")
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype {dtype!r}: expected {' or '.join(DTYPES)}")
-        if source == "engine" and dtype != "float32":
-            raise ValueError(f"dtype {dtype!r}: the engine computes in float32; expected float32, or the reference")
+        _check_settings(dtype, source)
         if pixel_values.shape != (expected := graph["pixel_values"].shape):
             raise ValueError(f"pixel_values have shape {pixel_values.shape}; the graph is for {expected}")
         self.dtype = dtype
@@ -62,16 +59,12 @@ class Trace:
         self.pixel_values = pixel_values
         self.weights = weights
         self.engine: Engine | None = None
-        merged = ""
+        self.nodes = select_nodes(graph, names)  # a name that no graph has is another mistake than one that is merged
         if source == "engine":
-            if names is not None:
-                match_names(graph, names)  # a name that no graph has is a mistake of another kind than a merged one
-            results = [name for name in graph.outputs if not name.startswith("hidden_states.")]
-            self.engine = Engine(graph.select(results), weights)
+            self.engine = _engine(graph, weights)
             outputs = {public: name for public, name in graph.outputs.items() if name in self.engine.graph.nodes}
             graph = replace(self.engine.graph, outputs=outputs)
-            merged = "; the engine merges this node into another, the reference has it"
-        self.nodes = match_names(graph, names, merged)
+            self.nodes = select_nodes(graph, names, "; the engine merges this node into another, the reference has it")
         self.graph = replace(graph, outputs={})  # outputs would be kept to the end
 
     def __iter__(self) -> Iterator[tuple[str, Array]]:
@@ -94,7 +87,7 @@ class Trace:
         return len(self.nodes)
 
     def specs(self) -> list[Spec]:
-        """What `dump.write_dump` needs to know of each value beforehand."""
+        """What `dump_writer.write_dump` needs to know of each value beforehand."""
         return [Spec(name, node.shape, self.dtype, facts(name, node)) for name, node in self.nodes.items()]
 
     def _steps(self) -> Iterator[tuple[Node, Array]]:
@@ -103,7 +96,21 @@ class Trace:
         return reference.steps(self.graph, self.weights, self.pixel_values, np.dtype(self.dtype).type)
 
 
-def match_names(graph: Graph, patterns: str | Sequence[str] | None, otherwise: str = "") -> dict[str, Node]:
+def _check_settings(dtype: str, source: str) -> None:
+    if source not in SOURCES:
+        raise ValueError(f"source {source!r}: expected {' or '.join(SOURCES)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r}: expected {' or '.join(DTYPES)}")
+    if source == "engine" and dtype != "float32":
+        raise ValueError(f"dtype {dtype!r}: the engine computes in float32; expected float32, or the reference")
+
+
+def _engine(graph: Graph, weights: Mapping[str, Array]) -> Engine:
+    """An engine that merges as in a usual call of the model: no node is kept apart for the hidden states."""
+    return Engine(graph.select([name for name in graph.outputs if not name.startswith("hidden_states.")]), weights)
+
+
+def select_nodes(graph: Graph, patterns: str | Sequence[str] | None, otherwise: str = "") -> dict[str, Node]:
     """The nodes that `patterns` name, by the names that matched, in the graph's order; None means every node.
 
     A pattern is a node's name, that of a PyTorch module, whose output is a node's value, or that of a result ("logits",

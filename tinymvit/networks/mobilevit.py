@@ -1,41 +1,24 @@
-"""MobileViT as the paper draws it, top-down: network, block, transformer, inverted residual, convolution layer.
+"""MobileViT as the paper draws it, top-down: network, backbone, block, transformer layer, attention.
 
 Calling these functions records a graph (see `graph`); nothing is computed here and no weight is read. Names are the
 PyTorch module paths of transformers' MobileViT, so a tensor of a checkpoint, a line of a trace and an error message
 speak of the same thing. Dropout does nothing at inference and is only a name.
 
 Sources: Mehta and Rastegari, "MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision Transformer"
-(arXiv 2110.02178); Sandler et al., MobileNetV2 (arXiv 1801.04381) for the inverted residual; Chen et al., DeepLabV3
-(arXiv 1706.05587) for the segmentation head; details as in transformers' implementation.
+(arXiv 2110.02178); Sandler et al., MobileNetV2 (arXiv 1801.04381) for the inverted residual; details as in
+transformers' implementation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-from tinymvit.config import ACTIVATIONS, MobileViTConfig
+from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError
-from tinymvit.graph import (
-    Activation,
-    Add,
-    BatchNorm,
-    Concat,
-    Context,
-    Conv2d,
-    Fold,
-    Graph,
-    Input,
-    LayerNorm,
-    Linear,
-    MeanPool,
-    Node,
-    Resize,
-    Scores,
-    Shape,
-    Softmax,
-    Unfold,
-)
+from tinymvit.graph import Graph, Node
+from tinymvit.networks.heads import deeplabv3, linear_classifier
+from tinymvit.networks.layers import activate, bare_conv_layer, conv_layer, inverted_residual, padded_conv2d, pixels
+from tinymvit.ops import Add, Concat, Context, Fold, LayerNorm, Linear, MeanPool, Resize, Scores, Shape, Softmax, Unfold
 
 # ---- whole networks: config and input shape (B, C, H, W) -> graph ----
 
@@ -52,9 +35,7 @@ def image_classification(config: MobileViTConfig, shape: Shape) -> Graph:
     g = Graph()
     x = backbone(g, "mobilevit.", pixels(g, shape), config, expand_output=True)  # (B, neck_hidden_sizes[6])
     g.module("dropout", x)
-    if config.num_labels > 0:
-        x = g.add("classifier", Linear(x.shape[1], config.num_labels), x)  # (B, num_labels)
-    g.outputs["logits"] = g.module("classifier", x).name
+    g.outputs["logits"] = linear_classifier(g, "classifier", x, config).name
     return g
 
 
@@ -75,14 +56,10 @@ INVERTED_RESIDUAL_STAGES = ((1, 1), (3, 2))
 TRANSFORMER_LAYERS = (2, 4, 3)
 
 
-def pixels(g: Graph, shape: Shape) -> Node:
-    return g.append(Node("pixel_values", Input(), (), (), tuple(shape)))
-
-
 def backbone(g: Graph, prefix: str, x: Node, config: MobileViTConfig, expand_output: bool) -> Node:
     """Stem, five stages, and if expand_output a 1x1 convolution and the mean over the map. `prefix` ends in a dot."""
     neck = config.neck_hidden_sizes
-    x = conv_layer(g, f"{prefix}conv_stem", x, neck[0], 3, stride=2, activation=config.hidden_act)  # (B, C, H/2, W/2)
+    x = conv_layer(g, f"{prefix}conv_stem", x, padded_conv2d(x, neck[0], 3, stride=2), config.hidden_act)  # H/2, W/2
 
     stage = 0
     for blocks, stride in INVERTED_RESIDUAL_STAGES:
@@ -94,17 +71,17 @@ def backbone(g: Graph, prefix: str, x: Node, config: MobileViTConfig, expand_out
 
     # A smaller output_stride (DeepLab) keeps the last maps large: the stride of a stage becomes dilation of the next.
     dilation = 1
-    for layers, width in zip(TRANSFORMER_LAYERS, config.hidden_sizes, strict=True):
+    for block in range(len(TRANSFORMER_LAYERS)):
         if (config.output_stride == 8 and stage == 3) or (config.output_stride in (8, 16) and stage == 4):
             dilation *= 2
         name = f"{prefix}encoder.layer.{stage}"
-        x = mobilevit_block(g, name, x, neck[stage + 1], width, layers, dilation, config)
+        x = mobilevit_block(g, name, x, block, dilation, config)
         g.outputs[f"hidden_states.{stage}"] = x.name
         stage += 1
     g.module(f"{prefix}encoder", x)
 
     if expand_output:
-        x = conv_layer(g, f"{prefix}conv_1x1_exp", x, neck[6], 1, activation=config.hidden_act)
+        x = conv_layer(g, f"{prefix}conv_1x1_exp", x, padded_conv2d(x, neck[6], 1), config.hidden_act)
     g.outputs["last_hidden_state"] = g.module(prefix.rstrip("."), x).name
     if expand_output:
         x = g.add(f"{prefix}pooler_output", MeanPool(), x)  # (B, C)
@@ -112,31 +89,34 @@ def backbone(g: Graph, prefix: str, x: Node, config: MobileViTConfig, expand_out
     return x
 
 
-def mobilevit_block(
-    g: Graph, name: str, x: Node, channels: int, width: int, layers: int, dilation: int, config: MobileViTConfig
-) -> Node:
-    """The MobileViT block (paper, section 3.1): local representation, transformer over patches, fusion."""
+def mobilevit_block(g: Graph, name: str, x: Node, block: int, dilation: int, config: MobileViTConfig) -> Node:
+    """The MobileViT block (paper, section 3.1): local representation, transformer over patches, fusion.
+
+    block: which of the three, from 0. It halves the map if dilation is 1, and else keeps it and dilates half as much.
+    """
     act, kernel_size = config.hidden_act, config.conv_kernel_size
+    channels = config.neck_hidden_sizes[len(INVERTED_RESIDUAL_STAGES) + 1 + block]
+    width = config.hidden_sizes[block]
     stride, dilation = (2, 1) if dilation == 1 else (1, dilation // 2)
     x = inverted_residual(g, f"{name}.downsampling_layer", x, channels, config, stride, dilation)  # (B, C, H, W)
     residual = x
 
     # local representation
-    x = conv_layer(g, f"{name}.conv_kxk", x, channels, kernel_size, activation=act)
-    x = conv_layer(g, f"{name}.conv_1x1", x, width, 1, normalize=False)  # (B, D, H, W)
+    x = conv_layer(g, f"{name}.conv_kxk", x, padded_conv2d(x, channels, kernel_size), act)
+    x = bare_conv_layer(g, f"{name}.conv_1x1", x, padded_conv2d(x, width, 1))  # (B, D, H, W)
 
     # global representation
     x = unfold(g, f"{name}.unfolding", x, config)  # (B P, N, D)
-    for i in range(layers):
-        x = transformer_layer(g, f"{name}.transformer.layer.{i}", x, config)
+    for layer in range(TRANSFORMER_LAYERS[block]):
+        x = transformer_layer(g, f"{name}.transformer.layer.{layer}", x, config)
     g.module(f"{name}.transformer", x)
     x = g.add(f"{name}.layernorm", LayerNorm(width, config.layer_norm_eps), x)
     x = fold(g, f"{name}.folding", x, residual.shape[2:], config)  # (B, D, H, W)
 
     # fusion
-    x = conv_layer(g, f"{name}.conv_projection", x, channels, 1, activation=act)  # (B, C, H, W)
+    x = conv_layer(g, f"{name}.conv_projection", x, padded_conv2d(x, channels, 1), act)  # (B, C, H, W)
     x = g.add(f"{name}.concat", Concat(), residual, x)  # (B, 2 C, H, W)
-    x = conv_layer(g, f"{name}.fusion", x, channels, kernel_size, activation=act)  # (B, C, H, W)
+    x = conv_layer(g, f"{name}.fusion", x, padded_conv2d(x, channels, kernel_size), act)  # (B, C, H, W)
     return g.module(name, x)
 
 
@@ -192,83 +172,3 @@ def self_attention(g: Graph, name: str, x: Node, config: MobileViTConfig) -> Nod
     probabilities = g.add(f"{name}.probabilities", Softmax(), scores)
     g.module(f"{name}.dropout", probabilities)
     return g.add(name, Context(), probabilities, value)  # (B P, N, D)
-
-
-def inverted_residual(
-    g: Graph, name: str, x: Node, channels: int, config: MobileViTConfig, stride: int = 1, dilation: int = 1
-) -> Node:
-    """Expand by a 1x1 convolution, filter each channel by itself, reduce; add the input where the shape stays."""
-    act = config.hidden_act
-    residual = x
-    expanded = make_divisible(round(x.shape[1] * config.expand_ratio))
-    x = conv_layer(g, f"{name}.expand_1x1", x, expanded, 1, activation=act)
-    x = conv_layer(
-        g, f"{name}.conv_3x3", x, expanded, 3, stride=stride, dilation=dilation, groups=expanded, activation=act
-    )
-    x = conv_layer(g, f"{name}.reduce_1x1", x, channels, 1)
-    if stride == 1 and residual.shape[1] == channels:
-        return g.add(name, Add(), residual, x)
-    return g.module(name, x)
-
-
-# ---- the segmentation head ----
-
-
-def deeplabv3(g: Graph, name: str, x: Node, config: MobileViTConfig) -> Node:
-    """Atrous spatial pyramid pooling, then a 1x1 convolution to one channel a label (DeepLabV3, section 3.3)."""
-    channels = config.aspp_out_channels
-    height, width = x.shape[2:]
-
-    branches = [conv_layer(g, f"{name}.aspp.convs.0", x, channels, 1, activation="relu")]
-    for i, rate in enumerate(config.atrous_rates, 1):
-        branch = conv_layer(g, f"{name}.aspp.convs.{i}", x, channels, 3, dilation=rate, activation="relu")
-        branches.append(branch)
-    pooled = g.add(f"{name}.aspp.convs.4.global_pool", MeanPool(keep_dims=True), x)  # (B, C, 1, 1)
-    pooled = conv_layer(g, f"{name}.aspp.convs.4.conv_1x1", pooled, channels, 1, activation="relu")
-    branches.append(g.add(f"{name}.aspp.convs.4", Resize(height, width), pooled))  # (B, C, H, W)
-
-    x = g.add(f"{name}.aspp.concat", Concat(), *branches)  # (B, 5 C, H, W)
-    x = conv_layer(g, f"{name}.aspp.project", x, channels, 1, activation="relu")
-    for path in ("aspp.dropout", "aspp", "dropout"):
-        g.module(f"{name}.{path}", x)
-    x = conv_layer(g, f"{name}.classifier", x, config.num_labels, 1, bias=True, normalize=False)
-    return g.module(name, x)  # (B, num_labels, H, W)
-
-
-# ---- the smallest parts ----
-
-
-def conv_layer(
-    g: Graph,
-    name: str,
-    x: Node,
-    channels: int,
-    kernel_size: int,
-    *,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
-    bias: bool = False,
-    normalize: bool = True,
-    activation: str | Callable | None = None,
-) -> Node:
-    """Convolution, then batch normalisation, then activation. Padding keeps the size (with stride 1)."""
-    padding = (kernel_size - 1) // 2 * dilation
-    conv = Conv2d(x.shape[1], channels, kernel_size, stride, padding, dilation, groups, bias)
-    x = g.add(f"{name}.convolution", conv, x)
-    if normalize:
-        x = g.add(f"{name}.normalization", BatchNorm(channels), x)
-    if activation is not None:
-        x = activate(g, f"{name}.activation", x, activation)
-    return g.module(name, x)
-
-
-def activate(g: Graph, name: str, x: Node, function: str | Callable) -> Node:
-    """`function` is a name of `config.ACTIVATIONS` or a callable; two names of one function record the same op."""
-    return g.add(name, Activation(ACTIVATIONS[function] if isinstance(function, str) else function), x)
-
-
-def make_divisible(channels: int, divisor: int = 8) -> int:
-    """`channels` rounded to a multiple of divisor, never down by more than a tenth (MobileNetV2's rule)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * channels else rounded + divisor

@@ -6,8 +6,8 @@ licence CC BY 4.0). An 8x8 image holds how much of each pixel the pen covered, s
 whose contour line is the pen stroke: cut at a height it gives a crisp digit of any size, and a mask of it for free.
 
 Every drawing takes a NumPy generator and draws the same picture from the same seed. The handwriting comes from
-whoever calls (`split_digits` is the one place that decides which digits are held out). Training and files are
-`train.py`'s. Needs NumPy and Pillow; `split_digits` also scikit-learn (extra `train`).
+whoever calls (`split_digits` is the one place that decides which digits are held out). Training and files are left to
+`digits`. Needs NumPy and Pillow; `split_digits` also scikit-learn (extra `train`).
 
 Shapes: H W height and width of the picture; glyphs are (8, 8). Colours are RGB, float32 in 0..1 while drawing.
 """

@@ -7,9 +7,9 @@
 
 Training runs in PyTorch on transformers' model, so the checkpoints come from the reference implementation. Every
 picture comes from `digit_scenes` and a seed. The held-out digits are never trained on, nor used to choose among
-checkpoints: the last one is kept. Measuring and the card are `model_card`'s.
+checkpoints: the last one is kept. Measuring and the card are left to `model_card`.
 
-Needs the extra `train`: PyTorch, transformers, scikit-learn.
+Needs the extra `train`: PyTorch and transformers to train, scikit-learn for the handwriting.
 """
 
 import argparse
@@ -38,15 +38,10 @@ from tinymvit.training.digit_scenes import (
 from tinymvit.training.model_card import evaluate
 from tinymvit.weights import backbone_tensors, load_tensors, save_checkpoint
 
-try:
-    import torch
-    import transformers
-except ModuleNotFoundError as missing:
-    print(f"tinymvit.training.digits: {missing.name} is not installed: pip install 'tinymvit[train]'", file=sys.stderr)
-    sys.exit(2)
-
 
 def main() -> int:
+    """Run the command of the process's arguments, and return the exit code: 0, 130 after Ctrl-C, or 2 with one line on
+    stderr for what cannot be used or is not installed."""
     arguments = parse_arguments()
     try:
         if arguments.command == "samples":
@@ -172,11 +167,23 @@ PROCESSOR = {
 }
 
 
+def frameworks() -> tuple[Any, Any]:
+    """PyTorch and transformers. Raises ModuleNotFoundError, with what to install, if one is missing."""
+    try:
+        import torch
+        import transformers
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(f"{missing.name} is not installed: pip install 'tinymvit[train]'") from missing
+    return torch, transformers
+
+
 def train(task: Task, folder: Path, epochs: int) -> None:
     """Train `task` and leave a checkpoint in `folder` after every epoch: a moving average of the weights.
 
-    Raises OutputError when the folder cannot be written, at once and not after the first epoch.
+    Raises OutputError when the folder cannot be written, at once and not after the first epoch; ModuleNotFoundError
+    without PyTorch, transformers or scikit-learn.
     """
+    torch, _ = frameworks()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     digits, _ = split_digits()
@@ -211,6 +218,7 @@ def train(task: Task, folder: Path, epochs: int) -> None:
 
 def build(task: Task) -> Any:
     """transformers' model of `task`, with the backbone it starts from or random weights."""
+    torch, transformers = frameworks()
     config = transformers.MobileViTConfig(
         **XX_SMALL,
         **task.settings,
@@ -233,8 +241,10 @@ def build(task: Task) -> Any:
 
 def batches(
     task: Task, rng: np.random.Generator, digits: Digits, size: int, progress: float
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch of freshly drawn pictures: pixels (B, 3, size, size) float32 in BGR, and labels or masks int64."""
+) -> Iterator[tuple[Any, Any]]:
+    """One epoch of freshly drawn pictures as PyTorch's tensors: pixels (B, 3, size, size) float32 in BGR, and int64
+    labels (B,) or masks (B, size, size)."""
+    torch, _ = frameworks()
     for _ in range(task.steps):
         pictures, labels = zip(*(task.draw(rng, digits, size, progress) for _ in range(task.batch)), strict=True)
         pixels = np.stack(pictures)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 255

@@ -1,7 +1,7 @@
 """Measures a bundled checkpoint on the held-out digits, through tinymvit's own pipelines, and writes its model card.
 
 The pictures are drawn by `digit_scenes` from fixed seeds, so the figures in a card can be had again. Training is left
-to `train`. Needs scikit-learn (extra `train`).
+to `digits`. Needs scikit-learn (extra `train`).
 """
 
 from pathlib import Path
@@ -23,7 +23,8 @@ SCENE_SHAPE = (240, 320)
 def evaluate(folder: Path) -> str:
     """Measure the checkpoint in `folder`, write README.md into it, and return the table of figures.
 
-    Raises CheckpointError when `folder` holds no checkpoint that `train` writes, OutputError when it cannot be written.
+    Raises CheckpointError when `folder` holds no checkpoint that `digits.train` writes, OutputError when it cannot be
+    written.
     """
     architectures = read_json(folder / "config.json", CheckpointError).get("architectures")
     _, held_out = split_digits()
@@ -64,8 +65,8 @@ def measure_segmenter(segment: ImageSegmentationPipeline, digits: Digits) -> str
     for seed in tqdm(range(SCENES), desc="scenes", leave=False):
         picture, mask = draw_scene(np.random.default_rng([seed]), digits, SCENE_SHAPE)
         np.add.at(counts, (mask, segment(picture).mask), 1)
-    both = np.diag(counts)
-    overlap = both / (counts.sum(axis=0) + counts.sum(axis=1) - both)
+    intersection = np.diag(counts)
+    overlap = intersection / (counts.sum(axis=0) + counts.sum(axis=1) - intersection)
     rows = [f"| {name} | {overlap[index]:.3f} |" for index, name in names.items()]
     return "\n".join(["| class | IoU |", "|---|---|", *rows, f"| **mean** | **{overlap.mean():.3f}** |"])
 

@@ -11,41 +11,29 @@ So the order in which a machine's BLAS adds them cannot show. What is left to th
 library's exp (tanh, erfc) in float64, which survives the rounding to float32 about once in 2^28 values; the whole
 model's result, where float64 does round on the way; and the measured tolerances, rounded up to a power of two.
 
-The formulas are the float64 reference's. Here they are only given something to compute, and written to files.
+The formulas are the float64 reference's; here they are only given something to compute. Files are left to `write`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
 import re
-import shutil
-import uuid
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tinymvit import graph as ops
-from tinymvit import reference
-from tinymvit.errors import CheckpointError, OutputError
-from tinymvit.graph import Graph, Shape
-from tinymvit.inspection.trace import attributes
+from tinymvit import ops, reference
+from tinymvit.errors import CheckpointError
+from tinymvit.graph import Graph
 from tinymvit.modeling import MobileViTPreTrainedModel
-from tinymvit.version import __version__
+from tinymvit.ops import Shape
 
 Array = np.ndarray
-Case = tuple[ops.Op, tuple[Shape, ...]]  # an op and the shapes of its inputs
+OpOnShapes = tuple[ops.Op, tuple[Shape, ...]]  # an op and the shapes of its inputs
 
-FORMATS = ("npy", "raw", "safetensors", "c")
-MANIFEST = "manifest.json"
-README = "README.md"
 ODD_SIZE = (65, 129)  # every map below is odd on both sides, so that a patch of 2 x 2 needs the resizing
 UNIT = 2.0**-24  # half the spacing of float32 at 1: the relative error of one rounding
 FACTOR = 8  # tolerance over the measured float32 error; docs/operators.md says what ports were measured to need
@@ -104,20 +92,20 @@ def model_graph(model: MobileViTPreTrainedModel, size: tuple[int, int] | None) -
     return graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
 
 
-def distinct(graph: Graph, shrink: bool) -> dict[Case, tuple[str, list[str]]]:
+def distinct(graph: Graph, shrink: bool) -> dict[OpOnShapes, tuple[str, list[str]]]:
     """Each distinct op with the shapes of its inputs: a name for it, and the nodes that it stands for."""
-    found: dict[Case, tuple[str, list[str]]] = {}
+    found: dict[OpOnShapes, tuple[str, list[str]]] = {}
     stems: Counter[str] = Counter()
     for node in graph:
         if isinstance(node.op, ops.Input):
             continue
         shapes = tuple(source.shape for source in graph.inputs_of(node))
-        case = shrunk(node.op, shapes) if shrink else (node.op, shapes)
-        if case not in found:
-            stem = vector_name(*case)
+        op_on_shapes = shrunk(node.op, shapes) if shrink else (node.op, shapes)
+        if op_on_shapes not in found:
+            stem = vector_name(*op_on_shapes)
             stems[stem] += 1
-            found[case] = stem if stems[stem] == 1 else f"{stem}_v{stems[stem]}", []
-        found[case][1].append(node.name)
+            found[op_on_shapes] = stem if stems[stem] == 1 else f"{stem}_v{stems[stem]}", []
+        found[op_on_shapes][1].append(node.name)
     return found
 
 
@@ -180,7 +168,7 @@ def uniform(stream: np.random.PCG64, shape: Shape, low: float, high: float, bits
 
 
 def noise(shape: Shape) -> Array:
-    """Pixels from 0 to 1, without a picture."""
+    """Random pixels from 0 to 1, for those who have no picture: `shape`, float32."""
     return uniform(np.random.PCG64(0), shape, 0, 1, INPUT_BITS - 1)
 
 
@@ -222,8 +210,8 @@ def draw_weight(op: ops.Op, role: str, shape: Shape, stream: np.random.PCG64) ->
 # ---- shapes and names ----
 
 
-def shrunk(op: ops.Op, shapes: tuple[Shape, ...]) -> Case:
-    """The op and its inputs on maps as small as still tell right from wrong."""
+def shrunk(op: ops.Op, shapes: tuple[Shape, ...]) -> OpOnShapes:
+    """The op and the shapes of its inputs, on the smallest maps on which a wrong port still gives wrong numbers."""
     match op:
         case ops.Conv2d():
             side = max(5, op.dilation * (op.kernel_size // 2) + 1)  # the outermost weights meet pixels
@@ -296,185 +284,3 @@ def vector_name(op: ops.Op, shapes: tuple[Shape, ...]) -> str:
 
 def _layout(shape: Shape) -> str:
     return "map" if len(shape) == 4 else "tokens"
-
-
-# ---- files ----
-
-
-def write_vectors(
-    model: MobileViTPreTrainedModel,
-    folder: str | Path,
-    format: str = "npy",
-    size: tuple[int, int] | None = None,
-    source: str = "",
-) -> dict[str, Any]:
-    """Write the model's vectors into a new folder, with a manifest.json and a README.md; returns the manifest.
-
-    format: "npy" or "raw" (a file a tensor; raw is little-endian float32 without a header), "safetensors" or "c" (a
-    file a vector; c is a header with the numbers as hexadecimal floats). source: the checkpoint's name, to be noted.
-    Raises OutputError, a ValueError, if the folder holds anything or cannot be written; nothing is then left behind.
-    """
-    from tqdm import tqdm
-
-    if format not in FORMATS:
-        raise OutputError(f"format {format!r}; expected {', '.join(FORMATS)}")
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    entries: list[dict[str, Any]] = []
-    tensors: list[dict[str, Any]] = []
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(f"{folder}: is there already; expected the name of a new folder or an empty one")
-        temporary.mkdir(parents=True)
-        total = len(distinct(model_graph(model, size), shrink=size is None)) + 1
-        for vector in tqdm(vectors(model, size), total=total, unit="vector", disable=None, leave=False):
-            files = dict(encode(vector, format))
-            for name, content in files.items():
-                (temporary / name).write_bytes(content)
-            entries.append(describe(vector))
-            tensors += list_tensors(vector, list(files))
-        manifest = {
-            "producer": f"tinymvit {__version__}",
-            "byte_order": "little",
-            "model": source,
-            "format": format,
-            "vectors": entries,
-            "tensors": tensors,
-        }
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        (temporary / README).write_text(read_me(manifest), encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
-    except OSError as failure:
-        raise OutputError(f"{folder}: cannot be written: {failure.strerror}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return manifest
-
-
-def encode(vector: Vector, format: str) -> Iterator[tuple[str, bytes]]:
-    """The files of one vector: names and contents."""
-    if format == "c":
-        yield f"{vector.name}.h", c_header(vector).encode("ascii")
-    elif format == "safetensors":
-        from safetensors.numpy import save
-
-        yield f"{vector.name}.safetensors", save(vector.tensors)
-    else:
-        for name, tensor in vector.tensors.items():
-            file = io.BytesIO()
-            if format == "npy":
-                np.lib.format.write_array(file, tensor.astype("<f4", order="C"), version=(1, 0))
-            else:
-                file.write(_little_endian(tensor))
-            yield f"{vector.name}.{name}.{'npy' if format == 'npy' else 'bin'}", file.getvalue()
-
-
-def describe(vector: Vector) -> dict[str, Any]:
-    """A vector's entry in the manifest."""
-    return {
-        "name": vector.name,
-        "op": type(vector.op).__name__ if vector.op else "model",
-        "attributes": attributes(vector.op) if vector.op else {},
-        "inputs": list(vector.inputs),
-        "weights": list(vector.weights),
-        "outputs": {
-            name: {"absolute_tolerance": result.absolute, "relative_tolerance": result.relative}
-            for name, result in vector.outputs.items()
-        },
-        "nodes": list(vector.nodes),
-    }
-
-
-def list_tensors(vector: Vector, files: list[str]) -> Iterable[dict[str, Any]]:
-    """The tensors' entries in the manifest. sha256 is that of the tensor's bytes: float32, little endian, C order."""
-    in_one = len(files) == 1 < len(vector.tensors)
-    for i, (name, tensor) in enumerate(vector.tensors.items()):
-        yield {
-            "name": f"{vector.name}.{name}",
-            "shape": list(tensor.shape),
-            "dtype": "float32",
-            "file": files[0 if in_one else i],
-            "sha256": hashlib.sha256(_little_endian(tensor)).hexdigest(),
-        }
-
-
-def _little_endian(tensor: Array) -> bytes:
-    return tensor.astype("<f4").tobytes()
-
-
-def c_header(vector: Vector) -> str:
-    """The vector as C99: macros for shapes, attributes and tolerances; arrays of exact hexadecimal floats."""
-    macro = f"TINYMVIT_{vector.name}".upper()
-    numbers = attributes(vector.op) if vector.op else {}
-    fields = ", ".join(f"{name}={value!r}" for name, value in numbers.items())
-    title = f"{type(vector.op).__name__}({fields})" if vector.op else "The whole model."
-    lines = [f"/* {title} */", f"#ifndef {macro}_H", f"#define {macro}_H", ""]
-    for name, result in vector.outputs.items():
-        numbers |= {f"{name}_absolute_tolerance": result.absolute, f"{name}_relative_tolerance": result.relative}
-    for name, number in numbers.items():
-        if isinstance(number, int | float):
-            lines.append(f"#define {macro}_{name.upper()} {_c_number(number)}")
-    for name, tensor in vector.tensors.items():
-        lines += [
-            "",
-            f"#define {macro}_{name.upper()}_SHAPE {{{', '.join(map(str, tensor.shape))}}}",
-            f"#define {macro}_{name.upper()}_SIZE {tensor.size}",
-            f"static const float tinymvit_{vector.name}_{name}[{tensor.size}] = {{",
-        ]
-        values = [f"{_c_number(value)}," for value in tensor.ravel().tolist()]
-        lines += ["    " + " ".join(values[i : i + 6]) for i in range(0, len(values), 6)]
-        lines.append("};")
-    return "\n".join([*lines, "", f"#endif /* {macro}_H */", ""])
-
-
-def _c_number(number: float) -> str:
-    """An integer, or a float in hexadecimal, which is exact, without the zeros at its end."""
-    return re.sub(r"\.?0*p", "p", number.hex()) + "f" if isinstance(number, float) else str(int(number))
-
-
-READING = {
-    "npy": 'Each tensor is a file: `np.load("NAME.input.npy")`.',
-    "raw": 'Each tensor is a file of little-endian float32 without a header: `np.fromfile("NAME.input.bin", "<f4")`, '
-    "then the shape from the manifest.",
-    "safetensors": 'Each vector is a file: `safetensors.numpy.load_file("NAME.safetensors")["input"]`.',
-    "c": 'Each vector is a C99 header: `#include "NAME.h"` gives the arrays `tinymvit_NAME_input`, `..._weight`, '
-    "`..._output`, and macros for shapes, attributes and tolerances.",
-}
-
-
-def read_me(manifest: Mapping[str, Any]) -> str:
-    """What the folder tells whoever finds it."""
-    rows = "\n".join(
-        f"| `{v['name']}` | {v['op']} | {', '.join(f'{k} {value}' for k, value in v['attributes'].items())} "
-        f"| {len(v['nodes'])} |"
-        for v in manifest["vectors"]
-    )
-    return f"""# Test vectors of {manifest["model"] or "a MobileViT"}
-
-For each distinct operation of the network: inputs, weights, and the output that a port must give; and, as `model`, the
-whole network's input and output with the checkpoint's own weights, which are not repeated here.
-
-1. Run your operation on a vector's inputs and weights, with the attributes that `{MANIFEST}` gives.
-2. Every value of your output must satisfy `|value - output| <= absolute_tolerance + relative_tolerance * |output|`.
-3. Go in the table's order, which is the network's: the first vector that fails names the operation to mend.
-
-{READING[manifest["format"]]}
-
-Layouts are PyTorch's: maps (batch, channels, height, width), tokens (sequences, tokens, width), convolution weights
-(out, in, height, width), linear weights (out, in). Several inputs are numbered in the order of the operation's
-arguments: query and key, probabilities and value. `nodes` in the manifest lists the places in the network that a vector
-stands for; those named `interpolate` exist only for inputs whose maps the patch does not divide.
-
-The outputs are computed in float64 and rounded to float32. Inputs have 12 bits, so they are exact in float16 too. The
-tolerances are those of a float32 port: {FACTOR} times the rounding error of float32 measured on this very vector; zero
-where numbers are only moved. Among the inputs are those that ports fail on: zeros of both signs and large numbers for
-activations, rows that overflow for softmax, a row without variance for layer normalisation.
-
-`sha256` in the manifest is that of a tensor's bytes as little-endian float32.
-
-| vector | op | attributes | nodes |
-|---|---|---|---|
-{rows}
-"""

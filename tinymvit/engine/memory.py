@@ -1,0 +1,89 @@
+"""The engine's memory: where each node's value lies, in which layout, and how much is needed in all.
+
+Maps are channels last inside the engine, (B, H, W, C), because a pixel's channels are then one contiguous row. All
+values lie in one block, and values that are never needed at the same time share a place in it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tinymvit import kernels
+from tinymvit.engine import lowering
+from tinymvit.engine.passes import optimize
+from tinymvit.graph import Graph, last_use
+from tinymvit.ops import Array, Shape
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that an engine needs beside its outputs. values: the block that the nodes' values share, once for each
+    image at work: of a batch as many as there are threads. scratch: what each thread works in. weights: as packed,
+    once for all engines of a model."""
+
+    values: int
+    scratch: int
+    weights: int
+
+
+def memory_of(graph: Graph) -> Memory:
+    """What an engine for this graph needs; nothing is folded, packed, compiled or computed to find out."""
+    return memory_of_optimized(optimize(graph, {})[0])
+
+
+def memory_of_optimized(graph: Graph) -> Memory:
+    """What an engine needs for a graph that the passes have gone over already."""
+    values = allocate(graph)  # from the system, which gives no memory to places where nothing is written
+    weights = 0
+    with kernels.recording() as program:
+        for node in graph:
+            row = lowering.choose(graph, node)
+            blank = row.packing.blank(node.op)
+            weights += sum(each.data.nbytes for each in blank)
+            lowering.launch(node, row, values, blank)
+    return Memory(plan_memory(graph)[1], program.scratch_bytes, weights)
+
+
+def allocate(graph: Graph) -> dict[str, Array]:
+    """A new block of memory with a place for each node's value: float32 arrays in the engine's layout, not set."""
+    offsets, size = plan_memory(graph)
+    block = kernels.empty((size // 4,))
+    return {
+        node.name: block[offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
+        for node in graph
+    }
+
+
+def engine_shape(shape: Shape) -> Shape:
+    """The shape inside the engine: a map (B, C, H, W) is (B, H, W, C), tokens and vectors stay."""
+    return (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape
+
+
+def channels_first(x: Array) -> Array:
+    """A value in the public layout: a view of the value in the engine's."""
+    return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
+
+
+def plan_memory(graph: Graph) -> tuple[dict[str, int], int]:
+    """Where each node's value starts, in float32 elements, and the bytes needed in all.
+
+    First fit: a value takes the first gap between the values still to be read that is large enough.
+    """
+    line = 16  # elements: 64 bytes, one cache line and one vector
+    uses = last_use(graph)
+    offsets: dict[str, int] = {}
+    alive: list[tuple[int, int, int]] = []  # start, end, last use
+    total = 0
+    for index, node in enumerate(graph):
+        alive = sorted(value for value in alive if value[2] >= index)
+        size = -(-math.prod(node.shape) // line) * line
+        start = 0
+        for taken, end, _ in alive:
+            if start + size <= taken:
+                break
+            start = max(start, end)
+        alive.append((start, start + size, uses[node.name]))
+        offsets[node.name] = start
+        total = max(total, start + size)
+    return offsets, 4 * total

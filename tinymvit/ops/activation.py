@@ -1,0 +1,93 @@
+"""Activations: functions of each number by itself, those of the configuration's names or a user's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinymvit.ops.op import Array, Op
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    """A function of each number by itself; the shape stays.
+
+        y = function(x)
+
+    `function` is a name of `ACTIVATION_FUNCTIONS`, or a callable that takes and gives an array.
+    """
+
+    function: str | Callable[[Array], Array]
+
+    def compute(self, x: Array) -> Array:
+        """x of any shape -> the same shape and dtype. Raises KeyError for a name that is not known, ValueError for a
+        callable that gives another shape."""
+        if isinstance(self.function, str):
+            return ACTIVATION_FUNCTIONS[self.function](x)
+        y = np.asarray(self.function(x))
+        if y.shape != x.shape:
+            raise ValueError(f"hidden_act {self.function!r} gave shape {y.shape} for an input of shape {x.shape}")
+        return y.astype(x.dtype, copy=False)
+
+
+# ---- by their names; each takes an array of any shape and gives one of the same shape and dtype ----
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + e^-x), with e^-|x| so that nothing overflows."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def silu(x: Array) -> Array:
+    """x / (1 + e^-x)"""
+    return x * sigmoid(x)
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0)"""
+    return np.maximum(x, 0)
+
+
+def relu6(x: Array) -> Array:
+    """min(max(x, 0), 6)"""
+    return np.clip(x, 0, 6)
+
+
+def leaky_relu(x: Array) -> Array:
+    """x if x >= 0, else 0.01 x"""
+    return np.where(x >= 0, x, x * x.dtype.type(0.01))
+
+
+def hardswish(x: Array) -> Array:
+    """x min(max(x + 3, 0), 6) / 6"""
+    return x * np.clip(x + 3, 0, 6) / 6
+
+
+def gelu(x: Array) -> Array:
+    """x times the normal distribution's cumulative probability at x: x / 2 (1 + erf(x / sqrt(2)))"""
+    return (x * _erfc(-x / math.sqrt(2)) / 2).astype(x.dtype)
+
+
+def gelu_tanh(x: Array) -> Array:
+    """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))"""
+    return x * (1 + np.tanh(x.dtype.type(math.sqrt(2 / math.pi)) * (x + x.dtype.type(0.044715) * x**3))) / 2
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])  # NumPy has no error function
+
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda x: x,
+    "silu": silu,
+    "relu": relu,
+    "relu6": relu6,
+    "leaky_relu": leaky_relu,
+    "hardswish": hardswish,
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+}

@@ -1,0 +1,19 @@
+"""The sum: a residual connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinymvit.ops.op import Array, Op
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """The sum of two inputs of one shape: a residual connection. Nothing is broadcast.
+
+    y = a + b
+    """
+
+    def compute(self, a: Array, b: Array) -> Array:
+        """Two arrays of one shape and dtype -> the same shape and dtype."""
+        return a + b

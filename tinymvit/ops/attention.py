@@ -1,0 +1,92 @@
+"""Multi-head attention: its three steps as the network has them, and all three in one as the engine runs them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinymvit.ops.op import Array, Op, Shape
+
+
+@dataclass(frozen=True)
+class Scores(Op):
+    """Query times key, head by head, over the root of the head's width d = D / h: two `(B P, N, D)` become
+    `(B P, h, N, N)`, rows for queries q and columns for keys k.
+
+        scores[s, head, q, k] = sum over i < d of query[s, q, head d + i] key[s, k, head d + i] / sqrt(d)
+    """
+
+    heads: int
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        sequences, tokens, _ = inputs[0]
+        return (sequences, self.heads, tokens, tokens)
+
+    def multiply_adds(self, output: Shape, *inputs: Shape) -> int:
+        return math.prod(inputs[0]) * inputs[1][1]
+
+    def compute(self, query: Array, key: Array) -> Array:
+        """query and key (B P, N, D) -> (B P, h, N, N), of their dtype. Raises ValueError if h does not divide D."""
+        query, key = _split_heads(query, self.heads), _split_heads(key, self.heads)  # (B P, h, N, D / h)
+        return query @ key.swapaxes(2, 3) / query.dtype.type(math.sqrt(query.shape[-1]))
+
+
+@dataclass(frozen=True)
+class Softmax(Op):
+    """Scores become attention probabilities: each row, over the keys k, sums to one. `(B P, h, N, N)` stays.
+
+    y[..., k] = e^x[..., k] / sum over j of e^x[..., j]
+    """
+
+    def compute(self, x: Array) -> Array:
+        """x (..., N) -> (..., N), of x's dtype."""
+        e = np.exp(x - x.max(-1, keepdims=True))  # the largest exponent becomes 0, so nothing overflows
+        return e / e.sum(-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Context(Op):
+    """Probabilities times value, head by head, and the heads side by side again: `(B P, h, N, N)` and `(B P, N, D)`
+    become `(B P, N, D)`.
+
+        context[s, q, head d + i] = sum over k of probabilities[s, head, q, k] value[s, k, head d + i]
+    """
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return inputs[1]
+
+    def multiply_adds(self, output: Shape, *inputs: Shape) -> int:
+        return math.prod(output) * inputs[0][-1]
+
+    def compute(self, probabilities: Array, value: Array) -> Array:
+        """probabilities (B P, h, N, N), value (B P, N, D) -> (B P, N, D), of their dtype. Raises ValueError if h does
+        not divide D."""
+        x = probabilities @ _split_heads(value, probabilities.shape[1])  # (B P, h, N, D / h)
+        return x.swapaxes(1, 2).reshape(value.shape)
+
+
+def _split_heads(x: Array, heads: int) -> Array:
+    sequences, tokens, width = x.shape
+    return x.reshape(sequences, tokens, heads, width // heads).swapaxes(1, 2)
+
+
+@dataclass(frozen=True)
+class Attention(Op):
+    """`Scores`, `Softmax` and `Context` in one: query, key and value, `(B P, N, D)` each, become `(B P, N, D)`.
+
+        y = context(softmax(scores(query, key)), value)
+
+    Only the engine's passes make it, so that the N x N scores need not be kept.
+    """
+
+    heads: int
+
+    def multiply_adds(self, output: Shape, *inputs: Shape) -> int:
+        return 2 * math.prod(inputs[0]) * inputs[1][1]
+
+    def compute(self, query: Array, key: Array, value: Array) -> Array:
+        """query, key and value (B P, N, D) -> (B P, N, D), of their dtype. Raises ValueError if h does not divide D."""
+        probabilities = Softmax().compute(Scores(self.heads).compute(query, key))
+        return Context().compute(probabilities, value)
