@@ -346,7 +346,7 @@ def test_what_is_not_ours_is_never_replaced(tmp_path):
         ("x", "safetensors", "the format safetensors needs a name that ends in .safetensors"),
         ("x.safetensors", "raw", "the format raw needs the name of a folder"),
         ("x", "hdf5", "format 'hdf5': expected one of safetensors, npy, raw"),
-        ("file/x", None, "cannot be written: File exists"),
+        ("file/x", None, "cannot be written: Not a directory"),
     ],
 )
 def test_places_that_do_not_fit(tmp_path, name, form, message):
