@@ -19,7 +19,7 @@ import fake_peers
 from command_line import run
 from oracle import assert_same
 from tinymvit import reference
-from tinymvit.bench import layer_times, peers
+from tinymvit.bench import layer_times, peers, report
 from tinymvit.bench import race as bench
 from tinymvit.bench.contestant import peak_bytes
 from tinymvit.config import MobileViTConfig
@@ -68,13 +68,13 @@ PIXELS = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
 # ---- numbers ----
 
 
-def test_statistics_of_known_numbers():
-    s = bench.Statistics.of([float(n) for n in range(100, 200)][::-1])  # 100 to 199
+def test_times_of_known_numbers():
+    s = bench.Times.of([float(n) for n in range(100, 200)][::-1])  # 100 to 199
     assert s.minimum == 100
     assert s.median == 149.5
     assert s.p90 == pytest.approx(189.1)
     assert s.spread == pytest.approx((174.25 - 124.75) / 149.5)
-    assert bench.Statistics.of([2.0]) == bench.Statistics(2, 2, 2, 0)
+    assert bench.Times.of([2.0]) == bench.Times(2, 2, 2, 0)
 
 
 def test_agreement_of_known_numbers():
@@ -96,7 +96,7 @@ def test_ratios_and_the_best_peer():
     )
     assert race.ratios(race.results[2]) == pytest.approx((4.5, 1.5))
     assert race.ratios(race.results[0]) == (1, 1)
-    lines = bench.format_race(race).splitlines()
+    lines = report.format_race(race).splitlines()
     assert lines[-3:] == [
         "best peer / ours: 2.50 by medians (even), 1.50 by minima (lucky)",
         "spread above 20 % for tinymvit, lucky: other work ran beside; repeat this",
@@ -295,7 +295,7 @@ def test_bytes_and_bounds_of_a_node():
     moved = layer_times.moved_bytes(graph, node)
     assert moved == 4 * (3 * 64 * 64 + 16 * 32 * 32 + 16 * 27)
     layer = layer_times.LayerTime(node.name, "", 1.0, graph.multiply_adds(node), moved)
-    assert layer.bounds(layer_times.Limits(16 * 32 * 32 * 27, 2 * moved)) == {"arithmetic": 1.0, "memory": 0.5}
+    assert layer.bounds(layer_times.Peak(16 * 32 * 32 * 27, 2 * moved)) == {"arithmetic": 1.0, "memory": 0.5}
 
 
 def test_the_machines_limits_are_measured_without_burdening_the_first_run():
