@@ -1,0 +1,45 @@
+"""What the tests of `bench` share: a tiny checkpoint, peers that misbehave, and our number of threads put back."""
+
+import sys
+
+import pytest
+
+import fake_peers
+from tinymvit.bench import peers
+from tinymvit.bench import race as bench
+from tinymvit.config import MobileViTConfig
+from tinymvit.kernels import get_num_threads, set_num_threads
+from tinymvit.modeling import MobileViTForImageClassification
+from torch_models import TINY
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    threads = get_num_threads()
+    yield
+    set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A tiny model, whose weights are random but alive."""
+    model = MobileViTForImageClassification(MobileViTConfig(**TINY))
+    model._set_weights(bench.draw_weights(model.graph()))
+    return model
+
+
+@pytest.fixture
+def checkpoint(tmp_path, tiny):
+    """A folder with the tiny model's checkpoint."""
+    tiny.save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Let `bench` know the fake peers, here and in the processes that it starts."""
+    for name, peer in fake_peers.FAKES.items():
+        monkeypatch.setitem(peers.PEERS, name, peer)
+    monkeypatch.setitem(peers.EXPORT_MODULES, fake_peers.Unmade.file, ())
+    monkeypatch.setattr(bench, "PROGRAM", (sys.executable, fake_peers.__file__))
+    monkeypatch.setattr(bench, "PAUSE", 0.0)
