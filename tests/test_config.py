@@ -8,10 +8,10 @@ import re
 
 import numpy as np
 import pytest
-import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frameworks import transformers
 from oracle import assert_same
 from tinymvit.config import ACTIVATIONS, PRESETS, MobileViTConfig
 from tinymvit.errors import ConfigError, OutputError
@@ -30,16 +30,19 @@ def reference_fields(config):
 # ------------------------------------------------------------------------------------------------- the same as there
 
 
+@pytest.mark.torch
 def test_defaults_are_those_of_transformers():
     assert reference_fields(MobileViTConfig()) == reference_fields(transformers.MobileViTConfig())
 
 
+@pytest.mark.torch
 def test_every_field_of_transformers_is_there():
     theirs = {spec.name for spec in dataclasses.fields(transformers.MobileViTConfig)}
     bookkeeping = {"transformers_version", "architectures", "dtype", "chunk_size_feed_forward", "is_encoder_decoder"}
     assert theirs - bookkeeping <= {spec.name for spec in dataclasses.fields(MobileViTConfig)}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("given_labels", [{}, {"num_labels": 1}, {"num_labels": 7}, {"num_labels": 0}])
 def test_labels_follow_from_their_number(given_labels):
     ours, theirs = MobileViTConfig(**given_labels), transformers.MobileViTConfig(**given_labels)
@@ -60,10 +63,13 @@ def test_label2id_is_kept_as_given():
 
 def test_a_contradicting_number_wins_with_a_warning():
     given_labels = {"num_labels": 3, "id2label": {0: "cat", 1: "dog"}, "label2id": {"cat": 0, "dog": 1}}
-    theirs = transformers.MobileViTConfig(**given_labels)
-    with pytest.warns(UserWarning, match="num_labels: 3, so the 2 names in id2label are dropped"):
+    with pytest.warns(UserWarning, match="num_labels: 3, so the 2 names in id2label are dropped") as caught:
         ours = MobileViTConfig(**given_labels)
-    assert (ours.num_labels, ours.id2label, ours.label2id) == (theirs.num_labels, theirs.id2label, theirs.label2id)
+    assert caught[0].filename == __file__
+    assert ours == MobileViTConfig(num_labels=3)
+    if transformers:
+        theirs = transformers.MobileViTConfig(**given_labels)
+        assert (ours.num_labels, ours.id2label, ours.label2id) == (theirs.num_labels, theirs.id2label, theirs.label2id)
 
 
 sizes = st.integers(1, 64)
@@ -99,10 +105,17 @@ configs = st.builds(
 
 
 @given(configs)
-def test_saved_configurations_load_here_and_in_transformers(tmp_path_factory, config):
-    folder = tmp_path_factory.mktemp("config")
+def test_saved_configurations_load_again(tmp_path_factory, config):
+    folder = tmp_path_factory.getbasetemp() / "config"
     config.save_pretrained(folder)
     assert MobileViTConfig.from_pretrained(folder) == config
+
+
+@pytest.mark.torch
+@given(configs)
+def test_saved_configurations_load_in_transformers(tmp_path_factory, config):
+    folder = tmp_path_factory.mktemp("config")
+    config.save_pretrained(folder)
     theirs = transformers.MobileViTConfig.from_pretrained(folder)
     assert reference_fields(theirs) == reference_fields(config)
 
@@ -126,6 +139,26 @@ def test_other_keys_of_a_config_json_are_kept(tmp_path):
     written = json.loads((tmp_path / "copy" / "config.json").read_text())
     assert written["model_type"] == "mobilevit"
     assert {name: written[name] for name in other} == other
+
+
+@pytest.mark.parametrize(
+    ("architectures", "task"),
+    [
+        (["MobileViTForImageClassification"], "classify"),
+        (["MobileViTForSemanticSegmentation"], "segment"),
+        (["MobileViTModel"], "features"),
+        (["TFMobileViTForSemanticSegmentation"], "segment"),
+        (["Mine", "MobileViTForImageClassification"], "classify"),
+        (["MobileViTForPoetry"], None),
+        (None, None),
+        ([], None),
+        (7, None),
+        ([7], None),
+    ],
+)
+def test_the_task_is_what_a_config_json_says(architectures, task):
+    assert MobileViTConfig.from_dict({"architectures": architectures}).task == task
+    assert MobileViTConfig().task is None
 
 
 # ------------------------------------------------------------------------------------------------------ the published
@@ -155,6 +188,7 @@ def test_presets_answer_to_the_published_names():
         MobileViTConfig.preset("smal")
 
 
+@pytest.mark.torch
 def test_activations_are_those_of_transformers():
     assert set(ACTIVATIONS) <= set(transformers.activations.ACT2FN)
 

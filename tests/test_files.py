@@ -13,7 +13,7 @@ from checkpoints import complaint
 from tinymvit import weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, OutputError
-from tinymvit.files import replacing, write_files
+from tinymvit.files import complete_or_nothing, write_files
 
 
 def contents(folder):
@@ -101,7 +101,7 @@ def test_folders_without_permission(locked):
         MobileViTConfig.from_pretrained(locked)
 
 
-# ---- replacing ----
+# ---- a new file or folder ----
 
 
 def make(path, content):
@@ -112,6 +112,10 @@ def make(path, content):
             (path / name).write_text(text)
     else:
         path.write_text(content)
+
+
+def allowed(target):
+    """Whatever stands there may be replaced."""
 
 
 def found(path):
@@ -133,7 +137,7 @@ def test_a_new_one_takes_the_place_of_an_old_one(tmp_path, old, new):
         in_the_way = isinstance(old, str) and isinstance(new, dict)
         if in_the_way:
             stack.enter_context(complaint(OutputError, f"{target}: cannot be written: Not a directory"))
-        with replacing(target) as path:
+        with complete_or_nothing(target, allowed) as path:
             make(path, new)
     assert found(target) == (old if in_the_way else new)
     assert [path.name for path in target.parent.iterdir()] == ["target"]
@@ -145,7 +149,7 @@ def test_a_failure_leaves_the_old_one(tmp_path, old, new):
     target = tmp_path / "target"
     if old is not None:
         make(target, old)
-    with contextlib.suppress(ZeroDivisionError), replacing(target) as path:
+    with contextlib.suppress(ZeroDivisionError), complete_or_nothing(target, allowed) as path:
         make(path, new)
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.iterdir()] == ([] if old is None else ["target"])
@@ -155,13 +159,25 @@ def test_a_failure_leaves_the_old_one(tmp_path, old, new):
 def test_of_a_link_what_it_points_to_is_replaced(tmp_path):
     (tmp_path / "real").write_text("1")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with replacing(tmp_path / "link") as path:
+    with complete_or_nothing(tmp_path / "link", allowed) as path:
         path.write_text("2")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "2"
 
 
 def test_a_system_error_in_the_block_names_the_target(tmp_path):
-    with complaint(OutputError, f"{tmp_path / 'x'}: cannot be written: No space left"), replacing(tmp_path / "x"):
+    with (
+        complaint(OutputError, f"{tmp_path / 'x'}: cannot be written: No space left"),
+        complete_or_nothing(tmp_path / "x", allowed),
+    ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_may_not_be_replaced_is_left_alone_and_no_folder_is_made(tmp_path):
+    def refuse(target):
+        raise OutputError(f"{target.name}: is mine")
+
+    with complaint(OutputError, "x: is mine"), complete_or_nothing(tmp_path / "new" / "x", refuse):
+        pytest.fail("the work has begun")
     assert list(tmp_path.iterdir()) == []

@@ -2,17 +2,22 @@
 
 import copy
 import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinymvit
+from frameworks import torch, transformers
 from oracle import MODEL_FLOAT32, REFERENCE_FLOAT64, assert_same
-from tinymvit import reference
+from tinymvit import kernels, modeling, reference
 from torch_models import CLASSES, PUBLISHED, TINY, build
+
+PIXELS = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
 
 
 def save(oracle, folder):
@@ -60,11 +65,13 @@ def relative_rms(actual, expected):
     return np.sqrt(np.mean((actual.astype(np.float64) - expected) ** 2) / np.mean(expected**2))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_small_model_stage_by_stage(name, tmp_path):
     check_model(name, TINY, tmp_path, (2, 3, 64, 64))
 
 
+@pytest.mark.torch
 def test_without_the_expanded_output(tmp_path):
     ours = check_model("MobileViTModel", TINY, tmp_path, (1, 3, 32, 40), expand_output=False)
     assert "conv_1x1_exp.convolution.weight" not in ours.weights
@@ -98,6 +105,7 @@ def configs(draw):
     }  # fmt: skip
 
 
+@pytest.mark.torch
 @settings(max_examples=30)
 @given(
     st.sampled_from(CLASSES),
@@ -112,12 +120,14 @@ def test_random_configurations_through_a_checkpoint(tmp_path_factory, name, opti
     check_model(name, options, folder, (batch, options["num_channels"], height, width), seed)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("shape", PUBLISHED)
 def test_the_published_classifiers_at_full_size(shape, tmp_path):
     options = PUBLISHED[shape] | {"num_labels": 1000}
     check_model("MobileViTForImageClassification", options, tmp_path, (4, 3, 256, 256), rounding=True)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("shape", PUBLISHED)
 def test_the_published_segmenters_at_full_size(shape, tmp_path):
     options = PUBLISHED[shape] | {"num_labels": 21, "output_stride": 16, "image_size": 512}
@@ -126,6 +136,7 @@ def test_the_published_segmenters_at_full_size(shape, tmp_path):
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
+    """transformers' model and the folder it is saved in."""
     folder = tmp_path_factory.mktemp("classifier")
     return save(build("MobileViTForImageClassification", TINY), folder), folder
 
@@ -136,10 +147,15 @@ def segmenter(tmp_path_factory):
     return save(build("MobileViTForSemanticSegmentation", TINY | {"output_stride": 8}), folder), folder
 
 
+@pytest.fixture(scope="module")
+def ours():
+    """A model of ours by itself, with random weights."""
+    return tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY | {"initializer_range": 0.2}))
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CLASSES)
 def test_transformers_loads_what_we_save(name, tmp_path):
-    import transformers
-
     options = TINY | {"hidden_act": "gelu", "id2label": {i: f"kind {i}" for i in range(5)}}
     options.pop("num_labels")
     ours = getattr(tinymvit, name)(tinymvit.MobileViTConfig(**options), seed=7)
@@ -156,6 +172,7 @@ def test_transformers_loads_what_we_save(name, tmp_path):
         assert_same(again.weights[key], value, name=key)
 
 
+@pytest.mark.torch
 def test_the_bare_model_loads_from_a_classifier(classifier):
     oracle, folder = classifier
     ours = tinymvit.MobileViTModel.from_pretrained(folder)
@@ -165,9 +182,7 @@ def test_the_bare_model_loads_from_a_classifier(classifier):
     assert_same(ours(x).pooler_output, expected, MODEL_FLOAT32)
 
 
-def test_outputs_by_attribute_key_position_and_as_a_tuple(classifier):
-    _, folder = classifier
-    ours = tinymvit.MobileViTForImageClassification.from_pretrained(folder)
+def test_outputs_by_attribute_key_position_and_as_a_tuple(ours):
     x = np.zeros((1, 3, 32, 32), np.float32)
     output = ours(x)
     assert output.loss is None
@@ -182,6 +197,7 @@ def test_outputs_by_attribute_key_position_and_as_a_tuple(classifier):
     assert len(hidden) == 5
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CLASSES)
 def test_tuples_have_transformers_order(name, tmp_path):
     oracle = save(build(name, TINY), tmp_path)
@@ -198,6 +214,7 @@ def test_tuples_have_transformers_order(name, tmp_path):
         assert [a.shape for a in actual] == [tuple(e.shape) for e in expected]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("problem", "labels"),
     [
@@ -221,6 +238,7 @@ def test_classification_losses(classifier, problem, labels):
     assert_same(ours(x, labels=labels).loss, np.float64(expected), MODEL_FLOAT32)
 
 
+@pytest.mark.torch
 def test_regression_with_one_label(tmp_path):
     oracle = save(build("MobileViTForImageClassification", TINY | {"num_labels": 1}), tmp_path)
     ours = tinymvit.MobileViTForImageClassification.from_pretrained(tmp_path)
@@ -231,6 +249,7 @@ def test_regression_with_one_label(tmp_path):
     assert_same(ours(x, labels=labels).loss, np.float64(expected), MODEL_FLOAT32)
 
 
+@pytest.mark.torch
 def test_segmentation_loss_ignores_an_index(segmenter):
     oracle, folder = segmenter
     ours = tinymvit.MobileViTForSemanticSegmentation.from_pretrained(folder)
@@ -259,8 +278,7 @@ BAD_PIXELS = [
 
 
 @pytest.mark.parametrize(("pixels", "error", "message"), BAD_PIXELS)
-def test_bad_pixels_get_one_clear_line(classifier, pixels, error, message):
-    ours = tinymvit.MobileViTForImageClassification.from_pretrained(classifier[1])
+def test_bad_pixels_get_one_clear_line(ours, pixels, error, message):
     with pytest.raises(error, match=message) as caught:
         ours(pixels)
     assert "\n" not in str(caught.value)
@@ -276,8 +294,7 @@ def test_bad_pixels_get_one_clear_line(classifier, pixels, error, message):
         (np.zeros((1, 4)), ValueError, r"expected \(1, 5\) for problem_type 'multi_label_classification'"),
     ],
 )
-def test_bad_labels_for_a_classifier(classifier, labels, error, message):
-    ours = tinymvit.MobileViTForImageClassification.from_pretrained(classifier[1])
+def test_bad_labels_for_a_classifier(ours, labels, error, message):
     with pytest.raises(error, match=message):
         ours(np.zeros((1, 3, 32, 32), np.float32), labels=labels)
 
@@ -290,21 +307,21 @@ def test_bad_labels_for_a_classifier(classifier, labels, error, message):
         (np.zeros((1, 4, 4)), TypeError, "expected class numbers of an integer dtype"),
     ],
 )
-def test_bad_labels_for_a_segmenter(segmenter, labels, error, message):
-    ours = tinymvit.MobileViTForSemanticSegmentation.from_pretrained(segmenter[1])
+def test_bad_labels_for_a_segmenter(labels, error, message):
+    ours = tinymvit.MobileViTForSemanticSegmentation(tinymvit.MobileViTConfig(**TINY))
     with pytest.raises(error, match=message):
         ours(np.zeros((1, 3, 32, 32), np.float32), labels=labels)
 
 
-def test_a_model_takes_sliced_read_only_and_half_precision_pixels(classifier):
-    ours = tinymvit.MobileViTForImageClassification.from_pretrained(classifier[1])
+def test_a_model_takes_sliced_read_only_and_half_precision_pixels(ours):
     x = np.random.default_rng(0).random((2, 3, 64, 64), np.float32).astype(np.float16)
     part = x[:, :, ::2, 1::2]
     part.flags.writeable = False
     expected = ours(np.ascontiguousarray(part, np.float32)).logits
     assert_same(ours(part).logits, expected)
     assert_same(ours(part.astype(np.float64)).logits, expected)
-    assert_same(ours(torch.tensor(part.astype(np.float32))).logits, expected)
+    if torch:
+        assert_same(ours(torch.tensor(part.astype(np.float32))).logits, expected)
 
 
 def test_a_config_of_another_type_is_refused():
@@ -312,15 +329,120 @@ def test_a_config_of_another_type_is_refused():
         tinymvit.MobileViTModel({"hidden_sizes": [1, 2, 3]})
 
 
-def test_without_labels_a_classifier_gives_the_pooled_features_and_a_segmenter_is_refused(tmp_path):
+@pytest.mark.torch
+def test_without_labels_a_classifier_gives_the_pooled_features(tmp_path):
     check_model("MobileViTForImageClassification", TINY | {"num_labels": 0}, tmp_path, (1, 3, 32, 32))
+
+
+def test_without_labels_a_segmenter_is_refused():
     with pytest.raises(tinymvit.ConfigError, match="num_labels: 0, expected at least 1 for a segmentation head"):
         tinymvit.MobileViTForSemanticSegmentation(tinymvit.MobileViTConfig(num_labels=0))
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_model_can_be_copied_and_sent_to_another_process(classifier, copied):
-    ours = tinymvit.MobileViTModel.from_pretrained(classifier[1])
-    x = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
-    expected = ours(x).pooler_output
-    assert_same(copied(ours)(x).pooler_output, expected)
+def test_a_model_can_be_copied_and_sent_to_another_process(ours, copied):
+    expected = ours(PIXELS).logits
+    assert_same(copied(ours)(PIXELS).logits, expected)
+
+
+# ---- tensors by name ----
+
+
+def test_a_model_of_given_tensors(ours):
+    kind = tinymvit.MobileViTForImageClassification
+    counted = {"mobilevit.conv_stem.normalization.num_batches_tracked": np.zeros((), np.int64)}
+    given = {name: np.asfortranarray(tensor.astype(np.float64)) for name, tensor in ours.weights.items()}
+    same = kind.from_tensors(ours.config, given | counted)
+    assert_same(same(PIXELS).logits, ours(PIXELS).logits)
+    for name, tensor in same.weights.items():
+        assert_same(tensor, ours.weights[name], name=name)
+        assert tensor.flags.c_contiguous
+        assert not tensor.flags.writeable
+    view = kind.from_tensors(ours.config, ours.weights)
+    for name, tensor in view.weights.items():
+        assert np.shares_memory(tensor, ours.weights[name])
+        assert ours.weights[name].flags.writeable, "the caller's own array stays as it was"
+
+
+def test_the_bare_model_of_the_tensors_of_one_with_a_head(ours):
+    bare = tinymvit.MobileViTModel.from_tensors(ours.config, ours.weights)
+    again = tinymvit.MobileViTModel.from_tensors(ours.config, bare.weights)
+    assert_same(again(PIXELS).pooler_output, bare(PIXELS).pooler_output)
+    without = {name: tensor for name, tensor in bare.weights.items() if "conv_1x1_exp" not in name}
+    short = tinymvit.MobileViTModel.from_tensors(ours.config, without, expand_output=False)
+    assert_same(short(PIXELS).last_hidden_state, bare(PIXELS, output_hidden_states=True).hidden_states[-1])
+
+
+def test_tensors_are_matched_strictly(ours):
+    kind = tinymvit.MobileViTForImageClassification
+    start = "the tensors for a MobileViTForImageClassification: "
+    name = "classifier.bias"
+    for change, message in (
+        ({name: np.zeros(3, np.float32)}, r"does not fit the model: .*1 of another shape: classifier.bias \[3\]"),
+        ({"more": np.zeros(3, np.float32)}, r"does not fit the model: 1 unexpected: more \[3\]"),
+        ({name: np.zeros(5, int)}, "tensor classifier.bias is int64, expected floating point"),
+    ):
+        with pytest.raises(tinymvit.CheckpointError, match=start + message):
+            kind.from_tensors(ours.config, ours.weights | change)
+    with pytest.raises(tinymvit.CheckpointError, match=start + r"does not fit the model: .* missing: mobilevit\."):
+        kind.from_tensors(ours.config, {})
+    with pytest.raises(TypeError, match="config is a dict; expected a MobileViTConfig"):
+        kind.from_tensors({}, ours.weights)
+
+
+# ---- the first run, and many threads ----
+
+
+@pytest.fixture
+def first_run(monkeypatch):
+    """As if nothing were compiled yet: the list of the compilations that are begun."""
+    begun = []
+
+    def warm_up():
+        begun.append(threading.get_ident())
+        time.sleep(0.1)  # so that another thread would begin too, if it could
+        monkeypatch.setattr(kernels, "is_cached", lambda: True)
+        yield 1, 1, "a kernel"
+
+    monkeypatch.setattr(kernels, "is_cached", lambda: False)
+    monkeypatch.setattr(kernels, "warm_up", warm_up)
+    modeling._say.cache_clear()
+    yield begun
+    modeling._say.cache_clear()
+
+
+def new_models(count):
+    return [tinymvit.MobileViTModel(tinymvit.MobileViTConfig(**TINY), seed=seed) for seed in range(count)]
+
+
+def test_the_first_call_of_all_compiles_once_and_says_so_once(first_run, caplog):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda model: model(PIXELS), new_models(4)))
+    assert len(first_run) == 1
+    (record,) = caplog.records
+    assert record.name == "tinymvit"
+    assert record.getMessage() == (
+        "first run of tinymvit here: compiling the kernels, once; `tinymvit warmup` does it ahead"
+    )
+
+
+def test_without_a_folder_to_keep_kernels_in_each_process_says_so_once(first_run, monkeypatch, caplog):
+    monkeypatch.setattr(kernels, "cache_folder", lambda: None)
+    for model in new_models(2):
+        model(PIXELS)
+    assert first_run == [], "only what is needed is compiled"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("compiling the kernels of tinymvit, as each time: no folder to keep them in")
+
+
+def test_a_trace_of_the_engine_compiles_too(first_run, ours):
+    ours.trace(PIXELS, "logits")
+    assert first_run == []
+    ours.trace(PIXELS, "logits", source="engine")
+    assert len(first_run) == 1
+
+
+def test_a_model_at_work_does_not_hold_up_another():
+    busy, free = new_models(2)
+    with busy._lock, ThreadPoolExecutor(1) as pool:  # as while it builds an engine
+        pool.submit(free, PIXELS).result(timeout=60)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import transformers
 
 import tinymvit
+from frameworks import torch, transformers
 from oracle import MODEL_FLOAT32, assert_same, opened
 from tinymvit.weights import bundled
 from torch_models import TINY, build
@@ -22,6 +21,7 @@ def test_the_bundled_classifier_reads_the_sample_digits(path):
     assert best["score"] > 0.9 > second["score"]
 
 
+@pytest.mark.torch
 def test_scores_are_those_of_transformers():
     path = IMAGES / "digit-7.png"
     predictions = tinymvit.classify(path, top_k=10)
@@ -38,7 +38,7 @@ def test_scores_are_those_of_transformers():
 
 
 @pytest.mark.parametrize("path", sorted(IMAGES.glob("scene-*.png")), ids=lambda path: path.stem)
-def test_the_bundled_segmenter_agrees_with_transformers(path):
+def test_the_bundled_segmenter_finds_digits_on_a_background(path):
     result = tinymvit.segment(path)
     width, height = opened(path).size
     assert result.mask.shape == (height, width)
@@ -46,6 +46,13 @@ def test_the_bundled_segmenter_agrees_with_transformers(path):
     assert sum(result.shares.values()) == pytest.approx(1)
     assert result.labels[0] == "background"
     assert len(result.labels) > 2
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("path", sorted(IMAGES.glob("scene-*.png")), ids=lambda path: path.stem)
+def test_the_bundled_segmenter_agrees_with_transformers(path):
+    result = tinymvit.segment(path)
+    width, height = opened(path).size
     folder = bundled()["digits-seg"]
     processor = transformers.MobileViTImageProcessorPil.from_pretrained(folder)
     oracle = transformers.MobileViTForSemanticSegmentation.from_pretrained(folder, dtype=torch.float64).eval()
@@ -56,6 +63,7 @@ def test_the_bundled_segmenter_agrees_with_transformers(path):
     assert np.mean(result.mask == expected.numpy()) > 0.9999  # pixels where two classes tie may fall either way
 
 
+@pytest.mark.torch
 def test_a_mask_covers_the_whole_image_even_where_the_processor_crops(tmp_path):
     oracle = build("MobileViTForSemanticSegmentation", TINY | {"output_stride": 8})
     oracle.float().save_pretrained(tmp_path)

@@ -1,8 +1,8 @@
 """Files that are read and written whole: JSON objects in, new files and folders out.
 
 Every reader of a checkpoint starts with `read_json`. Every writer ends with `write_files`, which puts files into a
-folder, or with `replacing`, which puts a new file or folder in the place of an old one; a failure leaves what was
-there. What the files mean is left to the callers.
+folder, or with `complete_or_nothing`, which puts a new file or folder in the place of an old one; a failure leaves what
+was there. What the files mean is left to the callers.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,7 +78,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
                 raise OutputError(f"{target}: is no regular file, expected one or nothing")
             with temporary[name].open("xb") as file:
                 write(file)
-                sync(file)
+                _sync(file)
         for name in writers:
             target = folder / name
             temporary[name].replace(target)
@@ -85,30 +86,55 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
         raise OutputError(f"{target}: cannot be written: {failure.strerror or failure}") from None
     finally:
         for path in temporary.values():
-            remove(path)
+            _remove(path)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """`with replacing(path) as new:` gives a free name beside `path`, for a file or a folder that the block makes.
+def complete_or_nothing(path: str | Path, check: Callable[[Path], None]) -> Iterator[Path]:
+    """`with complete_or_nothing(path, check) as new:` gives a free name beside `path`, for a file or a folder that the
+    block makes, which takes the place of what stands at `path` when all of it has reached the disk.
 
-    When the block ends, the new one takes the place of what stands at `path`, which is then removed; of a link, what it
-    points to is replaced. Folders above it are made if need be. When the block fails, the new one is removed and what
-    stands there stays. Whether it may be replaced is the caller's to check. Raises OutputError, which names `path`,
-    also for an OSError of the block.
+    If anything fails, nothing is left behind and what stood at `path` is still there. Of a link, what it points to is
+    replaced. Folders above it are made if need be. check: raises OutputError unless what stands at the path that it is
+    given may be replaced. Raises OutputError, which names `path`, for any OSError, one of the block included.
     """
     new = None
     try:
         target = Path(path).expanduser().resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
+        check(target)
+        if not target.parent.exists():  # where a file is in the way, the block's own attempt says so best
+            target.parent.mkdir(parents=True, exist_ok=True)
         new = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         yield new
+        _sync_all(new)
         _put_in_place(new, target)
     except OSError as failure:
         raise OutputError(f"{path}: cannot be written: {failure.strerror or failure}") from None
     finally:
         if new is not None:
-            remove(new)
+            _remove(new)
+
+
+def _sync_all(path: Path) -> None:
+    """Wait until a file, or every file in a folder, has reached the disk.
+
+    Many at a time, since the file system writes what it is asked for together at once: one by one, the files of a dump
+    would take longer than all the rest.
+    """
+
+    def sync(file: Path) -> None:
+        with file.open("r+b") as opened:
+            _sync(opened)
+
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    with ThreadPoolExecutor(min(16, max(1, len(files)))) as threads:
+        list(threads.map(sync, files))
+
+
+def _sync(file: BinaryIO) -> None:
+    """Wait until what was written has reached the disk; some file systems report only then that they are full."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _put_in_place(new: Path, target: Path) -> None:
@@ -122,22 +148,16 @@ def _put_in_place(new: Path, target: Path) -> None:
     except OSError:
         old.rename(target)
         raise
-    remove(old)
+    _remove(old)
 
 
-def remove(path: Path) -> None:
+def _remove(path: Path) -> None:
     """Remove a file or a folder with all that is in it, if it is there and can be removed."""
     with suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def sync(file: BinaryIO) -> None:
-    """See that what was written has reached the disk; some file systems report a full disk only now."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:

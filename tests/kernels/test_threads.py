@@ -16,6 +16,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 import numba
+import numpy as np
 import tinymvit
 tinymvit.set_num_threads(int(sys.argv[1]))
 classifier = tinymvit.ImageClassificationPipeline("digits")
@@ -32,18 +33,22 @@ FORKED_CHILDREN = """
 expected = classifier(images)
 with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.map(classifier, images) == expected  # a copy of the model, sent there
-classifier.model._lock.acquire()  # as a thread that is building an engine does; the child has no such thread
+locks = classifier.model._lock, tinymvit.modeling._compiling
+for lock in locks:
+    lock.acquire()  # as a thread that is building an engine does; the child has no such thread
 child = os.fork()
 if child == 0:
     right = False
     try:
         right = classifier(images) == expected and tinymvit.get_num_threads() == 1  # the very model of the parent
+        classifier.model(np.zeros((1, 3, 32, 32), np.float32))  # another engine
         with ThreadPoolExecutor(2) as threads:
             right = right and list(threads.map(classifier, images)) == expected
     finally:
         os._exit(0 if right else 1)
 assert os.waitpid(child, 0)[1] == 0
-classifier.model._lock.release()
+for lock in locks:
+    lock.release()
 assert classifier(images) == expected
 """
 LAYERS = [(1, "default"), (2, "omp"), (2, "workqueue")]

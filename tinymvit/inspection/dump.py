@@ -22,17 +22,20 @@ import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.files import read_json
-from tinymvit.weights.formats.safetensors import DTYPES, Entry, is_shape, map_tensor, open_tensors
+from tinymvit.weights.formats.safetensors import (
+    DTYPE_NAMES,
+    DTYPES,
+    SHORT_NAMES,
+    Entry,
+    is_shape,
+    map_tensor,
+    open_tensors,
+)
 
 Array = np.ndarray
 
 MANIFEST = "manifest.json"
 EXPECTED = f"a .safetensors file, or a folder of .npy files or with {MANIFEST}"
-DTYPE_NAMES = {  # of a manifest, and what the safetensors format calls them
-    **{dtype.name: name for name, dtype in DTYPES.items() if name != "BF16"},
-    "bfloat16": "BF16",
-}
-STORED_NAMES = {short: name for name, short in DTYPE_NAMES.items()}
 
 
 class Stored(NamedTuple):
@@ -119,7 +122,7 @@ def _safetensors(path: Path) -> dict[str, Stored]:
 
 def _mapped(entry: Entry, data: Array) -> Stored:
     dtype = np.dtype(np.float32) if entry.dtype == "BF16" else DTYPES[entry.dtype].newbyteorder("=")
-    return Stored(entry.shape, STORED_NAMES[entry.dtype], dtype, lambda: map_tensor(entry, data))
+    return Stored(entry.shape, DTYPE_NAMES[entry.dtype], dtype, lambda: map_tensor(entry, data))
 
 
 def _npy_files(folder: Path) -> dict[str, Stored]:
@@ -145,7 +148,7 @@ def _map_npy(path: Path) -> Array:
         reason = str(failure).partition("\n")[0]
         raise DumpError(f"{path}: no .npy file of numbers, or truncated: {reason}") from None
     if array.dtype.newbyteorder("=") not in DTYPES.values():
-        raise DumpError(f"{path}: dtype {array.dtype}, expected one of {', '.join(DTYPE_NAMES)}")
+        raise DumpError(f"{path}: dtype {array.dtype}, expected one of {', '.join(SHORT_NAMES)}")
     return array
 
 
@@ -171,8 +174,8 @@ def _manifest(folder: Path) -> dict[str, Stored]:
                 raise DumpError(f"{path}: tensor {position} is {found}, expected name, shape, dtype and file")
         if name in tensors:
             raise DumpError(f"{path}: two tensors are named {name}")
-        if dtype not in DTYPE_NAMES:
-            raise DumpError(f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(DTYPE_NAMES)}")
+        if dtype not in SHORT_NAMES:
+            raise DumpError(f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(SHORT_NAMES)}")
         if file.endswith((".h", ".safetensors")):  # as `tinymvit vectors` writes them
             raise DumpError(f"{path}: tensor {name} is in {file!r}, expected a file of its own, raw or .npy")
         read = _listed_npy if file.endswith(".npy") else _raw_file
@@ -192,7 +195,7 @@ def _inside(folder: Path, file: str, name: str) -> Path:
 
 
 def _raw_file(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> Stored:
-    entry = Entry(DTYPE_NAMES[dtype], shape, 0, math.prod(shape) * DTYPES[DTYPE_NAMES[dtype]].itemsize)
+    entry = Entry(SHORT_NAMES[dtype], shape, 0, math.prod(shape) * DTYPES[SHORT_NAMES[dtype]].itemsize)
     size = path.stat().st_size
     if size != entry.end:
         raise DumpError(f"{path}: {size} bytes; tensor {name}, {dtype} {list(shape)}, needs {entry.end}")

@@ -2,7 +2,7 @@
 
 The formats are those that `dump` reads: one safetensors file, or a folder of `.npy` or raw files with a manifest. Our
 manifests give statistics and a digest of each tensor, and the facts that the caller adds. The test vectors are written
-with the same parts: a folder that appears when it is complete, tensors' files, a manifest. What is written is left to
+with the same parts: tensors' files, a manifest. That all of it appears at once is left to `files`, what is written to
 the callers.
 """
 
@@ -11,23 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError, OutputError
-from tinymvit.files import read_json
-from tinymvit.inspection.dump import DTYPE_NAMES, MANIFEST
+from tinymvit.files import complete_or_nothing, read_json
+from tinymvit.inspection.dump import MANIFEST
 from tinymvit.version import __version__
-from tinymvit.weights.formats.safetensors import read_metadata
+from tinymvit.weights.formats.safetensors import PYTORCH, file_header, raw_bytes, read_metadata
 
 Array = np.ndarray
 
@@ -47,7 +43,7 @@ class Spec:
 
 
 Write = Callable[[str, Array], None]
-Put = Callable[[Spec, Array], None]
+Put = Callable[[Spec, Array], object]
 
 
 def choose_format(path: Path, given: str | None = None) -> str:
@@ -81,7 +77,6 @@ def write_dump(path: str | Path, specs: Sequence[Spec], format: str | None = Non
     if len(set(names)) < len(names):
         raise ValueError(f"two tensors are named {next(name for name in names if names.count(name) > 1)}")
     with complete_or_nothing(target, _check_replaceable) as temporary:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
         pending = iter(specs)
         with safetensors_file(temporary, specs) if kind == "safetensors" else _folder(temporary, kind) as put:
 
@@ -116,116 +111,6 @@ def _folder(folder: Path, kind: str) -> Iterator[Put]:
     write_manifest(folder, {}, listed)
 
 
-# ---- the parts of a dump ----
-
-
-@contextmanager
-def safetensors_file(path: Path, specs: Sequence[Spec]) -> Iterator[Put]:
-    """A new safetensors file, filled in the order of `specs`: its header is known before the first tensor."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", "producer": PRODUCER}}
-    begin = 0
-    for spec in specs:
-        end = begin + math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
-        header[spec.name] = {"dtype": DTYPE_NAMES[spec.dtype], "shape": list(spec.shape), "data_offsets": [begin, end]}
-        begin = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # so that the tensors lie aligned
-    with path.open("xb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        yield lambda spec, array: _write_bytes(file, array)
-
-
-def write_tensor(path: Path, array: Array) -> None:
-    """A new file of one tensor: `.npy`, or else its bytes alone, little endian and in C order."""
-    with path.open("xb") as file:
-        if path.suffix == SUFFIXES["npy"]:
-            np.lib.format.write_array(file, _little_endian(array), allow_pickle=False)
-        else:
-            _write_bytes(file, array)
-
-
-def manifest_entry(name: str, array: Array, file: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of a tensor in `file`. sha256 is that of its bytes, little endian and in C order."""
-    known = {"name": name, "shape": list(array.shape), "dtype": array.dtype.name, "file": file}
-    return known | dict(facts) | {"sha256": hashlib.sha256(_bytes(array).data).hexdigest()}
-
-
-def write_manifest(folder: Path, facts: Mapping[str, Any], tensors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Write manifest.json, which lists `tensors` (entries as of `manifest_entry`) behind `facts`; returns it."""
-    manifest = {"producer": PRODUCER, "byte_order": "little", **facts, "tensors": tensors}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
-    return manifest
-
-
-def statistics(array: Array) -> dict[str, float | None]:
-    """Smallest, largest, mean and root mean square value, in float64; None where that is no finite number."""
-    if array.size == 0:
-        return dict.fromkeys(("min", "max", "mean", "rms"))
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = (
-            float(array.min()),
-            float(array.max()),
-            float(array.mean(dtype=np.float64)),
-            math.sqrt(np.square(array, dtype=np.float64).mean()),
-        )
-    finite = (value if math.isfinite(value) else None for value in values)
-    return dict(zip(("min", "max", "mean", "rms"), finite, strict=True))
-
-
-def _little_endian(array: Array) -> Array:
-    return np.require(array, array.dtype.newbyteorder("<"), "C").reshape(array.shape)
-
-
-def _bytes(array: Array) -> Array:
-    return _little_endian(array).reshape(-1).view(np.uint8)
-
-
-def _write_bytes(file: BinaryIO, array: Array) -> None:
-    file.write(_bytes(array).data)
-
-
-# ---- complete or nothing ----
-
-
-@contextmanager
-def complete_or_nothing(path: Path, check: Callable[[Path], None]) -> Iterator[Path]:
-    """A temporary name beside `path`, for a file or a folder that takes its place when all of it has reached the disk.
-
-    If anything fails, nothing is left behind and what stood at `path` is still there. check: raises OutputError unless
-    what stands at the path that it is given may be replaced. Raises OutputError if the file system refuses.
-    """
-    temporary = None
-    try:
-        target = path.resolve()  # of a link, what it points to is replaced
-        check(target)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        yield temporary
-        _flush(temporary)
-        _put_in_place(temporary, target)
-    except OSError as failure:
-        raise OutputError(f"{path}: cannot be written: {failure.strerror or failure}") from None
-    finally:
-        if temporary is not None:
-            _remove(temporary)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or every file in a folder, has reached the disk: some file systems report only then that they
-    are full.
-
-    Many at a time, since the file system writes what it is asked for together at once: one by one, the files of a dump
-    would take longer than all the rest.
-    """
-
-    def flush(file: Path) -> None:
-        with file.open("r+b") as opened:
-            os.fsync(opened.fileno())
-
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-    with ThreadPoolExecutor(min(16, len(files))) as threads:
-        list(threads.map(flush, files))
-
-
 def _check_replaceable(target: Path) -> None:
     """Raise OutputError unless a dump can take this place: nothing there, an empty folder, or a dump of ours alone."""
     if target.is_file():
@@ -252,23 +137,51 @@ def _files_of_ours(folder: Path) -> set[str]:
     return set()
 
 
-def _put_in_place(temporary: Path, target: Path) -> None:
-    if not target.is_dir():
-        temporary.replace(target)
-        return
-    old = temporary.with_suffix(".old")
-    target.rename(old)
-    try:
-        temporary.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    _remove(old)
+# ---- the parts of a dump ----
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+@contextmanager
+def safetensors_file(path: Path, specs: Sequence[Spec]) -> Iterator[Put]:
+    """A new safetensors file, filled in the order of `specs`: its header is known before the first tensor."""
+    header = file_header({spec.name: (spec.dtype, spec.shape) for spec in specs}, PYTORCH | {"producer": PRODUCER})
+    with path.open("xb") as file:
+        file.write(header)
+        yield lambda spec, array: file.write(raw_bytes(array))
+
+
+def write_tensor(path: Path, array: Array) -> None:
+    """A new file of one tensor: `.npy`, or else its bytes alone, little endian and in C order."""
+    with path.open("xb") as file:
+        if path.suffix == SUFFIXES["npy"]:
+            little_endian = np.require(array, array.dtype.newbyteorder("<"), "C").reshape(array.shape)
+            np.lib.format.write_array(file, little_endian, allow_pickle=False)
+        else:
+            file.write(raw_bytes(array))
+
+
+def manifest_entry(name: str, array: Array, file: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of a tensor in `file`. sha256 is that of its bytes, little endian and in C order."""
+    known = {"name": name, "shape": list(array.shape), "dtype": array.dtype.name, "file": file}
+    return known | dict(facts) | {"sha256": hashlib.sha256(raw_bytes(array)).hexdigest()}
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any], tensors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write manifest.json, which lists `tensors` (entries as of `manifest_entry`) behind `facts`; returns it."""
+    manifest = {"producer": PRODUCER, "byte_order": "little", **facts, "tensors": tensors}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
+    return manifest
+
+
+def statistics(array: Array) -> dict[str, float | None]:
+    """Smallest, largest, mean and root mean square value, in float64; None where that is no finite number."""
+    if array.size == 0:
+        return dict.fromkeys(("min", "max", "mean", "rms"))
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (
+            float(array.min()),
+            float(array.max()),
+            float(array.mean(dtype=np.float64)),
+            math.sqrt(np.square(array, dtype=np.float64).mean()),
+        )
+    finite = (value if math.isfinite(value) else None for value in values)
+    return dict(zip(("min", "max", "mean", "rms"), finite, strict=True))

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.errors import OutputError
+from tinymvit.files import complete_or_nothing
 from tinymvit.inspection.dump import MANIFEST
 from tinymvit.inspection.dump_writer import (
     SUFFIXES,
     Spec,
-    complete_or_nothing,
     manifest_entry,
     safetensors_file,
     write_manifest,
@@ -50,8 +50,8 @@ def write_vectors(
         raise OutputError(f"format {format!r}; expected {', '.join(FORMATS)}")
     entries: list[dict[str, Any]] = []
     tensors: list[dict[str, Any]] = []
-    with complete_or_nothing(Path(folder), _check_new) as temporary:
-        temporary.mkdir(parents=True)
+    with complete_or_nothing(folder, _check_new) as temporary:
+        temporary.mkdir()
         total = len(distinct(model_graph(model, size), shrink=size is None)) + 1
         for vector in tqdm(vectors(model, size), total=total, unit="vector", disable=None, leave=False):
             files = write_vector(temporary, vector, format)

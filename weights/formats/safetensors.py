@@ -44,8 +44,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-DTYPE_NAMES = {name: dtype.name for name, dtype in DTYPES.items()} | {"BF16": "bfloat16"}  # as others call them
-_WRITTEN_AS = {name: short for short, name in DTYPE_NAMES.items()}
+# NumPy's name of a dtype -> the format's, and back.
+SHORT_NAMES = {dtype.name: name for name, dtype in DTYPES.items() if name != "BF16"} | {"bfloat16": "BF16"}
+DTYPE_NAMES = {short: name for name, short in SHORT_NAMES.items()}
 PYTORCH = {"format": "pt"}  # the metadata without which transformers refuses a file
 
 
@@ -224,10 +225,10 @@ def file_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Ma
     entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     begin = 0
     for name, (dtype, shape) in tensors.items():
-        if dtype not in _WRITTEN_AS:
-            raise OutputError(f"tensor {name} has dtype {dtype}, expected one of {', '.join(_WRITTEN_AS)}")
-        end = begin + math.prod(shape) * DTYPES[_WRITTEN_AS[dtype]].itemsize
-        entries[name] = {"dtype": _WRITTEN_AS[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        if dtype not in SHORT_NAMES:
+            raise OutputError(f"tensor {name} has dtype {dtype}, expected one of {', '.join(SHORT_NAMES)}")
+        end = begin + math.prod(shape) * DTYPES[SHORT_NAMES[dtype]].itemsize
+        entries[name] = {"dtype": SHORT_NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the first tensor lies aligned

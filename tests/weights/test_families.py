@@ -1,0 +1,125 @@
+"""Families and formats of checkpoints: who recognises what, and that a new one is one file and one entry."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tinymvit
+from checkpoints import CLASSES, TINY, complaint, save_tiny, saved
+from oracle import assert_same
+from tinymvit import weights
+from tinymvit.errors import CheckpointError
+from tinymvit.modeling import load_model
+from tinymvit.weights import families, formats
+from tinymvit.weights.families import family_of, transformers
+from tinymvit.weights.formats.safetensors import tensor_writer
+from tinymvit.weights.stored import StoredSettings, StoredTensor
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_transformers_names_are_recognised(checkpoints, name):
+    assert family_of(weights.load_tensors(checkpoints[name])) is transformers
+    checkpoint = weights.open_checkpoint(checkpoints[name])
+    assert checkpoint.family is transformers
+    assert checkpoint.task == {"classifier": "classify", "segmenter": "segment", "bare": "features"}[name]
+
+
+@pytest.mark.parametrize("names", [[], ["stem.conv.weight"], ["mobilevitv2.conv_stem.convolution.weight"]])
+def test_other_names_are_not(names):
+    assert family_of(names) is None
+
+
+def test_names_of_no_family_are_given_as_they_are_and_fit_no_model(tmp_path, checkpoints):
+    saved(tmp_path / "model.safetensors", {"stem.conv.weight": ("F32", [1], bytes(4))})
+    (tmp_path / "config.json").write_bytes((checkpoints["classifier"] / "config.json").read_bytes())
+    assert list(weights.load_tensors(tmp_path)) == ["stem.conv.weight"]
+    with complaint(
+        CheckpointError,
+        f"{tmp_path}: does not fit the model: its names are of no family that is known here (transformers); ",
+        "1 unexpected: stem.conv.weight [1]",
+    ):
+        tinymvit.MobileViTForImageClassification.from_pretrained(tmp_path)
+
+
+def test_settings_do_not_need_tensors_that_can_be_read(tmp_path, checkpoints):
+    (tmp_path / "config.json").write_bytes((checkpoints["classifier"] / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    checkpoint = weights.open_checkpoint(tmp_path)
+    assert tinymvit.MobileViTConfig.from_pretrained(checkpoint).num_labels == 3
+    assert tinymvit.MobileViTImageProcessor.from_pretrained(checkpoint).crop_size == {"height": 32, "width": 32}
+    with complaint(CheckpointError, "model.safetensors: 7 bytes, too short for a safetensors file"):
+        _ = checkpoint.tensors
+
+
+# ---- a new family ----
+
+
+def backwards():
+    """A family as a file of `weights/families` would be: names are written backwards, matrices are transposed, and the
+    settings, which no file holds, are told from the tensors."""
+
+    def translate(tensors):
+        def turned(stored):
+            return stored._replace(load=lambda: stored.load().T, shape=stored.shape[::-1])
+
+        return {".".join(name.split("/")[::-1]): turned(tensor) for name, tensor in tensors.items()}
+
+    def read_config(folder, tensors):
+        labels = tensors["bias/classifier"].shape[0]
+        config = {"num_labels": labels, "image_size": 48, "architectures": ["MobileViTForImageClassification"]}
+        return StoredSettings(folder / "model.safetensors", TINY | config)
+
+    return SimpleNamespace(
+        NAME="backwards",
+        recognise=lambda names: "weight/convolution/conv_stem/mobilevit" in names,
+        translate=translate,
+        read_config=read_config,
+        read_processor=lambda folder, tensors: StoredSettings(folder / "none", {"size": 50, "crop_size": 48}),
+    )
+
+
+def test_a_new_family_is_one_file_and_one_entry(tmp_path, monkeypatch):
+    save_tiny("classifier", tmp_path / "ours")
+    ours = tinymvit.MobileViTForImageClassification.from_pretrained(tmp_path / "ours")
+    theirs = {"/".join(name.split(".")[::-1]): tensor.T for name, tensor in ours.weights.items()}
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        tensor_writer(theirs)(file)
+
+    monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, backwards()))
+    checkpoint = weights.open_checkpoint(tmp_path)
+    assert (checkpoint.family.NAME, checkpoint.task) == ("backwards", "classify")
+    model = load_model(checkpoint)
+    assert type(model) is type(ours)
+    assert model.config.replace(image_size=32) == ours.config
+    for name, tensor in ours.weights.items():
+        assert_same(model.weights[name], tensor, name=name)
+        assert model.weights[name].flags.c_contiguous
+    classifier = tinymvit.ImageClassificationPipeline(tmp_path)
+    assert classifier.processor.size == {"shortest_edge": 50}
+    assert len(classifier(np.zeros((60, 60, 3), np.uint8))) == 3
+
+
+# ---- a new format ----
+
+
+def test_a_new_format_is_one_file_and_one_entry(tmp_path, monkeypatch, checkpoints):
+    content = weights.load_tensors(checkpoints["bare"])
+    np.savez(tmp_path / "model.npz", **content)
+    (tmp_path / "config.json").write_bytes((checkpoints["bare"] / "config.json").read_bytes())
+    with complaint(CheckpointError, f"{tmp_path}: has no model.safetensors"):
+        weights.load_tensors(tmp_path)
+
+    def open_file(path):
+        return {name: StoredTensor(x.shape, x.dtype.name, partial(np.copy, x)) for name, x in np.load(path).items()}
+
+    npz = SimpleNamespace(FILES=("model.npz",), SUFFIXES=(".npz",), open_file=open_file)
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, npz))
+    for name in (tmp_path, tmp_path / "model.npz"):
+        tensors = tinymvit.MobileViTModel.from_pretrained(name).weights
+        assert tensors.keys() == content.keys()
+        for each, tensor in tensors.items():
+            assert_same(tensor, content[each], name=each)
+    with complaint(CheckpointError, "expected a checkpoint's folder or a .safetensors or .npz file"):
+        weights.resolve(__file__)
