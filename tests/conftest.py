@@ -1,8 +1,8 @@
-"""Settings that all tests share: seeded Hypothesis without a deadline (the first call of a kernel compiles it), how many
-processes run the tests, the kernels compiled before the tests use them, and the quick run.
+"""Settings that all tests share: seeded Hypothesis without a deadline (the first call of a kernel compiles it), how
+many processes run the tests, the kernels compiled before tests use them, and the quick run.
 
-The quick run is `-m "not torch"`. It needs the core install and the extra `test-quick`: PyTorch cannot be imported in it
-at all, so that a test which lacks its mark fails, and tests that are marked `slow` are left out.
+The quick run is `-m "not torch"`. It needs the core install and the extra `test-quick`: PyTorch cannot be imported in
+it at all, so that a test which lacks its mark fails, and tests that are marked `slow` are left out.
 """
 
 import os
