@@ -117,7 +117,7 @@ def signature(name, thing):
 
 def parameters(thing):
     """The names that a docstring may explain: a dataclass's fields, else a function's parameters."""
-    if is_property(thing) or inspect.isclass(thing) and not (is_dataclass(thing) or constructor(thing)):
+    if is_property(thing) or (inspect.isclass(thing) and not (is_dataclass(thing) or constructor(thing))):
         return []
     return [name for name in inspect.signature(thing).parameters if name not in ("self", "cls")]
 
