@@ -19,7 +19,7 @@ from tinymvit.text import align
 from tinymvit.vectors import FACTOR, distinct, model_graph, op_vector
 
 sys.path.append(str(Path(__file__).parent.parent / "helpers"))  # where pytest's settings do not say so
-from torch_ops import port  # noqa: E402
+from torch_ops import port
 
 SHAPES = ("small", "x-small", "xx-small", "deeplabv3-xx-small")
 
