@@ -27,9 +27,9 @@ def write_api():
 
 def public():
     """(name, function or class, the class it belongs to) of all that a caller may name."""
-    for name in kernels.__all__:
-        if inspect.isfunction(getattr(kernels, name)):
-            yield f"kernels.{name}", getattr(kernels, name), None
+    for name, thing in vars(kernels).items():
+        if inspect.isfunction(thing) and not name.startswith("_"):
+            yield f"kernels.{name}", thing, None
     for name in tinymvit.__all__[1:]:  # the version is first
         thing = getattr(tinymvit, name)
         yield name, thing, None

@@ -1,4 +1,4 @@
-"""The contributor's pages: recipes name places that exist, the layout names every folder, programs say how they run."""
+"""The contributor's pages: recipes name places that exist, programs say how they are run."""
 
 import re
 import tomllib
@@ -39,16 +39,6 @@ def test_every_kind_of_thing_has_its_recipe():
     template = (ROOT / ".github" / "pull_request_template.md").read_text("utf-8")
     for kind in kinds[: kinds.index("a peer") + 1]:
         assert f"- [ ] {kind}: " in template, kind
-
-
-def test_every_folder_is_in_the_layout():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    layout = readme[readme.index("## Layout") :]
-    layout = layout[: layout.index("\n## ", 1)]
-    for folder in (ROOT / "tinymvit").glob("*/__init__.py"):
-        assert f" {folder.parent.name}/" in layout, folder.parent.name
-    for folder in ("tinymvit", "kernels", "weights", "tests", "docs"):
-        assert f" {folder}/" in layout, folder
 
 
 def test_every_command_is_in_the_readme():
