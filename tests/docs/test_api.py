@@ -53,7 +53,7 @@ def test_a_docstring_says_what_a_caller_must_know(name):
     thing, owner = PUBLIC[name]
     text = thing.__doc__
     assert text, f"{name} has no docstring"
-    if inspect.isclass(thing):
+    if inspect.isclass(thing) or text.startswith("The same as"):
         return
     tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
     if any(isinstance(node, ast.Raise) for node in ast.walk(tree)):
