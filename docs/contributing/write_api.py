@@ -151,7 +151,7 @@ def constants(text, function):
 def literal(node):
     """As the formatter writes it, with double quotes."""
     text = ast.unparse(node)
-    return f'"{node.value}"' if isinstance(node, ast.Constant) and isinstance(node.value, str) else text
+    return text if '"' in text else text.replace("'", '"')
 
 
 def fields(name, kind):
