@@ -35,6 +35,7 @@ def ladder():
     kernels.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LADDERS)
 def test_every_rung_is_right(ladder, name):
     climbed = getattr(ladder, name)(1, **LADDERS[name])
@@ -49,6 +50,7 @@ def test_what_keeps_the_order_of_the_sum_has_the_bits_of_the_kernel(ladder):
         np.testing.assert_array_equal(rungs[name], rungs["kernels.conv2d"], err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_line_a_rung(ladder, monkeypatch, capsys):
     monkeypatch.setattr(ladder.peak, "STEPS", 1000)
     for name, sizes in LADDERS.items():
