@@ -10,61 +10,39 @@ only on their length, the classifier's in float64; sums across the lanes are a f
 for every number of threads, every batch and position in it, and every CPU.
 """
 
-from .activate import activate
-from .add import add
-from .attention import attention
-from .concat import concat
-from .conv2d import PackedConv2d, conv2d, pack_conv2d
-from .depthwise_conv2d import PackedDepthwiseConv2d, depthwise_conv2d, pack_depthwise_conv2d
-from .inverted_residual import PackedInvertedResidual, inverted_residual, pack_inverted_residual
-from .layer_norm import layer_norm
-from .linear import PackedLinear, linear, pack_linear
-from .matrix_vector import matrix_vector
-from .mean_pool import mean_pool
-from .resize_bilinear import resize_bilinear
-from .runtime.arguments import empty
-from .runtime.program import Program, call, recording
-from .runtime.threads import get_num_threads, max_num_threads, set_num_threads
-from .runtime.warm_up import cache_folder, is_cached, warm_up
-from .simd.activations import ACTIVATIONS
-from .unfold import fold, unfold
-from .winograd import PackedWinograd, pack_winograd, winograd
-
-__all__ = [
-    "ACTIVATIONS",
-    "PackedConv2d",
-    "PackedDepthwiseConv2d",
-    "PackedInvertedResidual",
-    "PackedLinear",
-    "PackedWinograd",
-    "Program",
-    "activate",
-    "add",
-    "attention",
-    "cache_folder",
-    "call",
-    "concat",
-    "conv2d",
-    "depthwise_conv2d",
-    "empty",
-    "fold",
-    "get_num_threads",
-    "inverted_residual",
-    "is_cached",
-    "layer_norm",
-    "linear",
-    "matrix_vector",
-    "max_num_threads",
-    "mean_pool",
-    "pack_conv2d",
-    "pack_depthwise_conv2d",
-    "pack_inverted_residual",
-    "pack_linear",
-    "pack_winograd",
-    "recording",
-    "resize_bilinear",
-    "set_num_threads",
-    "unfold",
-    "warm_up",
-    "winograd",
-]
+from .activate import activate as activate
+from .add import add as add
+from .attention import attention as attention
+from .concat import concat as concat
+from .conv2d import PackedConv2d as PackedConv2d
+from .conv2d import conv2d as conv2d
+from .conv2d import pack_conv2d as pack_conv2d
+from .depthwise_conv2d import PackedDepthwiseConv2d as PackedDepthwiseConv2d
+from .depthwise_conv2d import depthwise_conv2d as depthwise_conv2d
+from .depthwise_conv2d import pack_depthwise_conv2d as pack_depthwise_conv2d
+from .inverted_residual import PackedInvertedResidual as PackedInvertedResidual
+from .inverted_residual import inverted_residual as inverted_residual
+from .inverted_residual import pack_inverted_residual as pack_inverted_residual
+from .layer_norm import layer_norm as layer_norm
+from .linear import PackedLinear as PackedLinear
+from .linear import linear as linear
+from .linear import pack_linear as pack_linear
+from .matrix_vector import matrix_vector as matrix_vector
+from .mean_pool import mean_pool as mean_pool
+from .resize_bilinear import resize_bilinear as resize_bilinear
+from .runtime.arguments import empty as empty
+from .runtime.program import Program as Program
+from .runtime.program import call as call
+from .runtime.program import recording as recording
+from .runtime.threads import get_num_threads as get_num_threads
+from .runtime.threads import max_num_threads as max_num_threads
+from .runtime.threads import set_num_threads as set_num_threads
+from .runtime.warm_up import cache_folder as cache_folder
+from .runtime.warm_up import is_cached as is_cached
+from .runtime.warm_up import warm_up as warm_up
+from .simd.activations import ACTIVATIONS as ACTIVATIONS
+from .unfold import fold as fold
+from .unfold import unfold as unfold
+from .winograd import PackedWinograd as PackedWinograd
+from .winograd import pack_winograd as pack_winograd
+from .winograd import winograd as winograd

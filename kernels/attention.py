@@ -2,8 +2,9 @@
 
     out = softmax(q k^T / sqrt(d)) v          for each head by itself, d = D / heads
 
-Cost for S sequences of N tokens: 4 S N^2 D operations and S heads N^2 exponentials; it reads 12 S N D bytes and writes
-4 S N D. The scores, S heads N^2 of them, never exist at once: those of a few queries are in cache at a time.
+Cost for S sequences (`unfold` makes B P of them) of N tokens: 4 S N^2 D operations and S heads N^2 exponentials; it
+reads 12 S N D bytes and writes 4 S N D. The scores, S heads N^2 of them, never exist at once: those of a few queries
+are in cache at a time.
 
 Queries lie across the lanes. A block of scores is k q^T, a row for each key; so the softmax goes down the columns and
 no lane ever meets another, and out^T = v^T scores reads keys, values and scores as they lie. Only the queries and the
@@ -13,17 +14,36 @@ query instead of N. The largest error of a softmax's weight is 4.4 ULP (`python 
 within 40).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .runtime import arguments
-from .runtime.jit import jit, kernel
+from .runtime.jit import jit, kernel, unpack
 from .runtime.program import Step, launch
-from .simd import LANES, SQUARE, fill, load, maximum, splat, store, transpose
 from .simd.activations import IDENTITY
 from .simd.elementary import exp
-from .simd.product import DEPTH, TILE_ROWS, panel_width, product
+from .simd.instructions import LANES, SQUARE, Matrix, fill, load, maximum, splat, store, transpose
+from .simd.product import DEPTH, TILE_ROWS, Finish, Lines, Panels, Rows, Shape, panel_width, product
 
 QUERIES = len(TILE_ROWS) * LANES  # at most so many are taken together: a panel of the products
+
+
+class Sizes(NamedTuple):
+    tokens: int
+    width: int
+    heads: int
+
+
+class Places(NamedTuple):
+    """Where in the working memory are, after the scores: a block of queries and then of the output, both (d, QUERIES);
+    the sums of the scores; zeros for a product to start with; a square to transpose in; and the end."""
+
+    block: int
+    sums: int
+    zeros: int
+    square: int
+    end: int
 
 
 def attention(
@@ -42,8 +62,8 @@ def attention(
     if width % heads:
         raise ValueError(f"attention: heads must divide the {width} channels, but is {heads}")
     out = arguments.output(out, "attention: out", query.shape, [query, key, value])
-    *_, scratch = _places(tokens, width // heads)
-    launch(Step(_attention, sequences * heads, [query, key, value], out, [tokens, width, heads], scratch))
+    scratch = _places(tokens, width // heads).end
+    launch(Step(_attention, sequences * heads, [query, key, value], out, Sizes(tokens, width, heads), scratch))
     return out
 
 
@@ -51,11 +71,12 @@ def attention(
 def _attention(arrays, sizes, first, last):
     """A unit of work is one head of one sequence."""
     query, key, value, _, out, scratch = arrays
-    tokens, width, heads = sizes[0], sizes[1], sizes[2]
+    tokens, width, heads = unpack(sizes, Sizes)
     depth = width // heads
-    block, sums, zeros, square, _ = _places(tokens, depth)
-    fill(scratch, zeros, QUERIES, 0.0)
-    start, no_finish = (scratch, zeros, 0, 0), (scratch[:0], IDENTITY)
+    places = _places(tokens, depth)
+    fill(scratch, places.zeros, QUERIES, 0.0)
+    zeros, no_finish = Lines(scratch, places.zeros, line=0, row=0), Finish(scratch[:0], IDENTITY)
+    square = Matrix(scratch, places.square, row=LANES)
     scale = np.float32(1) / np.sqrt(np.float32(depth))
     for unit in range(first, last):
         sequence, head = divmod(unit, heads)
@@ -64,25 +85,28 @@ def _attention(arrays, sizes, first, last):
         while query_at < tokens:
             columns = panel_width(tokens - query_at)
             queries, rows = min(columns, tokens - query_at), at + query_at * width
-            transpose((query, rows, width), queries, depth, (scratch, block, columns), columns, (scratch, square))
-            keys, panel, scores = (key, at, 0, width, 1), (scratch, block, depth, 0), (scratch, 0, 0, columns)
-            product((1, tokens, depth, columns), keys, panel, start, scores, no_finish)
-            _exponentials(scratch, tokens, columns, scale, sums)
-            values, panel, result = (value, at, 0, 1, width), (scratch, 0, tokens, 0), (scratch, block, 0, columns)
-            product((1, depth, tokens, columns), values, panel, start, result, no_finish)
-            _divide(scratch, block, depth, columns, sums)
-            transpose((scratch, block, columns), depth, queries, (out, rows, width), depth, (scratch, square))
+            block = Matrix(scratch, places.block, columns)
+            transpose(Matrix(query, rows, width), queries, depth, block, columns, square)
+
+            keys, panel = Rows(key, at, line=0, row=width, step=1), Panels(scratch, places.block, depth, first=0)
+            scores = Lines(scratch, at=0, line=0, row=columns)
+            product(Shape(1, tokens, depth, columns), keys, panel, zeros, scores, no_finish)
+            _exponentials(scratch, tokens, columns, scale, places.sums)
+
+            values, panel = Rows(value, at, line=0, row=1, step=width), Panels(scratch, 0, depth=tokens, first=0)
+            result = Lines(scratch, places.block, line=0, row=columns)
+            product(Shape(1, depth, tokens, columns), values, panel, zeros, result, no_finish)
+            _divide(block, depth, columns, places.sums)
+            transpose(block, depth, queries, Matrix(out, rows, width), depth, square)
             query_at += columns
 
 
 @jit
 def _places(tokens, depth):
-    """Where in the working memory are, after the scores: a block of queries and then of the output, both (d, QUERIES);
-    the sums of the scores; zeros for a product to start with; a square to transpose in; and the end."""
     block = tokens * QUERIES
     sums = block + depth * QUERIES
     square = sums + 2 * QUERIES
-    return block, sums, sums + QUERIES, square, square + SQUARE
+    return Places(block, sums, sums + QUERIES, square, square + SQUARE)
 
 
 @jit
@@ -112,9 +136,11 @@ def _exponentials(scores, tokens, columns, scale, sums):
 
 
 @jit
-def _divide(array, at, rows, columns, divisors):
+def _divide(block, rows, columns, divisors):
+    """Each row of the block, divided by the values that lie at `divisors` in the same array."""
+    array = block.array
     for column in range(0, columns, LANES):
         divisor = load(array, divisors + column, LANES, 0.0)
         for row in range(rows):
-            place = at + row * columns + column
+            place = block.at + row * block.row + column
             store(array, place, LANES, load(array, place, LANES, 0.0) / divisor)

@@ -7,17 +7,27 @@ number of inputs.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from .runtime import arguments
-from .runtime.jit import kernel
+from .runtime.jit import kernel, unpack
 from .runtime.program import Step, launch
-from .simd import copy
+from .simd.instructions import copy
+
+
+class Sizes(NamedTuple):
+    width: int
+    total: int
+    offset: int
 
 
 def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
-    """Float32 arrays that differ in their last axis only, side by side along it."""
+    """Float32 arrays (..., C1), (..., C2), ... side by side along their last axis: (..., C1 + C2 + ...).
+
+    Raises TypeError or ValueError, one line, if there is none, or for an argument of the wrong type or shape.
+    """
     if not arrays:
         raise ValueError("concat: arrays must not be empty")
     arrays = [arguments.tensor(array, f"concat: array {i}", "(..., C)") for i, array in enumerate(arrays)]
@@ -31,7 +41,7 @@ def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.nd
     offset = 0
     for array in arrays:
         width = array.shape[-1]
-        launch(Step(_place, array.size // width, [array], out, [width, total, offset]))
+        launch(Step(_place, array.size // width, [array], out, Sizes(width, total, offset)))
         offset += width
     return out
 
@@ -40,6 +50,6 @@ def concat(arrays: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.nd
 def _place(arrays, sizes, first, last):
     """A unit of work is one row."""
     source, _, _, _, out, _ = arrays
-    width, total, offset = sizes[0], sizes[1], sizes[2]
+    size = unpack(sizes, Sizes)
     for row in range(first, last):
-        copy(source, row * width, out, row * total + offset, width)
+        copy(source, row * size.width, out, row * size.total + size.offset, size.width)

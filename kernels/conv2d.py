@@ -3,8 +3,8 @@
     out[y, x, o] = activation(sum over ky, kx, i of padded[y s + ky d, x s + kx d, i] * weight[o, i, ky, kx] + bias[o])
                    + residual[y, x, o]                   for stride s and dilation d, in each of the groups by itself
 
-Cost for P output pixels: 2 P O kh kw I / groups operations; it reads 4 H W I bytes and the weights once for every BLOCK
-pixels, and writes 4 P O.
+Cost for each image: 2 H' W' O kh kw I / groups operations; it reads 4 H W I bytes, and the weights once for every BLOCK
+output pixels, and writes 4 H' W' O bytes.
 
 A few output rows are taken at a time, one row of the kernel after another, each product added to the last. Channels
 are last, so a kernel row of a patch is one run of memory, and the next pixel's patch begins `stride` pixels further:
@@ -14,16 +14,42 @@ of a kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .linear import BLOCK, GRAIN, multiply_rows
+from .linear import Sizes as LinearSizes
 from .runtime import arguments
-from .runtime.jit import jit, kernel
+from .runtime.jit import jit, kernel, unpack
 from .runtime.program import Step, launch
-from .simd import copy, fill
 from .simd.activations import IDENTITY, activation_code, finish
-from .simd.product import ROWS, pack_panels, padded_columns, product
+from .simd.instructions import Matrix, copy, fill
+from .simd.product import ROWS, Finish, Lines, Panels, Rows, Shape, pack_panels, padded_columns, product
+
+
+class Sizes(NamedTuple):
+    height: int
+    width: int
+    channels: int
+    kernel_height: int
+    kernel_width: int
+    stride: int
+    padding: int
+    dilation: int
+    groups: int
+    out_height: int
+    out_width: int
+    outputs: int
+    code: int
+
+
+class Block(NamedTuple):
+    """Some output rows of an image, from `top` on."""
+
+    image: int
+    top: int
+    lines: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,11 @@ class PackedConv2d:
 
 
 def pack_conv2d(weight: np.ndarray, groups: int = 1) -> PackedConv2d:
-    """Pack a float32 weight (O, I / groups, kh, kw), PyTorch's layout, for `conv2d`."""
+    """Pack a float32 weight (O, I / groups, kh, kw), PyTorch's layout, for `conv2d`.
+
+    Raises TypeError or ValueError, one line, for an argument of the wrong type or shape, also if the groups do not
+    divide the output channels.
+    """
     weight = arguments.tensor(weight, "pack_conv2d: weight", "(O, I / groups, kh, kw)")
     groups = arguments.whole_number(groups, "pack_conv2d: groups", 1)
     outputs, inputs, height, width = weight.shape
@@ -92,17 +122,14 @@ def conv2d(
     arrays = [x, weight.data, bias, residual]
     if kernel_size == (1, 1) and steps[:2] == (1, 0) and weight.groups == 1:
         pixels = batch * out_height * out_width
-        sizes = [pixels, channels, weight.outputs, code]
-        launch(Step(multiply_rows, -(-pixels // ROWS), arrays, out, sizes, grain=GRAIN))
+        linear_sizes = LinearSizes(pixels, channels, weight.outputs, code)
+        launch(Step(multiply_rows, -(-pixels // ROWS), arrays, out, linear_sizes, grain=GRAIN))
     else:
-        sizes = [height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width]
-        scratch = (
-            _lines(out_width) * (width + 2 * steps[1]) * channels
-            if _has_runs(kernel_size[1], steps[2], weight.groups)
-            else 0
-        )
+        geometry = (height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width)
+        sizes = Sizes(*geometry, weight.outputs, code)
+        scratch = _lines(out_width) * _padded_line(sizes) if _has_runs(sizes) else 0
         grain = _lines(2 * out_width)  # half a block at least, for all the weights pass each time
-        launch(Step(_conv2d, batch * out_height, arrays, out, [*sizes, weight.outputs, code], scratch, grain=grain))
+        launch(Step(_conv2d, batch * out_height, arrays, out, sizes, scratch, grain))
     return out
 
 
@@ -110,22 +137,22 @@ def conv2d(
 def _conv2d(arrays, sizes, first, last):
     """A unit of work is one output row."""
     x, weight, bias, residual, out, scratch = arrays
-    kernel_height, kernel_width, dilation, groups = sizes[3], sizes[4], sizes[7], sizes[8]
-    out_height, out_width, outputs, code = sizes[9], sizes[10], sizes[11], sizes[12]
-    group_size = kernel_height * kernel_width * sizes[2] // groups * padded_columns(outputs // groups)
+    size = unpack(sizes, Sizes)
+    line, outputs = size.out_width * size.outputs, size.outputs // size.groups
+    group_size = size.kernel_height * size.kernel_width * (size.channels // size.groups) * padded_columns(outputs)
+    end = Finish(residual, size.code)
     unit = first
     while unit < last:
-        image, top = divmod(unit, out_height)
-        block = (image, top, min(_lines(out_width), out_height - top, last - unit))
-        for group in range(groups):
-            channel = group * outputs // groups
-            target = (out, unit * out_width * outputs + channel, out_width * outputs, outputs)
-            if _has_runs(kernel_width, dilation, groups):
-                _add_rows(block, x, weight, (bias, 0, 0, 0), target, (residual, code), scratch, sizes)
+        image, top = divmod(unit, size.out_height)
+        block = Block(image, top, min(_lines(size.out_width), size.out_height - top, last - unit))
+        for group in range(size.groups):
+            target = Lines(out, at=unit * line + group * outputs, line=line, row=size.outputs)
+            if _has_runs(size):
+                _add_rows(block, x, weight, Lines(bias, at=0, line=0, row=0), target, end, scratch, size)
             else:
-                weights = (weight, group * group_size)
-                _add_taps(block, group, x, weights, (bias, channel), target, (residual, code), sizes)
-        unit += block[2]
+                weights, biases = Matrix(weight, group * group_size, row=0), Matrix(bias, group * outputs, row=0)
+                _add_taps(block, group, x, weights, biases, target, end, size)
+        unit += block.lines
 
 
 @jit
@@ -135,61 +162,69 @@ def _lines(out_width):
 
 
 @jit
-def _has_runs(kernel_width, dilation, groups):
-    return kernel_width > 1 and dilation == 1 and groups == 1
+def _has_runs(size):
+    """Whether a kernel row of a patch is one run of memory, longer than a pixel."""
+    return size.kernel_width > 1 and size.dilation == 1 and size.groups == 1
 
 
 @jit
-def _add_rows(block, x, weight, so_far, target, finish_with, padded, sizes):
+def _padded_line(size):
+    """Elements of an input row with zeros at both ends."""
+    return (size.width + 2 * size.padding) * size.channels
+
+
+@jit
+def _add_rows(block, x, weight, so_far, target, end, padded, size):
     """The product of each kernel row, from a copy of the input rows that it meets."""
-    image, top, lines = block
-    height, width, channels, kernel_height, kernel_width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    stride, padding, out_width, outputs = sizes[5], sizes[6], sizes[10], sizes[11]
-    room, depth = (width + 2 * padding) * channels, kernel_width * channels
-    for kernel_row in range(kernel_height):
-        for line in range(lines):
-            row = (top + line) * stride - padding + kernel_row
-            at = line * room
-            if 0 <= row < height:
-                fill(padded, at, padding * channels, 0.0)
-                copy(x, (image * height + row) * width * channels, padded, at + padding * channels, width * channels)
-                fill(padded, at + (padding + width) * channels, padding * channels, 0.0)
+    channels, margin = size.channels, size.padding * size.channels
+    line_size, depth, pixels = _padded_line(size), size.kernel_width * channels, size.width * channels
+    for kernel_row in range(size.kernel_height):
+        for line in range(block.lines):
+            row = (block.top + line) * size.stride - size.padding + kernel_row
+            at = line * line_size
+            if 0 <= row < size.height:
+                fill(padded, at, margin, 0.0)
+                copy(x, (block.image * size.height + row) * pixels, padded, at + margin, pixels)
+                fill(padded, at + margin + pixels, margin, 0.0)
             else:
-                fill(padded, at, room, 0.0)
-        weights = (weight, kernel_row * depth * padded_columns(outputs), depth, 0)
-        then = finish_with if kernel_row == kernel_height - 1 else (finish_with[0][:0], IDENTITY)
-        patches = (padded, 0, room, stride * channels, 1)
-        product((lines, out_width, depth, outputs), patches, weights, so_far, target, then)
-        so_far = (padded[:0], 0, 0, 0)
+                fill(padded, at, line_size, 0.0)
+        shape = Shape(block.lines, size.out_width, depth, size.outputs)
+        patches = Rows(padded, at=0, line=line_size, row=size.stride * channels, step=1)
+        panels = Panels(weight, at=kernel_row * depth * padded_columns(size.outputs), depth=depth, first=0)
+        then = end if kernel_row == size.kernel_height - 1 else Finish(end.residual[:0], IDENTITY)
+        product(shape, patches, panels, so_far, target, then)
+        so_far = Lines(padded[:0], 0, 0, 0)
 
 
 @jit
-def _add_taps(block, group, x, weights, bias, target, finish_with, sizes):
-    """The product of each kernel tap, for the pixels for which it is inside the map."""
-    image, top, lines = block
-    height, width, channels, kernel_height, kernel_width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    stride, padding, dilation, groups, out_width = sizes[5], sizes[6], sizes[7], sizes[8], sizes[10]
-    inputs, outputs = channels // groups, sizes[11] // groups
-    weight, weight_at = weights
-    out, out_at, out_line, out_row = target
-    for line in range(lines):
-        for column in range(out_width):
-            copy(*bias, out, out_at + line * out_line + column * out_row, outputs)
-    for kernel_row in range(kernel_height):
-        down = kernel_row * dilation - padding + top * stride
-        first_line, last_line = _inside(down, stride, lines, height)
-        for tap in range(kernel_width):
-            right = tap * dilation - padding
-            first, last = _inside(right, stride, out_width, width)
-            pixel = (image * height + first_line * stride + down) * width + first * stride + right
-            source = (x, pixel * channels + group * inputs, stride * width * channels, stride * channels, 1)
-            sums = (out, out_at + first_line * out_line + first * out_row, out_line, out_row)
-            shape = (last_line - first_line, last - first, inputs, outputs)
-            panels = (weight, weight_at, kernel_width * inputs, tap * inputs)
-            product(shape, source, panels, (x[:0], 0, 0, 0), sums, (finish_with[0][:0], IDENTITY))
-        weight_at += kernel_width * inputs * padded_columns(outputs)
-    for line in range(lines):
-        finish((out, out_at + line * out_line, out_row), out_width, outputs, *finish_with)
+def _add_taps(block, group, x, weights, biases, target, end, size):
+    """The product of each kernel tap, for the pixels for which it is inside the map. `weights` and `biases`, each a
+    Matrix, begin with those of the group."""
+    inputs, outputs = size.channels // size.groups, size.outputs // size.groups
+    out = target.array
+    for line in range(block.lines):
+        for column in range(size.out_width):
+            copy(biases.array, biases.at, out, target.at + line * target.line + column * target.row, outputs)
+    panel_at = weights.at
+    for kernel_row in range(size.kernel_height):
+        down = kernel_row * size.dilation - size.padding + block.top * size.stride
+        first_line, last_line = _inside(down, size.stride, block.lines, size.height)
+        for tap in range(size.kernel_width):
+            right = tap * size.dilation - size.padding
+            first, last = _inside(right, size.stride, size.out_width, size.width)
+            y, x_first = first_line * size.stride + down, first * size.stride + right
+            pixel = (block.image * size.height + y) * size.width + x_first
+            line, row = size.stride * size.width * size.channels, size.stride * size.channels
+            source = Rows(x, pixel * size.channels + group * inputs, line, row, step=1)
+            panels = Panels(weights.array, panel_at, depth=size.kernel_width * inputs, first=tap * inputs)
+            sums_at = target.at + first_line * target.line + first * target.row
+            shape = Shape(last_line - first_line, last - first, inputs, outputs)
+            nothing, sums = Lines(x[:0], 0, 0, 0), Lines(out, sums_at, target.line, target.row)
+            product(shape, source, panels, nothing, sums, Finish(end.residual[:0], IDENTITY))
+        panel_at += size.kernel_width * inputs * padded_columns(outputs)
+    for line in range(block.lines):
+        rows = Matrix(out, target.at + line * target.line, target.row)
+        finish(rows, size.out_width, outputs, end.residual, end.code)
 
 
 @jit

@@ -2,21 +2,59 @@
 
     out[y, x, c] = activation(sum over ky, kx of padded[y s + ky d, x s + kx d, c] * weight[c, ky, kx] + bias[c])
 
-Cost for P output pixels: 2 P C kh kw operations; it reads about 4 s^2 P C bytes, each input value kh kw / s^2 times
-from cache, and writes 4 P C. Loads are the limit, so neighbouring output pixels share each load of a weight.
+Cost for each image: 2 H' W' C kh kw operations; it reads about 4 H W C bytes, each input value kh kw / s^2 times from
+cache, and writes 4 H' W' C. Loads are the limit, so neighbouring output pixels share each load of a weight.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .runtime import arguments
-from .runtime.jit import inline, jit, kernel
+from .runtime.jit import inline, jit, kernel, unpack
 from .runtime.program import Step, launch
-from .simd import LANES, fma, load, store
 from .simd.activations import activation_code, finish
+from .simd.instructions import LANES, Matrix, fma, load, store
 
 NEIGHBOURS = 4  # output pixels computed together
+
+
+class Sizes(NamedTuple):
+    height: int
+    width: int
+    channels: int
+    kernel_height: int
+    kernel_width: int
+    stride: int
+    padding: int
+    dilation: int
+    out_height: int
+    out_width: int
+    code: int
+
+
+class Window(NamedTuple):
+    """The taps that are summed, [first_y, last_y) x [first_x, last_x); where the window begins in the input and its
+    output pixel in the output; whether the next pixels are summed with it, for which the same taps are inside."""
+
+    first_y: int
+    last_y: int
+    first_x: int
+    last_x: int
+    x_at: int
+    out_at: int
+    together: bool
+
+
+class Steps(NamedTuple):
+    """Elements from one pixel to the next, from an output pixel's window to the next, and from tap to tap."""
+
+    pixel: int
+    window: int
+    right: int
+    down: int
+    kernel_row: int  # of the weight
 
 
 @dataclass(frozen=True)
@@ -33,7 +71,10 @@ class PackedDepthwiseConv2d:
 
 
 def pack_depthwise_conv2d(weight: np.ndarray) -> PackedDepthwiseConv2d:
-    """Pack a float32 weight (C, 1, kh, kw), PyTorch's layout, for `depthwise_conv2d`."""
+    """Pack a float32 weight (C, 1, kh, kw), PyTorch's layout, for `depthwise_conv2d`.
+
+    Raises TypeError or ValueError, one line, for a weight of the wrong type or shape.
+    """
     weight = arguments.tensor(weight, "pack_depthwise_conv2d: weight", "(C, 1, kh, kw)")
     if weight.shape[1] != 1:
         raise ValueError(f"pack_depthwise_conv2d: weight must be (C, 1, kh, kw), not of shape {weight.shape}")
@@ -66,7 +107,7 @@ def depthwise_conv2d(
     bias = arguments.bias(bias, "depthwise_conv2d: bias", channels)
     code = activation_code(activation, "depthwise_conv2d")
     out = arguments.output(out, "depthwise_conv2d: out", (batch, out_height, out_width, channels), [x, bias])
-    sizes = [height, width, channels, *kernel_size, *steps, out_height, out_width, code]
+    sizes = Sizes(height, width, channels, *kernel_size, *steps, out_height, out_width, code)
     launch(Step(_depthwise_conv2d, batch * out_height, [x, weight.data, bias], out, sizes))
     return out
 
@@ -75,29 +116,32 @@ def depthwise_conv2d(
 def _depthwise_conv2d(arrays, sizes, first, last):
     """A unit of work is one output row."""
     x, weight, bias, no_residual, out, _ = arrays
-    height, width, channels, kernel_height, kernel_width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    stride, padding, dilation = sizes[5], sizes[6], sizes[7]
-    out_height, out_width, code = sizes[8], sizes[9], sizes[10]
-    tail = channels % LANES
+    size = unpack(sizes, Sizes)
+    channels, tail = size.channels, size.channels % LANES
+    pixel_step, tap_step = size.stride * channels, size.dilation * channels
+    steps = Steps(channels, pixel_step, tap_step, tap_step * size.width, size.kernel_width * channels)
     for row in range(first, last):
-        image, y = divmod(row, out_height)
-        top = y * stride - padding
-        first_y, last_y = _taps_inside(top, dilation, kernel_height, height)
+        image, y = divmod(row, size.out_height)
+        top = y * size.stride - size.padding
+        first_y, last_y = _taps_inside(top, size.dilation, size.kernel_height, size.height)
         pixel = 0
-        while pixel < out_width:
-            left = pixel * stride - padding
-            right = left + (NEIGHBOURS - 1) * stride + (kernel_width - 1) * dilation
-            together = pixel + NEIGHBOURS <= out_width and left >= 0 and right < width  # all their taps are inside
-            first_x, last_x = (0, kernel_width) if together else _taps_inside(left, dilation, kernel_width, width)
-            starts = (((image * height + top) * width + left) * channels, (row * out_width + pixel) * channels)
-            taps = (first_y, last_y, first_x, last_x, kernel_width)
-            strides = (channels, stride * channels, dilation * channels, dilation * width * channels)
+        while pixel < size.out_width:
+            left = pixel * size.stride - size.padding
+            right = left + (NEIGHBOURS - 1) * size.stride + (size.kernel_width - 1) * size.dilation
+            together = pixel + NEIGHBOURS <= size.out_width and left >= 0 and right < size.width  # all taps are inside
+            first_x, last_x = 0, size.kernel_width
+            if not together:
+                first_x, last_x = _taps_inside(left, size.dilation, size.kernel_width, size.width)
+            x_at = ((image * size.height + top) * size.width + left) * channels
+            out_at = (row * size.out_width + pixel) * channels
+            window = Window(first_y, last_y, first_x, last_x, x_at, out_at, together)
             for channel in range(0, channels - tail, LANES):
-                _sum_taps(x, weight, bias, out, starts, channel, LANES, taps, strides, together)
+                _sum_taps((x, weight, bias, out), window, steps, channel, LANES)
             if tail:
-                _sum_taps(x, weight, bias, out, starts, channels - tail, tail, taps, strides, together)
+                _sum_taps((x, weight, bias, out), window, steps, channels - tail, tail)
             pixel += NEIGHBOURS if together else 1
-        finish((out, row * out_width * channels, 0), 1, out_width * channels, no_residual, code)
+        whole_row = Matrix(out, row * size.out_width * channels, row=0)
+        finish(whole_row, 1, size.out_width * channels, no_residual, size.code)
 
 
 @jit
@@ -108,23 +152,22 @@ def _taps_inside(start, dilation, taps, size):
 
 
 @inline
-def _sum_taps(x, weight, bias, out, starts, channel, lanes, taps, strides, together):
+def _sum_taps(arrays, window, steps, channel, lanes):
     """The sums of one vector of channels: of one output pixel, or of NEIGHBOURS together."""
-    x_at, out_at = starts
-    first_y, last_y, first_x, last_x, kernel_width = taps
-    pixel, neighbour, right, down = strides
+    x, weight, bias, out = arrays
     a = b = c = d = load(bias, channel, lanes, 0.0)
-    for y in range(first_y, last_y):
-        for x_tap in range(first_x, last_x):
-            w = load(weight, (y * kernel_width + x_tap) * pixel + channel, lanes, 0.0)
-            at = x_at + y * down + x_tap * right + channel
+    for tap_y in range(window.first_y, window.last_y):
+        for tap_x in range(window.first_x, window.last_x):
+            w = load(weight, tap_y * steps.kernel_row + tap_x * steps.pixel + channel, lanes, 0.0)
+            at = window.x_at + tap_y * steps.down + tap_x * steps.right + channel
             a = fma(load(x, at, lanes, 0.0), w, a)
-            if together:
-                b = fma(load(x, at + neighbour, lanes, 0.0), w, b)
-                c = fma(load(x, at + 2 * neighbour, lanes, 0.0), w, c)
-                d = fma(load(x, at + 3 * neighbour, lanes, 0.0), w, d)
-    store(out, out_at + channel, lanes, a)
-    if together:
-        store(out, out_at + pixel + channel, lanes, b)
-        store(out, out_at + 2 * pixel + channel, lanes, c)
-        store(out, out_at + 3 * pixel + channel, lanes, d)
+            if window.together:
+                b = fma(load(x, at + steps.window, lanes, 0.0), w, b)
+                c = fma(load(x, at + 2 * steps.window, lanes, 0.0), w, c)
+                d = fma(load(x, at + 3 * steps.window, lanes, 0.0), w, d)
+    out_at = window.out_at + channel
+    store(out, out_at, lanes, a)
+    if window.together:
+        store(out, out_at + steps.pixel, lanes, b)
+        store(out, out_at + 2 * steps.pixel, lanes, c)
+        store(out, out_at + 3 * steps.pixel, lanes, d)

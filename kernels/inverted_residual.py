@@ -3,28 +3,59 @@
     wide = activation(x expand + bias)              E channels, 2 to 4 times as many as x has
     out = activation(depthwise(wide) + bias) reduce + bias (+ x)
 
-Cost for P input and P' output pixels: 2 P I E + 18 P' E + 2 P' E O operations; 4 P I bytes read and 4 P' O written.
-Taken op by op, `wide` and its filtered copy (4 P E bytes each, the largest tensors of the network) would be written to
-memory and read again, which takes longer than the arithmetic. Here they live in L2: a thread goes down its rows of the
-output, keeps the last rows of `wide` that the filter reaches in a ring, each with zeros at both ends, and takes PIXELS
-filtered pixels at a time straight on to the last product.
+Cost for each image: 2 H W I E + 18 H' W' E + 2 H' W' E O operations; 4 H W I bytes read and 4 H' W' O written. Taken
+op by op, `wide` and its filtered copy (4 H W E and 4 H' W' E bytes, the largest tensors of the network) would be
+written to memory and read again, which takes longer than the arithmetic. Here they live in L2: a thread goes down its
+rows of the output, keeps the last rows of `wide` that the filter reaches in a ring, each with zeros at both ends, and
+takes PIXELS filtered pixels at a time straight on to the last product.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .conv2d import PackedConv2d
 from .depthwise_conv2d import PackedDepthwiseConv2d
 from .runtime import arguments
-from .runtime.jit import jit, kernel
+from .runtime.jit import jit, kernel, unpack
 from .runtime.program import Step, launch
-from .simd import LANES, fill, fma, load, opaque, store
 from .simd.activations import IDENTITY, activation_code, finish
-from .simd.product import ROWS, padded_columns, product
+from .simd.instructions import LANES, Matrix, fill, fma, load, opaque, store
+from .simd.product import ROWS, Finish, Lines, Panels, Rows, Shape, padded_columns, product
 
 PIXELS = -(-16 // ROWS) * ROWS
 GRAIN = 16  # rows in one go: each time, the first of them needs rows of `wide` that another thread has too
+
+
+class Sizes(NamedTuple):
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    stride: int
+    dilation: int
+    inputs: int
+    expanded: int
+    outputs: int
+    code: int
+    residual: int
+
+
+class FilterRows(NamedTuple):
+    """Where, in the working memory, the three wide rows begin that the depthwise filter takes together."""
+
+    above: int
+    middle: int
+    below: int
+
+
+class FilterSteps(NamedTuple):
+    """Elements from the filter's first output pixel to the next, from tap to tap, from pixel to pixel."""
+
+    window: int
+    tap: int
+    pixel: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +83,10 @@ def pack_inverted_residual(
     reduce: PackedConv2d,
     reduce_bias: np.ndarray,
 ) -> PackedInvertedResidual:
-    """Join three packed convolutions, 1x1, depthwise 3x3 and 1x1, with their biases (C)."""
+    """Join three packed convolutions, 1x1, depthwise 3x3 and 1x1, with their biases (C).
+
+    Raises TypeError or ValueError, one line, for a bias of the wrong type or shape and for other convolutions.
+    """
     for name, packed in (("expand", expand), ("reduce", reduce)):
         if (packed.kernel_height, packed.kernel_width, packed.groups) != (1, 1, 1):
             raise ValueError(f"pack_inverted_residual: {name} must be a 1x1 convolution in one group")
@@ -102,11 +136,11 @@ def inverted_residual(
         raise ValueError(f"inverted_residual: residual needs an output like x, {x.shape}, but it is {shape}")
     code = activation_code(activation, "inverted_residual")
     out = arguments.output(out, "inverted_residual: out", shape, [x])
-    geometry = [height, width, out_height, out_width, stride, dilation]
-    sizes = [*geometry, channels, weights.expanded, weights.outputs, code, int(residual)]
+    geometry = (height, width, out_height, out_width, stride, dilation)
+    sizes = Sizes(*geometry, channels, weights.expanded, weights.outputs, code, int(residual))
     pixel = _pixel_size(weights.expanded)
     scratch = (2 * dilation + 2) * (width + 2 * dilation) * pixel + PIXELS * pixel
-    launch(Step(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch, grain=GRAIN))
+    launch(Step(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch, GRAIN))
     return out
 
 
@@ -118,47 +152,49 @@ def _inverted_residual(arrays, sizes, first, last):
     filtered pixels.
     """
     x, data, _, _, out, scratch = arrays
-    height, width, out_height, out_width, stride, dilation = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-    inputs, expanded, outputs, code, residual = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
-    wide = padded_columns(expanded)
-    expand_bias = inputs * wide
+    size = unpack(sizes, Sizes)
+    height, width, dilation = size.height, size.width, size.dilation
+    wide = padded_columns(size.expanded)
+    expand_bias = size.inputs * wide
     filters = expand_bias + wide
     reduce = filters + 10 * wide
-    reduce_bias = reduce + expanded * padded_columns(outputs)
+    reduce_bias = reduce + size.expanded * padded_columns(size.outputs)
 
-    pixel = _pixel_size(expanded)
+    pixel = _pixel_size(size.expanded)
     ring, row_size = 2 * dilation + 1, (width + 2 * dilation) * pixel
     outside = ring * row_size
     filtered = outside + row_size
     fill(scratch, 0, filtered, 0.0)
-    none, added = x[:0], (x if residual else x[:0])
+    added = x if size.residual else x[:0]
+    steps = FilterSteps(window=size.stride * pixel, tap=dilation * pixel, pixel=pixel)
 
     image = next_row = -1
     for unit in range(first, last):
-        if unit // out_height != image:
-            image, next_row = unit // out_height, 0
-        middle = unit % out_height * stride
+        if unit // size.out_height != image:
+            image, next_row = unit // size.out_height, 0
+        middle = unit % size.out_height * size.stride
         for row in range(max(next_row, middle - dilation), min(middle + dilation + 1, height)):
-            source = (x, (image * height + row) * width * inputs, 0, inputs, 1)
-            target = (scratch, row % ring * row_size + dilation * pixel, 0, pixel)
-            bias = (data, expand_bias, 0, 0)
-            product((1, width, inputs, wide), source, (data, 0, inputs, 0), bias, target, (none, code))
+            shape = Shape(lines=1, rows=width, depth=size.inputs, columns=wide)
+            source = Rows(x, (image * height + row) * width * size.inputs, line=0, row=size.inputs, step=1)
+            panels, bias = Panels(data, 0, depth=size.inputs, first=0), Lines(data, expand_bias, line=0, row=0)
+            target = Lines(scratch, row % ring * row_size + dilation * pixel, line=0, row=pixel)
+            product(shape, source, panels, bias, target, Finish(x[:0], size.code))
         next_row = middle + dilation + 1
 
         above, below = middle - dilation, middle + dilation
         above_at = above % ring * row_size if above >= 0 else outside
         below_at = below % ring * row_size if below < height else outside
-        rows = (above_at, middle % ring * row_size, below_at)
-        for start in range(0, out_width, PIXELS):
-            count = min(PIXELS, out_width - start)
-            steps = (start * stride * pixel, stride * pixel, dilation * pixel, pixel)
-            _filter(scratch, rows, steps, data, filters, wide, filtered, count)
-            if code != IDENTITY:
-                finish((scratch, filtered, pixel), count, wide, none, code)
-            source = (scratch, filtered, 0, pixel, 1)
-            target, bias = (out, (unit * out_width + start) * outputs, 0, outputs), (data, reduce_bias, 0, 0)
-            weight = (data, reduce, expanded, 0)
-            product((1, count, expanded, outputs), source, weight, bias, target, (added, IDENTITY))
+        rows = FilterRows(above_at, middle % ring * row_size, below_at)
+        for start in range(0, size.out_width, PIXELS):
+            count = min(PIXELS, size.out_width - start)
+            _filter(scratch, rows, start * steps.window, steps, Matrix(data, filters, wide), filtered, count)
+            if size.code != IDENTITY:
+                finish(Matrix(scratch, filtered, pixel), count, wide, x[:0], size.code)
+            shape = Shape(lines=1, rows=count, depth=size.expanded, columns=size.outputs)
+            source = Rows(scratch, filtered, line=0, row=pixel, step=1)
+            panels, bias = Panels(data, reduce, depth=size.expanded, first=0), Lines(data, reduce_bias, line=0, row=0)
+            target = Lines(out, (unit * size.out_width + start) * size.outputs, line=0, row=size.outputs)
+            product(shape, source, panels, bias, target, Finish(added, IDENTITY))
 
 
 @jit
@@ -169,24 +205,27 @@ def _pixel_size(channels):
 
 
 @jit
-def _filter(scratch, rows, steps, data, filters, wide, out_at, count):
-    """The depthwise convolution for `count` output pixels: from the wide rows at `rows`, to `out_at`."""
-    start, step, right, pixel = steps
+def _filter(scratch, rows, start, steps, filters, out_at, count):
+    """The depthwise convolution for `count` output pixels, from the wide rows at `rows` to `out_at`.
+
+    The first window begins `start` elements into the rows. `filters` is a Matrix: nine rows of taps and one of biases.
+    """
+    data, wide, tap = filters.array, filters.row, steps.tap
     for channel in range(0, wide, LANES):
-        at = filters + channel
+        at = filters.at + channel
         w0, w1, w2 = _three(data, at, wide)
         w3, w4, w5 = _three(data, at + 3 * wide, wide)
         w6, w7, w8 = _three(data, at + 6 * wide, wide)
         bias = load(data, at + 9 * wide, LANES, 0.0)
-        above, middle, below = rows[0] + start + channel, rows[1] + start + channel, rows[2] + start + channel
+        above, middle, below = rows.above + start + channel, rows.middle + start + channel, rows.below + start + channel
         for i in range(count):
-            a, b, c = _three(scratch, opaque(above + i * step), right)
+            a, b, c = _three(scratch, opaque(above + i * steps.window), tap)
             value = fma(c, w2, fma(b, w1, fma(a, w0, bias)))
-            a, b, c = _three(scratch, opaque(middle + i * step), right)
+            a, b, c = _three(scratch, opaque(middle + i * steps.window), tap)
             value = fma(c, w5, fma(b, w4, fma(a, w3, value)))
-            a, b, c = _three(scratch, opaque(below + i * step), right)
+            a, b, c = _three(scratch, opaque(below + i * steps.window), tap)
             value = fma(c, w8, fma(b, w7, fma(a, w6, value)))
-            store(scratch, opaque(out_at + i * pixel + channel), LANES, value)
+            store(scratch, opaque(out_at + i * steps.pixel + channel), LANES, value)
 
 
 @jit

@@ -6,25 +6,34 @@ Cost for R tokens: about 8 R D operations; it reads 4 R D bytes, then twice from
 the variance from the differences: one pass with x and x^2 cancels where the mean is large.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .runtime import arguments
-from .runtime.jit import jit, kernel
+from .runtime.jit import jit, kernel, unpack
 from .runtime.program import Step, launch
-from .simd import LANES, fma, load, splat, store, sum_lanes
+from .simd.instructions import LANES, fma, load, splat, store, sum_lanes
+
+
+class Sizes(NamedTuple):
+    width: int
 
 
 def layer_norm(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float, *, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """As `torch.nn.functional.layer_norm` over the last axis: x (..., D), weight and bias (D) -> (..., D), float32."""
+    """As `torch.nn.functional.layer_norm` over the last axis: x (..., D), weight and bias (D) -> (..., D), float32.
+
+    Raises TypeError or ValueError, one line, for an argument of the wrong type or shape and for a negative eps.
+    """
     x = arguments.tensor(x, "layer_norm: x", "(..., D)")
     width = x.shape[-1]
     weight = arguments.channel_values(weight, "layer_norm: weight", width)
     bias = arguments.channel_values(bias, "layer_norm: bias", width)
     epsilon = np.array([arguments.real_number(eps, "layer_norm: eps", 0)], np.float32)
     out = arguments.output(out, "layer_norm: out", x.shape, [x, weight, bias])
-    launch(Step(_layer_norm, x.size // width, [x, weight, bias, epsilon], out, [width]))
+    launch(Step(_layer_norm, x.size // width, [x, weight, bias, epsilon], out, Sizes(width)))
     return out
 
 
@@ -32,7 +41,7 @@ def layer_norm(
 def _layer_norm(arrays, sizes, first, last):
     """A unit of work is one token."""
     x, weight, bias, eps, out, _ = arrays
-    width = sizes[0]
+    width = unpack(sizes, Sizes).width
     for row in range(first, last):
         at = row * width
         mean = _sum(x, at, width) / np.float32(width)
@@ -54,7 +63,7 @@ def _sum(x, at, width):
 
 @jit
 def _sum_of_squares(x, at, width, mean):
-    """Of the differences from the mean; the lanes beyond the row hold the mean, so they add 0."""
+    """The sum of the squared differences from the mean. The lanes beyond the row hold the mean, so they add 0."""
     total = splat(0.0)
     for i in range(0, width, LANES):
         difference = load(x, at + i, width - i, mean) - mean

@@ -6,17 +6,25 @@ Cost for R rows: 2 R I O operations; it reads 4 R I bytes and the weights once f
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .runtime import arguments
-from .runtime.jit import kernel
+from .runtime.jit import kernel, unpack
 from .runtime.program import Step, launch
 from .simd.activations import activation_code
-from .simd.product import ROWS, pack_panels, padded_columns, product
+from .simd.product import ROWS, Finish, Lines, Panels, Rows, Shape, pack_panels, padded_columns, product
 
 BLOCK = 8 * ROWS  # rows that stay in cache while every panel of weights passes
 GRAIN = 4  # units of ROWS in one go, for all the weights pass each time
+
+
+class Sizes(NamedTuple):
+    rows: int
+    inputs: int
+    outputs: int
+    code: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def linear(
     code = activation_code(activation, "linear")
     out = arguments.output(out, "linear: out", shape, [x, bias, residual])
     rows = x.size // weight.inputs
-    sizes = [rows, weight.inputs, weight.outputs, code]
+    sizes = Sizes(rows, weight.inputs, weight.outputs, code)
     launch(Step(multiply_rows, -(-rows // ROWS), [x, weight.data, bias, residual], out, sizes, grain=GRAIN))
     return out
 
@@ -72,10 +80,11 @@ def linear(
 def multiply_rows(arrays, sizes, first, last):
     """A unit of work is ROWS rows."""
     x, weight, bias, residual, out, _ = arrays
-    inputs, outputs, code = sizes[1], sizes[2], sizes[3]
-    end = min(last * ROWS, sizes[0])
+    size = unpack(sizes, Sizes)
+    end = min(last * ROWS, size.rows)
     for start in range(first * ROWS, end, BLOCK):
-        stop = min(start + BLOCK, end)
-        shape = (1, stop - start, inputs, outputs)
-        rows, target = (x, start * inputs, 0, inputs, 1), (out, start * outputs, 0, outputs)
-        product(shape, rows, (weight, 0, inputs, 0), (bias, 0, 0, 0), target, (residual, code))
+        shape = Shape(lines=1, rows=min(BLOCK, end - start), depth=size.inputs, columns=size.outputs)
+        rows = Rows(x, at=start * size.inputs, line=0, row=size.inputs, step=1)
+        panels = Panels(weight, at=0, depth=size.inputs, first=0)
+        target = Lines(out, at=start * size.outputs, line=0, row=size.outputs)
+        product(shape, rows, panels, Lines(bias, at=0, line=0, row=0), target, Finish(residual, size.code))

@@ -1,19 +1,27 @@
-"""A matrix times a vector an image: the classifier. Its weights are read once for two operations each, so memory is the
-limit, not arithmetic; sums in float64 take no longer, and rounding the result is all the error left.
+"""A matrix times one vector for each image: the classifier.
 
     out[b, o] = sum over i of x[b, i] * weight[o, i] + bias[o]
 
-Cost: 2 B I O operations; 4 I O bytes of weights for each image.
+Cost: 2 B I O operations; 4 I O bytes of weights for each image. A weight is read once for two operations, so memory is
+the limit, not arithmetic; sums in float64 take no longer, and the rounding of the result is all the error left.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from .linear import PackedLinear
 from .runtime import arguments
-from .runtime.jit import kernel
+from .runtime.jit import kernel, unpack
 from .runtime.program import Step, launch
-from .simd import LANES, fma_double, load, narrow, splat, store, widen
+from .simd.instructions import LANES, fma_double, load, narrow, splat, store, widen
 from .simd.product import panel_width
+
+
+class Sizes(NamedTuple):
+    inputs: int
+    outputs: int
+    vectors: int
 
 
 def matrix_vector(
@@ -30,7 +38,7 @@ def matrix_vector(
     bias = arguments.bias(bias, "matrix_vector: bias", weight.outputs)
     out = arguments.output(out, "matrix_vector: out", (batch, weight.outputs), [x, bias])
     vectors = -(-weight.outputs // LANES)
-    sizes = [inputs, weight.outputs, vectors]
+    sizes = Sizes(inputs, weight.outputs, vectors)
     launch(Step(_multiply_vector, batch * vectors, [x, weight.data, bias], out, sizes))
     return out
 
@@ -39,7 +47,7 @@ def matrix_vector(
 def _multiply_vector(arrays, sizes, first, last):
     """A unit of work is one vector of outputs of one image."""
     x, weight, bias, _, out, _ = arrays
-    inputs, outputs, vectors = sizes[0], sizes[1], sizes[2]
+    inputs, outputs, vectors = unpack(sizes, Sizes)
     for unit in range(first, last):
         image, column = unit // vectors, unit % vectors * LANES
         panel = 0

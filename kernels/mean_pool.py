@@ -1,27 +1,37 @@
 """Global average pooling: the mean of each channel over the map.
 
-    out[c] = sum over the pixels of x[p, c] / P
+    out[c] = sum over y and x of in[y, x, c] / (H W)
 
-Cost: B P C additions; 4 B P C bytes read. A sum over all pixels in turn would carry their rounding errors along, so
+Cost: B H W C additions; 4 B H W C bytes read. A sum over all pixels in turn would carry their rounding errors along, so
 BLOCK pixels are summed at a time, then the sums.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from .runtime import arguments
-from .runtime.jit import jit, kernel
+from .runtime.jit import jit, kernel, unpack
 from .runtime.program import Step, launch
-from .simd import LANES, load, splat, store
+from .simd.instructions import LANES, load, splat, store
 
 BLOCK = 16
 
 
+class Sizes(NamedTuple):
+    pixels: int
+    channels: int
+
+
 def mean_pool(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """x (B, H, W, C) -> (B, C), float32."""
+    """x (B, H, W, C) -> (B, C), float32.
+
+    Raises TypeError or ValueError, one line, for an argument of the wrong type or shape.
+    """
     x = arguments.tensor(x, "mean_pool: x", "(B, H, W, C)")
     batch, height, width, channels = x.shape
     out = arguments.output(out, "mean_pool: out", (batch, channels), [x])
-    launch(Step(_mean_pool, batch * -(-channels // LANES), [x], out, [height * width, channels]))
+    launch(Step(_mean_pool, batch * -(-channels // LANES), [x], out, Sizes(height * width, channels)))
     return out
 
 
@@ -29,7 +39,7 @@ def mean_pool(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 def _mean_pool(arrays, sizes, first, last):
     """A unit of work is one vector of channels of one map."""
     x, _, _, _, out, _ = arrays
-    pixels, channels = sizes[0], sizes[1]
+    pixels, channels = unpack(sizes, Sizes)
     vectors = (channels + LANES - 1) // LANES
     for unit in range(first, last):
         image, channel = unit // vectors, unit % vectors * LANES

@@ -11,24 +11,35 @@ patches. Channels are last, so a token is one run of memory and both ops only mo
 Cost: no arithmetic; 4 B H W C bytes read and as many written.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .runtime import arguments
-from .runtime.jit import inline, kernel
+from .runtime.jit import inline, kernel, unpack
 from .runtime.program import Step, launch
-from .simd import copy
+from .simd.instructions import copy
+
+
+class Sizes(NamedTuple):
+    height: int
+    width: int
+    channels: int
+    patch_height: int
+    patch_width: int
 
 
 def unfold(x: np.ndarray, patch_height: int, patch_width: int, out: np.ndarray | None = None) -> np.ndarray:
     """x (B, H, W, C) -> tokens (B * P, N, C); P and N count row by row, as transformers' `unfolding` orders them.
 
-    Raises ValueError if the patches do not divide the map.
+    Raises TypeError or ValueError, one line, for an argument of the wrong type or shape, also if the patches do not
+    divide the map.
     """
     x = arguments.tensor(x, "unfold: x", "(B, H, W, C)")
     batch, height, width, channels = x.shape
     pixels, patches = _count_patches(height, width, patch_height, patch_width, "unfold")
     out = arguments.output(out, "unfold: out", (batch * pixels, patches, channels), [x])
-    launch(Step(_unfold, batch * height, [x], out, [height, width, channels, patch_height, patch_width]))
+    launch(Step(_unfold, batch * height, [x], out, Sizes(height, width, channels, patch_height, patch_width)))
     return out
 
 
@@ -43,7 +54,8 @@ def fold(
 ) -> np.ndarray:
     """tokens (B * P, N, C) -> (B, H, W, C): the inverse of `unfold`.
 
-    Raises ValueError if the patches do not divide the map or the tokens do not fill it.
+    Raises TypeError or ValueError, one line, for an argument of the wrong type or shape, also if the patches do not
+    divide the map or the tokens do not fill it.
     """
     tokens = arguments.tensor(tokens, "fold: tokens", "(B * P, N, C)")
     batch = arguments.whole_number(batch, "fold: batch", 1)
@@ -54,7 +66,7 @@ def fold(
     if tokens.shape[:2] != (batch * pixels, patches):
         raise ValueError(f"fold: tokens must be ({batch * pixels}, {patches}, C), not of shape {tokens.shape}")
     out = arguments.output(out, "fold: out", (batch, height, width, channels), [tokens])
-    launch(Step(_fold, batch * height, [tokens], out, [height, width, channels, patch_height, patch_width]))
+    launch(Step(_fold, batch * height, [tokens], out, Sizes(height, width, channels, patch_height, patch_width)))
     return out
 
 
@@ -71,32 +83,33 @@ def _count_patches(height: int, width: int, patch_height: int, patch_width: int,
 def _unfold(arrays, sizes, first, last):
     """A unit of work is one row of the map."""
     x, _, _, _, out, _ = arrays
+    size = unpack(sizes, Sizes)
     for row in range(first, last):
-        _move_row(x, out, row, sizes, True)
+        _move_row(x, out, row, size, True)
 
 
 @kernel
 def _fold(arrays, sizes, first, last):
     """A unit of work is one row of the map."""
     tokens, _, _, _, out, _ = arrays
+    size = unpack(sizes, Sizes)
     for row in range(first, last):
-        _move_row(tokens, out, row, sizes, False)
+        _move_row(tokens, out, row, size, False)
 
 
 @inline
-def _move_row(source, target, row, sizes, unfolding):
+def _move_row(source, target, row, size, unfolding):
     """Copy one row of the map, counted through the batch, to its tokens or back."""
-    height, width, channels, patch_height, patch_width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    image, y = divmod(row, height)
-    patch_row, inside_y = divmod(y, patch_height)
-    across = width // patch_width
-    patches = height // patch_height * across
-    for inside_x in range(patch_width):
-        sequence = (image * patch_height + inside_y) * patch_width + inside_x
+    image, y = divmod(row, size.height)
+    patch_row, inside_y = divmod(y, size.patch_height)
+    across = size.width // size.patch_width
+    patches = size.height // size.patch_height * across
+    for inside_x in range(size.patch_width):
+        sequence = (image * size.patch_height + inside_y) * size.patch_width + inside_x
         for patch_column in range(across):
-            pixel = (row * width + patch_column * patch_width + inside_x) * channels
-            token = (sequence * patches + patch_row * across + patch_column) * channels
+            pixel = (row * size.width + patch_column * size.patch_width + inside_x) * size.channels
+            token = (sequence * patches + patch_row * across + patch_column) * size.channels
             if unfolding:
-                copy(source, pixel, target, token, channels)
+                copy(source, pixel, target, token, size.channels)
             else:
-                copy(source, token, target, pixel, channels)
+                copy(source, token, target, pixel, size.channels)

@@ -3,7 +3,7 @@
     out[y, x, o] = activation(sum over ky, kx, i of padded[y + ky, x + kx, i] * weight[o, i, ky, kx] + bias[o])
                    + residual[y, x, o]
 
-Cost for P output pixels: 8 P O I operations and some 20 P (I + O) additions.
+Cost for each image: 8 H W O I operations and some 20 H W (I + O) additions.
 
 In one dimension, two neighbouring outputs of the filter g, from four inputs d, take four products, not six:
 
@@ -22,19 +22,46 @@ Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), sect
 """
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .runtime import arguments
-from .runtime.jit import inline, jit, kernel
+from .runtime.jit import inline, jit, kernel, unpack
 from .runtime.program import Step, launch
-from .simd import LANES, copy, fill, fma, load, splat, store
 from .simd.activations import IDENTITY, activation_code, finish
-from .simd.product import pack_panels, padded_columns, product
+from .simd.instructions import LANES, Matrix, copy, fill, fma, load, splat, store
+from .simd.product import Finish, Lines, Panels, Rows, Shape, pack_panels, padded_columns, product
 
 PAIRS = 64  # of outputs along x, that stay in cache while the weights of a product pass
 LINES = ((0, 2, -1.0), (1, 2, 1.0), (2, 1, -1.0), (1, 3, -1.0))  # of the input, added up for p0 to p3: d_a + sign d_b
 SUMS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # of the filter's taps, for p0 to p3
+
+
+class Sizes(NamedTuple):
+    height: int
+    width: int
+    inputs: int
+    outputs: int
+    code: int
+
+
+class Block(NamedTuple):
+    """Some pairs of lines: the first line of their image, counted through the batch; their first line in the image; how
+    many pairs."""
+
+    image_line: int
+    top: int
+    pairs: int
+
+
+class Planes(NamedTuple):
+    """Four matrices, one behind the other, with a row for each pair of outputs."""
+
+    array: Any
+    at: int
+    size: int
+    row: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +80,10 @@ class PackedWinograd:
 
 
 def pack_winograd(weight: np.ndarray) -> PackedWinograd:
-    """Pack a float32 weight (O, I, 3, 3), PyTorch's layout, for `winograd`; the sums are rounded once."""
+    """Pack a float32 weight (O, I, 3, 3), PyTorch's layout, for `winograd`; the sums are rounded once.
+
+    Raises TypeError or ValueError, one line, for a weight of the wrong type or shape.
+    """
     weight = arguments.tensor(weight, "pack_winograd: weight", "(O, I, 3, 3)")
     if weight.shape[2:] != (3, 3):
         raise ValueError(f"pack_winograd: weight must be (O, I, 3, 3), not of shape {weight.shape}")
@@ -85,12 +115,12 @@ def winograd(
     residual = arguments.residual(residual, "winograd: residual", shape)
     code = activation_code(activation, "winograd")
     out = arguments.output(out, "winograd: out", shape, [x, bias, residual])
-    sizes = [height, width, channels, weight.outputs, code]
+    sizes = Sizes(height, width, channels, weight.outputs, code)
     lines, pairs = _block(height, width)
     planes = 4 * (_plane(lines * pairs, channels) + _plane(lines * pairs, weight.outputs))
     scratch = 2 * padded_columns(weight.outputs) + planes
     arrays = [x, weight.data, bias, residual]
-    launch(Step(_winograd, batch * ((height + 1) // 2), arrays, out, sizes, scratch, grain=max(1, lines // 2)))
+    launch(Step(_winograd, batch * ((height + 1) // 2), arrays, out, sizes, scratch, max(1, lines // 2)))
     return out
 
 
@@ -101,32 +131,34 @@ def _winograd(arrays, sizes, first, last):
     The working memory: zeros and the bias, which the products start with, the summed inputs, the products.
     """
     x, weight, bias, residual, out, scratch = arrays
-    height, width, inputs, outputs, code = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    size = unpack(sizes, Sizes)
+    height, width, inputs, outputs = size.height, size.width, size.inputs, size.outputs
     lines_at_once, pairs = _block(height, width)
     row, out_row = padded_columns(inputs), padded_columns(outputs)
     tall, matrix = (height + 1) // 2, inputs * out_row
     fill(scratch, 0, outputs, 0.0)
     copy(bias, 0, scratch, out_row, outputs)
-    summed = 2 * out_row
     unit = first
     while unit < last:
         image, top = divmod(unit, tall)
         lines = min(lines_at_once, tall - top, last - unit)
-        block = (image * height, 2 * top, lines)
+        block = Block(image * height, 2 * top, lines)
         rows = lines * pairs
-        from_plane, to_plane = _plane(rows, inputs), _plane(rows, outputs)
-        products = summed + 4 * from_plane
+        summed = Planes(scratch, 2 * out_row, _plane(rows, inputs), row)
+        products = Planes(scratch, summed.at + 4 * summed.size, _plane(rows, outputs), out_row)
         for down in range(4):
-            _add_inputs(block, down, x, sizes, scratch, summed, from_plane)
+            _add_inputs(block, down, x, size, summed)
             for right in range(4):
-                source = (scratch, summed + right * from_plane, 0, row, 1)
-                panels = (weight, (4 * down + right) * matrix, inputs, 0)
-                start = (scratch, out_row * (down == right == 1), 0, 0)  # all outputs have that product as it is
-                target = (scratch, products + right * to_plane, 0, out_row)
-                product((1, rows, inputs, outputs), source, panels, start, target, (x[:0], IDENTITY))
-            _add_products(block, down, scratch, products, to_plane, out, sizes)
+                source = Rows(scratch, summed.at + right * summed.size, line=0, row=row, step=1)
+                panels = Panels(weight, (4 * down + right) * matrix, depth=inputs, first=0)
+                # All outputs have the product of the second line and the second row as it is: there the bias enters.
+                start = Lines(scratch, out_row * (down == right == 1), line=0, row=0)
+                target = Lines(scratch, products.at + right * products.size, line=0, row=out_row)
+                product(Shape(1, rows, inputs, outputs), source, panels, start, target, Finish(x[:0], IDENTITY))
+            _add_products(block, down, products, out, size)
         for line in range(2 * top, min(2 * (top + lines), height)):
-            finish((out, (image * height + line) * width * outputs, outputs), width, outputs, residual, code)
+            target_line = Matrix(out, (image * height + line) * width * outputs, outputs)
+            finish(target_line, width, outputs, residual, size.code)
         unit += lines
 
 
@@ -145,29 +177,29 @@ def _plane(rows, channels):
 
 
 @jit
-def _add_inputs(block, down, x, sizes, scratch, summed, plane):
+def _add_inputs(block, down, x, size, summed):
     """The four matrices of inputs that make p_`down` along y and p0 to p3 along x: a row for each pair of outputs."""
-    start, top, lines = block
-    height, width, channels = sizes[0], sizes[1], sizes[2]
-    pairs, row = (width + 1) // 2, padded_columns(channels)
+    height, width, channels = size.height, size.width, size.inputs
+    pairs, plane = (width + 1) // 2, summed.size
     first, second, sign = LINES[down]
-    for line in range(lines):
-        a, b = top + 2 * line - 1 + first, top + 2 * line - 1 + second
+    for line in range(block.pairs):
+        a, b = block.top + 2 * line - 1 + first, block.top + 2 * line - 1 + second
         for channel in range(0, channels, LANES):
             a_lanes, b_lanes = (channels - channel) * (0 <= a < height), (channels - channel) * (0 <= b < height)
-            a_at, b_at = (start + a) * width * channels + channel, (start + b) * width * channels + channel
+            a_at = (block.image_line + a) * width * channels + channel
+            b_at = (block.image_line + b) * width * channels + channel
             before, here = splat(0.0), _sum(x, a_at, a_lanes, b_at, b_lanes, sign)
             for pair in range(pairs):
-                at = summed + (line * pairs + pair) * row + channel
+                at = summed.at + (line * pairs + pair) * summed.row + channel
                 right = 2 * pair + 1
                 inside, step = right < width, right * channels
                 after = _sum(x, a_at + step, a_lanes * inside, b_at + step, b_lanes * inside, sign)
                 inside, step = right + 1 < width, step + channels
                 beyond = _sum(x, a_at + step, a_lanes * inside, b_at + step, b_lanes * inside, sign)
-                store(scratch, at, LANES, before - after)
-                store(scratch, at + plane, LANES, here + after)
-                store(scratch, at + 2 * plane, LANES, after - here)
-                store(scratch, at + 3 * plane, LANES, here - beyond)
+                store(summed.array, at, LANES, before - after)
+                store(summed.array, at + plane, LANES, here + after)
+                store(summed.array, at + 2 * plane, LANES, after - here)
+                store(summed.array, at + 3 * plane, LANES, here - beyond)
                 before, here = after, beyond
 
 
@@ -178,24 +210,24 @@ def _sum(x, a, a_lanes, b, b_lanes, sign):
 
 
 @jit
-def _add_products(block, down, scratch, products, plane, out, sizes):
-    """Of each pair, the two outputs along x, added to the output lines: p0 + p1 + p2 and p1 - p2 - p3."""
-    start, top, lines = block
-    height, width, outputs = sizes[0], sizes[1], sizes[3]
-    pairs = (width + 1) // 2
-    for line in range(lines):
+def _add_products(block, down, products, out, size):
+    """The two outputs of each pair along x, added to the output lines: p0 + p1 + p2 and p1 - p2 - p3."""
+    width, outputs = size.width, size.outputs
+    pairs, plane = (width + 1) // 2, products.size
+    for line in range(block.pairs):
         for channel in range(0, outputs, LANES):
             lanes = outputs - channel
             for pair in range(pairs):
-                at = products + (line * pairs + pair) * padded_columns(outputs) + channel
-                p0, p1 = load(scratch, at, LANES, 0.0), load(scratch, at + plane, LANES, 0.0)
-                p2, p3 = load(scratch, at + 2 * plane, LANES, 0.0), load(scratch, at + 3 * plane, LANES, 0.0)
+                at = products.at + (line * pairs + pair) * products.row + channel
+                p0, p1 = load(products.array, at, LANES, 0.0), load(products.array, at + plane, LANES, 0.0)
+                p2 = load(products.array, at + 2 * plane, LANES, 0.0)
+                p3 = load(products.array, at + 3 * plane, LANES, 0.0)
                 left, right = p0 + p1 + p2, p1 - p2 - p3
                 for lower in range(2):
-                    y = top + 2 * line + lower
-                    if 0 <= down - lower < 3 and y < height:
+                    y = block.top + 2 * line + lower
+                    if 0 <= down - lower < 3 and y < size.height:
                         sign = -1.0 if lower and down > 1 else 1.0
-                        target = ((start + y) * width + 2 * pair) * outputs + channel
+                        target = ((block.image_line + y) * width + 2 * pair) * outputs + channel
                         so_far = 0 if down == lower else lanes
                         store(out, target, lanes, fma(left, sign, load(out, target, so_far, 0.0)))
                         if 2 * pair + 1 < width:

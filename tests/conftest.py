@@ -1,8 +1,11 @@
-"""Settings that every test shares: seeded Hypothesis without a deadline (the first call of a kernel compiles it), and
-the mark `torch` of those that need the oracle. With `-m "not torch"` PyTorch cannot be imported at all, so that a test
-which lacks the mark fails.
+"""Settings that all tests share: seeded Hypothesis without a deadline (the first call of a kernel compiles it), how
+many processes run the tests, the kernels compiled before tests use them, and the quick run.
+
+The quick run is `-m "not torch"`. It needs the core install and the extra `test-quick`: PyTorch cannot be imported in
+it at all, so that a test which lacks its mark fails, and tests that are marked `slow` are left out.
 """
 
+import os
 import sys
 
 import pytest
@@ -19,25 +22,71 @@ settings.register_profile(
 settings.load_profile("tinymvit")
 
 
+def is_quick(config):
+    return "not torch" in config.getoption("markexpr")
+
+
+def is_worker(config):
+    """Whether this process runs a share of the tests for another one, which started it."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_configure(config):
-    config.addinivalue_line("markers", "torch: needs PyTorch and transformers, the oracle")
-    if config.getoption("markexpr") == "not torch":
+    if is_quick(config):
         sys.modules.update(dict.fromkeys(("torch", "transformers")))
+    if is_worker(config):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch and NumPy: the processors are busy with other workers
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Folders are spread over the processors. Who names a file, or a word, waits for few tests, and for no workers."""
+    few = config.getoption("keyword") or any(".py" in argument for argument in config.args)
+    return 0 if few or config.getoption("collectonly") else min(os.cpu_count() or 1, 8)
+
+
+def pytest_sessionstart(session):
+    """Workers find the kernels compiled, once, by both processes that compile."""
+    if session.config.getoption("numprocesses") and not is_worker(session.config):
+        compile_kernels()
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "haswell" in item.fixturenames:
+            item.add_marker("slow")
+    slow = [item for item in items if item.get_closest_marker("slow")] if is_quick(config) else []
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(scope="session")
-def haswell(tmp_path_factory):
+def haswell(request, tmp_path_factory):
     """The environment in which Numba compiles for a processor with AVX2 and no AVX-512, into a cache for this run."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if is_worker(request.config) else folder
     return {
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "+avx2,+avx,+fma,+bmi,+bmi2",
-        "NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("haswell")),
+        "NUMBA_CACHE_DIR": str(shared / "haswell"),
     }
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
+def _no_first_run(request):
+    """No command that a test runs is the first run on this machine, which says so. What imports neither the kernels nor
+    the command line need not wait for them."""
+    if {"tinymvit.cli", "tinymvit.kernels"} & sys.modules.keys():
+        request.getfixturevalue("compiled_kernels")
+
+
+@pytest.fixture(scope="session")
 def compiled_kernels():
-    """So that no test is the first run, which says so."""
+    """All kernels are compiled."""
+    compile_kernels()
+
+
+def compile_kernels():
     from tinymvit import kernels
 
     before = kernels.get_num_threads()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import tinymvit
+
 ROOT = Path(__file__).parent.parent
 HOMES = {"tinymvit": ROOT / "tinymvit", "tinymvit.kernels": ROOT / "kernels", "tinymvit.weights": ROOT / "weights"}
 
@@ -171,3 +173,19 @@ def test_importing_the_package_is_light_and_its_names_are_there():
         "assert not {'torch', 'transformers', 'huggingface_hub', 'sklearn'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, cwd=ROOT / "tests")
+
+
+def test_type_checkers_are_told_the_names_that_python_finds():
+    """`tinymvit/__init__.py` imports its names when they are used, by a table, and shows them to type checkers."""
+    tree = ast.parse(modules()["tinymvit"].read_text("utf-8"))
+    [shown] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    told = {alias.asname: node.module for node in shown.body for alias in node.names}
+    assert told.keys() == tinymvit._HOMES.keys()
+    for name, home in tinymvit._HOMES.items():
+        assert f"{told[name]}.".startswith(f"tinymvit.{home}."), name
+
+
+def test_type_checkers_find_in_a_clone_what_stands_elsewhere():
+    """The two links of `.ci/types`; on Windows, Git makes links with `git clone -c core.symlinks=true`."""
+    for name in ("kernels", "weights"):
+        assert (ROOT / ".ci" / "types" / "tinymvit" / name).resolve() == HOMES[f"tinymvit.{name}"].resolve()

@@ -183,6 +183,7 @@ def test_help_shows_an_example(capsys):
 
 
 def test_the_command_prints_a_table_and_writes_numbers_and_a_plot(capsys, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
     threads = []
     monkeypatch.setattr("tinymvit.kernels.set_num_threads", threads.append)
     plot, numbers = tmp_path / "error.png", tmp_path / "error.json"
@@ -209,6 +210,7 @@ def test_the_command_prints_a_table_and_writes_numbers_and_a_plot(capsys, monkey
 
 @pytest.mark.parametrize("suffix", [".svg", ".pdf"])
 def test_other_formats_of_the_plot(budget, tmp_path, suffix):
+    pytest.importorskip("matplotlib")
     path = tmp_path / f"plot{suffix}"
     save_plot(budget, path)
     assert path.read_bytes()[:5] in (b"<?xml", b"%PDF-")

@@ -173,6 +173,7 @@ class MobileViTConfig:
         """A published shape, `changes` applied: "small", "x-small", "xx-small", or one of these after "deeplabv3-".
 
         The published checkpoints' names ("mobilevit-small", "apple/deeplabv3-mobilevit-small") mean their shapes.
+        Raises ConfigError for another name or change.
         """
         shape = str(name).removeprefix("apple/").replace("mobilevit-", "")
         if shape not in PRESETS:
@@ -203,7 +204,10 @@ class MobileViTConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **changes: Any) -> Self:
-        """The configuration that a parsed `config.json` describes, `changes` applied; unknown keys go to `extra`."""
+        """The configuration that a parsed `config.json` describes, `changes` applied; unknown keys go to `extra`.
+
+        Raises ConfigError naming the field, its value and what was expected.
+        """
         if not isinstance(values, Mapping):
             raise ConfigError(f"from_dict: a {type(values).__name__}, expected a mapping of option names to values")
         model_type = values.get("model_type", "mobilevit")

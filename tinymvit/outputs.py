@@ -32,9 +32,9 @@ class ModelOutput:
 
 @dataclass
 class BaseModelOutputWithPooling(ModelOutput):
-    """Of `MobileViTModel`. All float32.
+    """What `MobileViTModel` returns; every array is float32.
 
-    last_hidden_state: (B, C, H, W), the expanded map, or the last stage's with expand_output=False.
+    last_hidden_state: (B, C, H, W), the expanded map, or with expand_output=False the last stage's.
     pooler_output: (B, C), its mean over the map; None with expand_output=False.
     hidden_states: the five stages' maps (B, C, H, W), if asked for.
     """
@@ -46,7 +46,7 @@ class BaseModelOutputWithPooling(ModelOutput):
 
 @dataclass
 class ImageClassifierOutput(ModelOutput):
-    """Of `MobileViTForImageClassification`. All float32.
+    """What `MobileViTForImageClassification` returns; every array is float32.
 
     loss: a scalar, if labels were given. logits: (B, num_labels), before softmax.
     hidden_states: the five stages' maps (B, C, H, W), if asked for.
@@ -59,7 +59,7 @@ class ImageClassifierOutput(ModelOutput):
 
 @dataclass
 class SemanticSegmenterOutput(ModelOutput):
-    """Of `MobileViTForSemanticSegmentation`. All float32.
+    """What `MobileViTForSemanticSegmentation` returns; every array is float32.
 
     loss: a scalar, if labels were given. logits: (B, num_labels, H / output_stride, W / output_stride).
     hidden_states: the five stages' maps (B, C, H, W), if asked for.

@@ -7,9 +7,12 @@ is always inlined. `kernel` marks what a program runs: a function
 
 where `arrays` are four inputs, the output and working memory, flat float32 (an input that a kernel does not have is
 `EMPTY`), `sizes` are its whole numbers, and [first, last) is its share of the work, counted in units that the kernel
-chooses. One signature for all has three uses: each kernel is compiled exactly once; one parallel function, itself
-compiled once, splits the work of them all (a `parallel=True` twin of every kernel would double the compile time of the
-first run); and a whole list of them runs without returning to Python.
+chooses. Each kernel names its numbers, and orders them, in one named tuple: the public function fills it in, and
+`unpack` at the head of the kernel makes it again of `sizes`.
+
+One signature for all has three uses: each kernel is compiled exactly once; one parallel function, itself compiled once,
+splits the work of them all (a `parallel=True` twin of every kernel would double the compile time of the first run); and
+a whole list of them runs without returning to Python.
 
 A kernel allocates nothing and raises nothing: what it needs to work in is handed to it, and `arguments.py` checks
 before. Helpers count no references to arrays, which is faster; so a helper must not return an array, nor a part of one.
@@ -24,9 +27,10 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core.typing import Signature
-from numba.extending import register_jitable
+from numba.extending import intrinsic, register_jitable
 
 from .cache import KernelCache
 
@@ -60,6 +64,20 @@ def _helper(function: Callable, **options: bool) -> Callable:
         function.__qualname__ += f"[{', '.join(getattr(each, '__qualname__', repr(each)) for each in made_of)}]"
     HELPERS.append(function)
     return register_jitable(_nrt=False, **OPTIONS, **options)(function)
+
+
+@intrinsic
+def unpack(typingctx, sizes, kind):
+    """The first numbers of `sizes` as `kind`, a class of named tuples of int."""
+    names = kind.instance_class._fields
+    result = types.NamedUniTuple(types.int64, len(names), kind.instance_class)
+
+    def codegen(context, builder, signature, args):
+        first = context.make_array(INTEGERS)(context, builder, args[0]).data
+        numbers = [builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), i)])) for i in range(len(names))]
+        return context.make_tuple(builder, result, numbers)
+
+    return result(INTEGERS, kind), codegen
 
 
 class Kernel:

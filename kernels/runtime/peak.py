@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import types
 
-from ..simd import LANES, copy, fma, instruction, load, tile_instructions, vector
+from ..simd.instructions import LANES, copy, fma, instruction, load, tile_instructions, vector
 from ..simd.product import TILE_ROWS
 from .arguments import empty
 from .jit import SIGNATURE, Kernel

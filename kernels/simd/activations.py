@@ -36,14 +36,14 @@ def activation_code(name: str, op: str) -> int:
 def finish(out, rows, columns, residual, code):
     """The end of a convolution or linear layer, in place while its values are in cache: activation(out) + residual.
 
-    `out` is (flat array, offset, elements from row to row), and `residual` a flat array of the same layout.
+    `out` is a `Matrix`, and `residual` a flat array of the same layout.
     """
-    array, at, stride = out
+    array = out.array
     apply_activation(array, out, rows, columns, code)
     if residual.size:
         for row in range(rows):
             for i in range(0, columns, LANES):
-                lanes, place = columns - i, at + row * stride + i
+                lanes, place = columns - i, out.at + row * out.row + i
                 store(array, place, lanes, load(array, place, lanes, 0.0) + load(residual, place, lanes, 0.0))
 
 
@@ -76,11 +76,10 @@ def apply_activation(x, out, rows, columns, code):
 def _make_apply(function):
     @jit
     def apply(x, out, rows, columns):
-        array, at, stride = out
         for row in range(rows):
             for i in range(0, columns, LANES):
-                lanes, place = columns - i, at + row * stride + i
-                store(array, place, lanes, function(load(x, place, lanes, 0.0)))
+                lanes, place = columns - i, out.at + row * out.row + i
+                store(out.array, place, lanes, function(load(x, place, lanes, 0.0)))
 
     return apply
 
@@ -95,9 +94,9 @@ def _silu(x):
 def _apply_silu(x, out, rows, columns):
     """The network's own activation: two vectors at a time, because each instruction of one waits for the one before,
     and only the last of a row with a mask."""
-    array, at, stride = out
+    array = out.array
     for row in range(rows):
-        place, end = at + row * stride, at + row * stride + columns
+        place, end = out.at + row * out.row, out.at + row * out.row + columns
         while place + 2 * LANES <= end:
             a, b = _silu(load(x, place, LANES, 0.0)), _silu(load(x, place + LANES, LANES, 0.0))
             store(array, place, LANES, a)

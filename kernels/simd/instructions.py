@@ -18,6 +18,7 @@ NaN: arithmetic hands it on. What compares does so as its description says; `max
 
 import itertools
 import operator
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -180,6 +181,14 @@ def max_lanes(builder, a):
     return _tree(builder, a, lambda low, high: builder.select(builder.fcmp_ordered(">", low, high), low, high))
 
 
+class Matrix(NamedTuple):
+    """Rows in a flat array: where the first begins, and how many elements further each next one does."""
+
+    array: Any
+    at: int
+    row: int
+
+
 # ---- Memory. `lanes` says how many lanes are there; LANES or more makes a plain load or store ----
 
 
@@ -315,21 +324,22 @@ def transpose_square(builder, array, at):
 
 @jit
 def transpose(source, rows, columns, target, room, square):
-    """target[j, i] = source[i, j] for rows and columns of the source, both (flat array, offset, elements from row to
-    row). The target's rows are filled up to `room` with copies of the last element. `square` is (flat array, offset) of
-    SQUARE values to work in."""
-    array, at, stride = source
-    out, out_at, out_stride = target
-    work, work_at = square
+    """target[j, i] = source[i, j] for rows and columns of the source; both are a `Matrix`.
+
+    The target's rows are filled up to `room` with copies of the last element. `square`, a `Matrix` too, has room for
+    SQUARE values to work in.
+    """
+    work, work_at = square.array, square.at
     for i in range(0, rows, LANES):
         for j in range(0, columns, LANES):
             for row in range(LANES):
-                taken = load(array, at + min(i + row, rows - 1) * stride + j, columns - j, 0.0)
+                place = source.at + min(i + row, rows - 1) * source.row + j
+                taken = load(source.array, place, columns - j, 0.0)
                 store(work, work_at + row * LANES, LANES, taken)
             transpose_square(work, work_at)
             for column in range(min(LANES, columns - j)):
                 taken = load(work, work_at + column * LANES, LANES, 0.0)
-                store(out, out_at + (j + column) * out_stride + i, room - i, taken)
+                store(target.array, target.at + (j + column) * target.row + i, room - i, taken)
 
 
 # ---- What the emitters above are made of ----

@@ -16,6 +16,8 @@ contiguous. The packed array begins at a cache line: else every load is two, and
 by packing `a` too: its rows are read from L1.
 """
 
+from typing import Any, NamedTuple
+
 import numba
 import numpy as np
 from llvmlite import binding
@@ -23,7 +25,7 @@ from llvmlite import binding
 from ..runtime.arguments import empty
 from ..runtime.jit import inline, jit
 from .activations import IDENTITY, finish
-from .instructions import LANES, tile_instructions
+from .instructions import LANES, Matrix, tile_instructions
 
 DEPTH = 96  # a part of a sum is at most so many products
 
@@ -43,7 +45,8 @@ ROWS = max(TILE_ROWS)  # a multiple of each
 
 
 def pack_panels(b: np.ndarray) -> np.ndarray:
-    """The packed form of a float32 matrix (K, N), flat: `product` reads it. For weights, once, when they are loaded."""
+    """The packed form of a float32 matrix (depth, columns), flat: `product` reads it. For weights, once, when they are
+    loaded."""
     depth, columns = b.shape
     padded = np.zeros((depth, padded_columns(columns)), np.float32)
     padded[:, :columns] = b
@@ -71,45 +74,86 @@ def padded_columns(columns):
     return (columns + LANES - 1) // LANES * LANES
 
 
-@jit
-def product(shape, a, b, start, out, finish_with):
-    """out[r, n] = start[r, n] + the sum over k, for `shape` (lines, rows of a line, depth, columns); then `finish`.
+class Shape(NamedTuple):
+    """Of a product: the lines of `a` and `out`, the rows of each, the length of a sum, the columns of `b` and `out`."""
 
-    `start` and `out` are (flat array, offset, elements from line to line, from row to row), `a` also has the elements
-    from k to k, and `b` is (panels, offset, the depth they are packed for, the first k of them to use). A `start` with
-    rows 0 elements apart is a bias; if its array is empty, the product is added to what `out` holds. `finish_with` is
-    (residual, code of the activation), done for a line of a panel while it is in cache.
+    lines: int
+    rows: int
+    depth: int
+    columns: int
+
+
+class Rows(NamedTuple):
+    """`a` in a flat array: where it begins, and how many elements further the next line, row and k are."""
+
+    array: Any
+    at: int
+    line: int
+    row: int
+    step: int
+
+
+class Panels(NamedTuple):
+    """`b`, packed: where it begins in a flat array, the depth it is packed for, the first k that is used."""
+
+    array: Any
+    at: int
+    depth: int
+    first: int
+
+
+class Lines(NamedTuple):
+    """`start` or `out` in a flat array: where it begins, and how many elements further the next line and row are."""
+
+    array: Any
+    at: int
+    line: int
+    row: int
+
+
+class Finish(NamedTuple):
+    """What follows a product: an activation, and a residual of the same layout as `out`, empty if there is none."""
+
+    residual: Any
+    code: int
+
+
+@jit
+def product(shape, a, b, start, out, end):
+    """out[r, n] = start[r, n] + the sum over k; then `finish`, for a line of a panel while it is in cache.
+
+    `shape` is a Shape, `a` Rows, `b` Panels, `start` and `out` Lines, `end` Finish. A `start` whose rows are 0 elements
+    apart is a bias; if its array is empty, the product is added to what `out` holds.
     """
-    lines, rows, depth, columns = shape
-    left, left_at, left_line, left_row, left_step = a
-    panels, at, packed_depth, first = b
-    residual, code = finish_with
-    column = 0
-    while column < columns:
-        width = panel_width(columns - column)
+    panel_at, column = b.at, 0
+    while column < shape.columns:
+        width = panel_width(shape.columns - column)
+        columns = min(width, shape.columns - column)
         vectors = width // LANES
         height = TILE_ROWS[vectors - 1]
-        parts = (depth + DEPTH - 1) // DEPTH
+        parts = (shape.depth + DEPTH - 1) // DEPTH
         for part in range(parts):
-            k, end = depth * part // parts, depth * (part + 1) // parts
-            finishes = part == parts - 1 and (code != IDENTITY or residual.size > 0)
-            for line in range(lines):
-                for row in range(0, rows, height):
-                    size = (min(height, rows - row), end - k, min(width, columns - column))
-                    rows_of_a = (left, left_at + line * left_line + row * left_row + k * left_step, left_row, left_step)
-                    begin = _place(start, line, row, column) if part == 0 else (start[0][:0], 0, 0)
-                    target = _place(out, line, row, column)
-                    _tile(vectors, size, rows_of_a, (panels, at + (first + k) * width), begin, target)
+            k, next_k = shape.depth * part // parts, shape.depth * (part + 1) // parts
+            finishes = part == parts - 1 and (end.code != IDENTITY or end.residual.size > 0)
+            for line in range(shape.lines):
+                for row in range(0, shape.rows, height):
+                    size = (min(height, shape.rows - row), next_k - k, columns)
+                    a_at = a.at + line * a.line + row * a.row + k * a.step
+                    b_at = panel_at + (b.first + k) * width
+                    begin = _matrix(start, line, row, column) if part == 0 else Matrix(start.array[:0], 0, 0)
+                    target = _matrix(out, line, row, column)
+                    rows_of_a = Rows(a.array, a_at, a.line, a.row, a.step)
+                    _tile(vectors, size, rows_of_a, Matrix(b.array, b_at, width), begin, target)
                 if finishes:
-                    finish(_place(out, line, 0, column), rows, min(width, columns - column), residual, code)
-        at += packed_depth * width
+                    finish(_matrix(out, line, 0, column), shape.rows, columns, end.residual, end.code)
+        panel_at += b.depth * width
         column += width
 
 
 @jit
-def _place(matrix, line, row, column):
-    array, at, line_stride, row_stride = matrix
-    return array, at + line * line_stride + row * row_stride + column, row_stride
+def _matrix(lines, line, row, column):
+    """The rows of a line, from this row and column on."""
+    return Matrix(lines.array, lines.at + line * lines.line + row * lines.row + column, lines.row)
 
 
 def _make_tile(rows, vectors):
@@ -119,15 +163,13 @@ def _make_tile(rows, vectors):
     @inline
     def tile(shape, a, b, start, out):
         rows, depth, columns = shape
-        a_array, a_at, a_stride, a_step = a
-        panels, b_at = b
-        added = start[0].size == 0
-        sums = zeros() if added else load(*start, rows, columns)
+        added = start.array.size == 0
+        sums = zeros() if added else load(start.array, start.at, start.row, rows, columns)
         for k in range(depth):
-            sums = step(sums, a_array, a_at + k * a_step, a_stride, rows, panels, b_at + k * width)
+            sums = step(sums, a.array, a.at + k * a.step, a.row, rows, b.array, b.at + k * width)
         if added:
-            sums = add(load(*out, rows, columns), sums)
-        store(sums, *out, rows, columns)
+            sums = add(load(out.array, out.at, out.row, rows, columns), sums)
+        store(sums, out.array, out.at, out.row, rows, columns)
 
     return tile
 

@@ -12,7 +12,7 @@ import pytest
 from tinymvit import kernels
 
 ROOT = Path(__file__).parent.parent.parent
-FOLDER = ROOT / "docs" / "kernels"
+FOLDER = ROOT / "docs" / "ladder"
 PAGE = (ROOT / "docs" / "kernels.md").read_text("utf-8")
 SCRIPTS = [path.read_text("utf-8") for path in sorted(FOLDER.glob("*.py"))]
 
@@ -27,14 +27,15 @@ LADDERS = {  # small, and no multiple of a tile's rows; columns come in whole pa
 
 @pytest.fixture(scope="module")
 def ladder():
-    """The script, which finds its neighbours as when it is run; the setting of the threads is put back."""
+    """The program, as `python -m` finds it in a clone; the setting of the threads is put back."""
     threads = kernels.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield importlib.import_module("ladder")
+        patch.syspath_prepend(ROOT)
+        yield importlib.import_module("docs.ladder.__main__")
     kernels.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LADDERS)
 def test_every_rung_is_right(ladder, name):
     climbed = getattr(ladder, name)(1, **LADDERS[name])
@@ -49,8 +50,9 @@ def test_what_keeps_the_order_of_the_sum_has_the_bits_of_the_kernel(ladder):
         np.testing.assert_array_equal(rungs[name], rungs["kernels.conv2d"], err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_line_a_rung(ladder, monkeypatch, capsys):
-    monkeypatch.setattr(ladder.limits, "STEPS", 1000)
+    monkeypatch.setattr(ladder.peak, "STEPS", 1000)
     for name, sizes in LADDERS.items():
         monkeypatch.setattr(ladder, name, functools.partial(getattr(ladder, name), **sizes))
     assert ladder.main(["--rounds", "1"]) == 0
@@ -59,7 +61,7 @@ def test_the_command_prints_a_line_a_rung(ladder, monkeypatch, capsys):
         small = getattr(ladder, name)(1)
         for line in (small.title, *[rung.name for rung in small.rungs]):
             assert re.search(rf"^{re.escape(line)}(  |$)", printed, re.MULTILINE), line
-    assert printed.count("\nlimit: ") == len(LADDERS)
+    assert printed.count("\npeak: ") == len(LADDERS)
 
 
 def test_a_wrong_rung_is_named_and_nothing_is_timed(ladder, monkeypatch, capsys):
@@ -77,7 +79,7 @@ def test_bad_options_are_one_line(ladder, option, value, capsys):
 
 
 def test_the_page_shows_the_code_that_runs():
-    sources = [*SCRIPTS, *[path.read_text("utf-8") for path in (ROOT / "kernels").glob("*.py")]]
+    sources = [*SCRIPTS, *[path.read_text("utf-8") for path in (ROOT / "kernels").rglob("*.py")]]
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     for block in blocks:
         assert any(f"\n{block}" in source for source in sources), f"no file has this code:\n{block}"
@@ -91,9 +93,7 @@ def test_the_tables_of_the_page_have_the_rungs_of_the_script(ladder):
     for name in LADDERS:
         real = getattr(ladder, name)(1)
         table = PAGE[PAGE.index(f"    {real.title}\n") :]
-        names = re.findall(
-            r"^    (\S.*?)  +[\d.,]+  +[\d.,]+  +[\d.,]+  ", table[: table.index("limit:")], re.MULTILINE
-        )
+        names = re.findall(r"^    (\S.*?)  +[\d.,]+  +[\d.,]+  +[\d.,]+  ", table[: table.index("peak:")], re.MULTILINE)
         assert [each for each in names if each != "PyTorch"] == [
             rung.name for rung in real.rungs if rung.name != "PyTorch"
         ], name

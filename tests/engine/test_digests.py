@@ -12,7 +12,7 @@ import pytest
 
 from tinymvit import kernels
 
-PROGRAM = Path(__file__).parent.parent / "digests.py"
+PROGRAM = Path(__file__).parent.parent / "measures" / "digests.py"
 KEPT, MODELS, digests = map(runpy.run_path(str(PROGRAM)).get, ("KEPT", "MODELS", "digests"))
 
 EXPECTED = json.loads(KEPT.read_text("utf-8"))

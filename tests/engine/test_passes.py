@@ -11,8 +11,10 @@ from tinymvit.config import MobileViTConfig
 from tinymvit.engine import passes
 from tinymvit.graph import Graph
 from tinymvit.networks import mobilevit as model
+from tinymvit.networks.layers import activate, pixels
+from tinymvit.networks.random_weights import as_trained
 from tinymvit.ops import Add, Linear
-from torch_models import TINY, build, tensors
+from torch_models import TINY
 
 PASSES = (
     passes.fold_batch_norm,
@@ -32,8 +34,8 @@ def kinds(graph):
 @pytest.fixture(scope="module")
 def segmenter():
     options = TINY | {"output_stride": 16}
-    weights = tensors(build("MobileViTForSemanticSegmentation", options))
-    return model.semantic_segmentation(MobileViTConfig(**options), (2, 3, 34, 47)), weights
+    graph = model.semantic_segmentation(MobileViTConfig(**options), (2, 3, 34, 47))
+    return graph, as_trained(graph)
 
 
 @pytest.mark.parametrize("apply", PASSES)
@@ -65,9 +67,9 @@ def test_what_is_left_after_all_passes(segmenter):
 
 def test_a_value_that_is_read_twice_or_is_an_output_stays():
     g = Graph()
-    x = model.pixels(g, (1, 2, 4))
+    x = pixels(g, (1, 2, 4))
     a = g.add("a", Linear(4, 4), x)
-    b = model.activate(g, "b", a, "relu")
+    b = activate(g, "b", a, "relu")
     c = g.add("c", Add(), a, b)
     d = g.add("d", Linear(4, 4), c)
     e = g.add("e", Add(), d, c)
@@ -78,6 +80,6 @@ def test_a_value_that_is_read_twice_or_is_an_output_stays():
 
 def test_a_user_s_activation_is_not_fused():
     g = Graph()
-    a = g.add("a", Linear(4, 4), model.pixels(g, (1, 2, 4)))
-    g.outputs["b"] = model.activate(g, "b", a, np.sin).name
+    a = g.add("a", Linear(4, 4), pixels(g, (1, 2, 4)))
+    g.outputs["b"] = activate(g, "b", a, np.sin).name
     assert kinds(passes.optimize(g, {})[0])["Activation"] == 1

@@ -9,11 +9,17 @@ import numpy as np
 from tinymvit.bench import contestant, peers
 
 
-class Fake(peers.TinyMViT):
-    """Us, under another name."""
+class Fake(peers.Peer):
+    """Gives the answer that we gave before, and needs no kernels for it, so that it starts at once."""
 
     distribution = "numpy"
-    extra = "bench"
+    modules = ("json",)
+
+    def load(self, folder, threads):
+        self._answer = np.load(contestant.answer_file(folder, peers.OURS))
+
+    def run(self, pixel_values):
+        return self._answer.copy()
 
 
 class Honest(Fake):

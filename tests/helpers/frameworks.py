@@ -2,6 +2,7 @@
 runs without them. A test that uses them is marked `torch`, and so is a module if all its tests do.
 """
 
+import os
 import warnings
 
 try:
@@ -14,7 +15,8 @@ except ImportError:
 else:
     from torch.nn import functional as F  # noqa: N812
 
-    torch.set_num_threads(2)
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # whose processors are busy with other workers
+        torch.set_num_threads(2)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 

@@ -5,12 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import AutoImageProcessor, MobileViTImageProcessorPil
 
+from frameworks import torch, transformers
 from oracle import KERNEL_FLOAT32, assert_same
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, ImageError, OutputError
@@ -56,7 +55,7 @@ def pictures(draw, modes):
 
 
 def theirs(images, maps=None, call=None, **options):
-    return MobileViTImageProcessorPil(**options)(images, maps, **(call or {}))
+    return transformers.MobileViTImageProcessorPil(**options)(images, maps, **(call or {}))
 
 
 def assert_same_batch(ours, expected):
@@ -83,15 +82,18 @@ def test_by_hand():
 
 
 class TestAgainstTransformers:
+    @pytest.mark.torch
     @given(arrays(), settings)
     def test_arrays(self, image, options):
         assert_same_batch(MobileViTImageProcessor(**options)(image), theirs(image, **options))
 
+    @pytest.mark.torch
     @given(arrays(), settings)
     def test_settings_of_a_call(self, image, options):
         ours = MobileViTImageProcessor()(image, **options)
         assert_same_batch(ours, theirs(image, resample=2, call=options))
 
+    @pytest.mark.torch
     @given(arrays(), settings, st.sampled_from([np.int64, np.uint16, np.float16, np.float32, np.float64]))
     def test_other_dtypes_from_0_to_255(self, image, options, dtype):
         image = image.astype(dtype)
@@ -99,22 +101,26 @@ class TestAgainstTransformers:
             return  # black or nearly: taken as from 0 to 1, see test_whole_numbers_0_and_1
         assert_same_batch(MobileViTImageProcessor(**options)(image), theirs(image, **options))
 
+    @pytest.mark.torch
     @given(arrays(), settings, st.sampled_from([np.float16, np.float32, np.float64]), st.integers(0, 9))
     def test_floats_from_0_to_1_without_rescaling(self, image, options, dtype, seed):
         image = np.random.default_rng(seed).random(image.shape).astype(dtype)
         options["do_rescale"] = False
         assert_same_batch(MobileViTImageProcessor(**options)(image), theirs(image, **options))
 
+    @pytest.mark.torch
     @given(pictures(["L", "RGB", "RGBA"]), settings)
     def test_pil_images_that_keep_their_channels(self, image, options):
         ours = MobileViTImageProcessor(**options, do_convert_rgb=False)(image)
         assert_same_batch(ours, theirs(image, **options, do_convert_rgb=False))
 
+    @pytest.mark.torch
     @given(pictures(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"]), settings)
     def test_pil_images_blended_onto_white(self, image, options):
         ours = MobileViTImageProcessor(**options, do_convert_rgb=True)(image)
         assert_same_batch(ours, theirs(image, **options, do_convert_rgb=True))
 
+    @pytest.mark.torch
     @pytest.mark.parametrize("dtype", [np.uint8, np.int32])
     def test_arrays_blended_onto_white(self, dtype):
         for channels in (1, 3, 4):
@@ -122,12 +128,14 @@ class TestAgainstTransformers:
             ours = MobileViTImageProcessor(do_convert_rgb=True)(image)
             assert_same_batch(ours, theirs(image, resample=2, do_convert_rgb=True))
 
+    @pytest.mark.torch
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
     def test_fractions_blended_onto_white(self, dtype):
         options = {"do_convert_rgb": True, "do_rescale": False, "resample": 2}
         image = np.random.default_rng(2).random((30, 20, 4)).astype(dtype)
         assert_same_batch(MobileViTImageProcessor(**options)(image), theirs(image, **options))
 
+    @pytest.mark.torch
     @pytest.mark.parametrize("suffix", ["png", "jpg"])
     @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
     def test_files(self, tmp_path, mode, suffix):
@@ -138,6 +146,7 @@ class TestAgainstTransformers:
         Image.fromarray(RGB).convert(mode).save(path, exif=exif)
         assert_same_batch(MobileViTImageProcessor()([path]), theirs([str(path)], resample=2))
 
+    @pytest.mark.torch
     @given(st.lists(st.tuples(sides, sides), min_size=1, max_size=4), settings)
     def test_lists(self, shapes, options):
         images = [RGB[:height, :width] for height, width in shapes]
@@ -145,12 +154,14 @@ class TestAgainstTransformers:
         ours = MobileViTImageProcessor(**options)(images, **call)
         assert_same_batch(ours, theirs(images, **options, call=call))
 
+    @pytest.mark.torch
     def test_batch_in_one_array(self):
         batch = np.stack([RGB, RGB[::-1]])
         expected = theirs(batch, resample=2)
         for images in (batch, np.moveaxis(batch, -1, 1), list(batch), tuple(batch)):
             assert_same_batch(MobileViTImageProcessor()(images), expected)
 
+    @pytest.mark.torch
     @given(sides, sides, settings, st.sampled_from([np.uint8, np.int64, "PIL", "palette"]))
     def test_segmentation_maps(self, height, width, options, kind):
         image, ids = RGB[:height, :width], IDS[:height, :width]
@@ -166,10 +177,12 @@ class TestAgainstTransformers:
         copies = [maps.copy(), maps.copy()]
         assert_same_batch(ours, theirs([image, image], copies, **options, call=call))
 
+    @pytest.mark.torch
     def test_a_batch_of_segmentation_maps(self):
         ours = MobileViTImageProcessor()([RGB, RGB], np.stack([IDS, IDS[::-1]]))
         assert_same_batch(ours, theirs([RGB, RGB], np.stack([IDS, IDS[::-1]]), resample=2))
 
+    @pytest.mark.torch
     def test_return_tensors(self):
         ours = MobileViTImageProcessor()([RGB, RGB], [IDS, IDS], return_tensors="np")
         expected = theirs([RGB, RGB], [IDS, IDS], resample=2, call={"return_tensors": "np"})
@@ -203,12 +216,14 @@ class TestWhereTransformersGivesNoSensibleAnswer:
         ours = MobileViTImageProcessor()(RGB * 0.5).pixel_values
         assert_same(ours, MobileViTImageProcessor()(np.rint(RGB * 0.5)).pixel_values)
 
+    @pytest.mark.torch
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F"])
     def test_pil_images_become_rgb(self, mode):
         image = Image.fromarray(RGB)
         image = image.convert("L").convert(mode) if mode in ("I", "F") else image.convert(mode)
         assert_same_batch(MobileViTImageProcessor()(image), theirs(image.convert("RGB"), resample=2))
 
+    @pytest.mark.torch
     def test_grey_arrays_without_channels(self):
         assert_same_batch(MobileViTImageProcessor()([RGB[..., 0]]), theirs(np.repeat(RGB[..., :1], 3, 2), resample=2))
 
@@ -270,9 +285,10 @@ class TestBatch:
 
 
 class TestSettings:
+    @pytest.mark.torch
     def test_defaults(self):
         processor = MobileViTImageProcessor()
-        reference = MobileViTImageProcessorPil(resample=2).to_dict()
+        reference = transformers.MobileViTImageProcessorPil(resample=2).to_dict()
         unused = {"image_mean", "image_std"}
         assert processor.to_dict() == {name: value for name, value in reference.items() if name not in unused}
 
@@ -382,11 +398,12 @@ class TestCheckpoints:
         assert MobileViTImageProcessor.from_dict(processor.to_dict()) == processor
         assert [path.name for path in folder.iterdir()] == ["preprocessor_config.json"]
 
+    @pytest.mark.torch
     def test_transformers_reads_ours_and_we_read_theirs(self, tmp_path):
         ours = MobileViTImageProcessor(size=40, crop_size=32, resample=1, do_reduce_labels=True, do_convert_rgb=True)
         ours.save_pretrained(tmp_path)
-        reference = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
-        assert type(reference) is MobileViTImageProcessorPil
+        reference = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+        assert type(reference) is transformers.MobileViTImageProcessorPil
         assert_same_batch(ours(RGB, IDS), reference(RGB, IDS.copy()))
         reference.save_pretrained(tmp_path)
         assert MobileViTImageProcessor.from_pretrained(tmp_path) == ours
@@ -450,9 +467,10 @@ class TestPostProcessing:
         )
         assert_same(classes, np.array([[1, 0, 0, 0]]))  # class 0: 0, 1 (a draw goes to the first), 3, 4
 
+    @pytest.mark.torch
     @given(st.integers(1, 150), sides)
     def test_against_transformers(self, height, width):
-        processor, reference = MobileViTImageProcessor(), MobileViTImageProcessorPil()
+        processor, reference = MobileViTImageProcessor(), transformers.MobileViTImageProcessorPil()
         tensors = SimpleNamespace(logits=torch.from_numpy(LOGITS).double())
         for targets in (None, [(height, width), (width, height)]):
             ours = processor.post_process_semantic_segmentation(SimpleNamespace(logits=LOGITS), targets, True)

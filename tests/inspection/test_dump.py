@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import struct
 
 import numpy as np
@@ -310,6 +311,19 @@ def test_a_dump_of_ours_is_replaced_only_by_a_whole_one(tmp_path, form):
     written(path, new, form)
     assert_holds(open_dump(path), new)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_dump_has_its_name_only_when_every_file_has_reached_the_disk(tmp_path, monkeypatch, form):
+    path, flushed = tmp_path / name_of(form), set()
+
+    def fsync(file):
+        assert not path.exists()
+        flushed.add(os.fstat(file).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    written(path, TENSORS, form)
+    assert flushed == {file.stat().st_ino for file in ([path] if path.is_file() else path.iterdir())}
 
 
 def test_what_is_not_ours_is_never_replaced(tmp_path):

@@ -5,6 +5,9 @@ Two ports: PyTorch in float32, every op; and one running sum in float32, as a pl
 linear layers.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -14,6 +17,8 @@ from tinymvit import ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.text import align
 from tinymvit.vectors.make import FACTOR, distinct, model_graph, op_vector
+
+sys.path.append(str(Path(__file__).parent.parent / "helpers"))  # where pytest's settings do not say so
 from torch_ops import port
 
 SHAPES = ("small", "x-small", "xx-small", "deeplabv3-xx-small")

@@ -5,7 +5,7 @@
 
 A racer answers in lines of JSON on stdout: first what loading and the first call took, then, for each line "WARM RUNS",
 the seconds of that many timed runs. Between its rounds it waits and uses no processor. What goes wrong is one line on
-stderr and exit code 1. What runs is in `peers`; who runs when, and what the times say, is in `bench`.
+stderr and exit code 1. What runs is in `peers`; who runs when is in `race`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PIXELS = "pixel_values.npy"  # the input, in the folder
 def main(arguments: Sequence[str]) -> int:
     """Do what the arguments (see above) say; the exit code."""
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not come between our answers
+    os.dup2(2, 1)  # what a library prints must not come between the answers
     job, name, folder, *threads = arguments
     try:
         if job == "export":
             EXPORTS[name](Path(folder), np.load(Path(folder) / PIXELS))
         else:
-            race(name, Path(folder), int(threads[0]), channel)
+            take_part(name, Path(folder), int(threads[0]), channel)
     except Exception as error:  # whatever a runtime raises, the parent wants it in one line
         message = str(error).strip().splitlines() or [""]
         print(f"{type(error).__name__}: {message[0]}", file=sys.stderr, flush=True)
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def race(name: str, folder: Path, threads: int, channel: TextIO) -> None:
+def take_part(name: str, folder: Path, threads: int, channel: TextIO) -> None:
+    """Load a peer and run it once, then a round for each line on stdin; answers go to `channel`."""
     peer = PEERS[name]()
     pixel_values = np.load(folder / PIXELS)
     marks = [time.perf_counter()]

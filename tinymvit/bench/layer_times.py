@@ -1,7 +1,8 @@
 """Where the time of a call goes: each node of the engine's compiled graph, against what the machine could do.
 
-A node needs at least the time of its multiply-adds at the rate of registers, and that of its bytes at the rate of
-memory; the larger of the two is its bound. Both rates are measured here and now (`kernels/runtime/peak.py`).
+A node needs at least the time of its multiply-adds at the peak rate of registers, and the time of its bytes at the peak
+rate of memory; the larger of the two is its limit in the table. Both peaks are measured in the same run
+(`kernels/runtime/peak.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ PASSES = 20  # over the graph; the median of each node's times counts
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the machine can do: float32 multiply-adds from registers, and bytes to and from memory, a second."""
+class Peak:
+    """The most that the machine does in a second: float32 multiply-adds from registers, bytes to and from memory."""
 
     multiply_adds: float
     bytes: float
@@ -41,23 +42,24 @@ class LayerTime:
     multiply_adds: int
     bytes: int
 
-    def bounds(self, limits: Limits) -> dict[str, float]:
+    def bounds(self, peak: Peak) -> dict[str, float]:
         """The least seconds that arithmetic and memory allow."""
-        return {"arithmetic": self.multiply_adds / limits.multiply_adds, "memory": self.bytes / limits.bytes}
+        return {"arithmetic": self.multiply_adds / peak.multiply_adds, "memory": self.bytes / peak.bytes}
 
 
 @dataclass(frozen=True)
-class Profile:
+class LayerTimes:
     """layers: slowest first. whole: the median seconds of a call, the copy of its outputs included."""
 
     layers: list[LayerTime]
     whole: float
-    limits: Limits
+    peak: Peak
 
 
-def profile(engine: Engine, pixel_values: Array) -> Profile:
-    """Time every node, and whole calls in between, on the threads that the kernels use."""
-    from tinymvit.kernels.runtime import peak
+def time_layers(engine: Engine, pixel_values: Array) -> LayerTimes:
+    """Time every node, and whole calls in between, on the threads that the kernels use. pixel_values: (B, C, H, W)
+    float32, of the engine's own B."""
+    from tinymvit.kernels.runtime.peak import bytes_a_second, multiply_adds_a_second
 
     engine.run(pixel_values)
     times: dict[str, list[float]] = {node.name: [] for node in engine.graph}
@@ -79,8 +81,7 @@ def profile(engine: Engine, pixel_values: Array) -> Profile:
         for node in engine.graph
     ]
     layers.sort(key=lambda layer: -layer.seconds)
-    measured = Limits(peak.multiply_adds_a_second(), peak.bytes_a_second())
-    return Profile(layers, float(np.median(whole)), measured)
+    return LayerTimes(layers, float(np.median(whole)), Peak(multiply_adds_a_second(), bytes_a_second()))
 
 
 def moved_bytes(graph: Graph, node: Node) -> int:
@@ -103,28 +104,28 @@ def describe_fused(op: Op, method: str = "") -> str:
     return " + ".join(words)
 
 
-def format_profile(result: Profile) -> str:
-    """The table of layers, slowest first, with the machine's limits above and the sums below."""
+def format_layer_times(result: LayerTimes) -> str:
+    """The table of layers, slowest first, with the machine's peak above and the sums below."""
     summed = sum(layer.seconds for layer in result.layers)
     rows: list[tuple[str, ...]] = [
         ("time", "share", "multiply-adds", "rate", "moved", "of limit", "limit", "op", "node"),
         ("us", "%", "million", "GFLOP/s", "MB", "%", "", "", ""),
     ]
     for layer in result.layers:
-        bounds = layer.bounds(result.limits)
+        bounds = layer.bounds(result.peak)
         limit = max(bounds, key=bounds.__getitem__)
         cells = _cells(layer.seconds, summed, layer.multiply_adds, layer.bytes, bounds[limit])
         rows.append((*cells, limit, layer.op, layer.name))
     multiply_adds = sum(layer.multiply_adds for layer in result.layers)
     moved = sum(layer.bytes for layer in result.layers)
-    least = sum(max(layer.bounds(result.limits).values()) for layer in result.layers)
+    least = sum(max(layer.bounds(result.peak).values()) for layer in result.layers)
     rows.append((*_cells(summed, summed, multiply_adds, moved, least), "", "", f"sum of {len(result.layers)} nodes"))
     rows.append((*_cells(result.whole, summed, multiply_adds, moved, least), "", "", "the whole call"))
     lines = align(rows, left=(6, 7, 8))
     rule = "-" * max(map(len, lines))
     limits = (
-        f"limits measured: {2e-9 * result.limits.multiply_adds:.0f} GFLOP/s from registers, "
-        f"{1e-9 * result.limits.bytes:.1f} GB/s to and from memory"
+        f"limits measured: {2e-9 * result.peak.multiply_adds:.0f} GFLOP/s from registers, "
+        f"{1e-9 * result.peak.bytes:.1f} GB/s to and from memory"
     )
     return "\n".join([limits, "", *lines[:2], rule, *lines[2:-2], rule, *lines[-2:]])
 

@@ -1,18 +1,17 @@
-"""A race between this library and its peers: the same weights, the same input, turn by turn, then statistics.
+"""A race between this library and its peers: the same weights, the same input, turn by turn.
 
 Runtimes disturb one another: in one process they share allocators and threads, and after a run some keep their
 threads spinning for a while, which takes the core from whoever comes next. So each contestant has a process of its own
 (`contestant`), and all but one are blocked at any time. They take turns in short rounds, so that whatever changes on
 the machine meanwhile changes for all of them. A peer whose answer differs from ours is not timed.
 
-How a peer is loaded and run is in `peers`; where our own time goes is in `layer_times`.
+How a peer is loaded and run is in `peers`; what is said about a race is in `report`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -28,21 +27,18 @@ import numpy as np
 from tinymvit.bench.contestant import PIXELS, answer_file
 from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.errors import ContestantError
-from tinymvit.text import align
 
 Array = np.ndarray
 
 PROGRAM = (sys.executable, "-P", "-m", "tinymvit.bench.contestant")  # -P: the installed package, wherever we stand
 TOLERANCE = 1e-4  # relative rms from our answer; float32 in another order makes 1e-6, bfloat16 arithmetic 1e-2
 WARM = 2  # runs at the start of each round that are not counted: caches and clock settle
-STEADY = 0.2  # a spread beyond this says that the machine was busy with something else
-SETTINGS = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA")  # of which CPU to play
 PAUSE = 0.1  # seconds before each round, in which the threads of the one before stop spinning
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Of the seconds of all runs. spread: what separates the quartiles, relative to the median."""
+class Times:
+    """A summary of the seconds of all runs. spread: the distance of the quartiles, relative to the median."""
 
     minimum: float
     median: float
@@ -72,7 +68,8 @@ class Agreement:
 @dataclass
 class Result:
     """What a contestant did, in seconds. started: from the start of its process to its first answer, of which
-    importing, loading and the first call are parts. rounds: the timed runs, round by round."""
+    importing, loading and the first call are parts. rounds: the timed runs, round by round. peak_bytes: the most memory
+    that its process ever held."""
 
     name: str
     version: str
@@ -85,8 +82,8 @@ class Result:
     peak_bytes: int | None = None
 
     @property
-    def statistics(self) -> Statistics:
-        return Statistics.of([seconds for each in self.rounds for seconds in each])
+    def times(self) -> Times:
+        return Times.of([seconds for each in self.rounds for seconds in each])
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class Race:
         ours = self.results[0]
         pairs = zip(result.rounds, ours.rounds, strict=True)
         by_round = [np.median(theirs) / np.median(our) for theirs, our in pairs]
-        return float(np.median(by_round)), result.statistics.minimum / ours.statistics.minimum
+        return float(np.median(by_round)), result.times.minimum / ours.times.minimum
 
     def best(self) -> tuple[tuple[float, str], tuple[float, str]]:
         """The least ratio of a peer, with its name: of medians, and of minima."""
@@ -239,65 +236,3 @@ def _end(code: int, errors: str) -> str:
     if code > 0 and lines:
         return lines[-1]
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-
-
-# ---- what is said about it ----
-
-
-def machine() -> dict[str, Any]:
-    """What the times were taken on: the CPU's name, its features as LLVM names them, processors, system, Python; and
-    the environment's variables that make a runtime use fewer of the features."""
-    from llvmlite import binding
-
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        fields = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        name = next((value.strip() for key, _, value in fields if key.strip() == "model name"), name)
-    return {
-        "cpu": name,
-        "cpu_features": sorted(name for name, present in binding.get_host_cpu_features().items() if present),
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
-    }
-
-
-def format_race(result: Race) -> str:
-    """The table of contestants, the best peer, and why any peer is absent."""
-    ours = result.results[0]
-    rows = [
-        ("", "start", "import", "load", "first", "min", "median", "p90", "spread", "median", "min", "peak", "differs"),
-        ("", "s", "s", "s", "ms", "ms", "ms", "ms", "%", "/ ours", "/ ours", "MB", "rel. rms"),
-    ]
-    for each in result.results:
-        s = each.statistics
-        median, minimum = result.ratios(each)
-        rows.append(
-            (
-                f"{each.name} {each.version}",
-                f"{each.started:.2f}",
-                f"{each.imported:.2f}",
-                f"{each.loaded:.2f}",
-                f"{1e3 * each.first:.0f}",
-                f"{1e3 * s.minimum:.2f}",
-                f"{1e3 * s.median:.2f}",
-                f"{1e3 * s.p90:.2f}",
-                f"{100 * s.spread:.0f}",
-                f"{median:.2f}",
-                f"{minimum:.2f}",
-                "-" if each.peak_bytes is None else f"{each.peak_bytes / 1e6:.0f}",
-                "-" if each is ours else f"{each.agreement.relative_rms:.1e}",
-            )
-        )
-    lines = align(rows)
-    lines.insert(2, "-" * max(map(len, lines)))
-    lines.append("")
-    if len(result.results) > 1:
-        (median, by_median), (minimum, by_minimum) = result.best()
-        lines.append(f"best peer / ours: {median:.2f} by medians ({by_median}), {minimum:.2f} by minima ({by_minimum})")
-    unsteady = [each.name for each in result.results if each.statistics.spread > STEADY]
-    if unsteady:
-        lines.append(f"spread above {100 * STEADY:.0f} % for {', '.join(unsteady)}: other work ran beside; repeat this")
-    return "\n".join([*lines, *result.absent.values()]).rstrip()

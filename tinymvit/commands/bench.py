@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from tinymvit.bench import race as bench
+    from tinymvit.bench import report
     from tinymvit.files import json_writer, write_files
     from tinymvit.kernels import get_num_threads
 
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         pixel_values = np.random.default_rng(0).random(shape, np.float32)
         graph = model.graph(shape).select(["logits"])
 
-        facts = bench.machine() | {
+        facts = report.machine() | {
             "model": options.model or f"{options.shape or 'small'}, random weights",
             "class": type(model).__name__,
             "input": list(shape),
@@ -102,9 +103,9 @@ def run(options: argparse.Namespace) -> int:
             flush=True,
         )
         race = bench.race(folder, pixel_values, options.against, facts["threads"], options.rounds, options.runs)
-        print(bench.format_race(race))
+        print(report.format_race(race))
         facts |= {
-            "contestants": [asdict(each) | {"statistics": asdict(each.statistics)} for each in race.results],
+            "contestants": [asdict(each) | {"statistics": asdict(each.times)} for each in race.results],
             "absent": race.absent,
         }
         if options.per_layer:
@@ -112,10 +113,11 @@ def run(options: argparse.Namespace) -> int:
             from tinymvit.engine.engine import Engine
 
             one = model.graph((1, *shape[1:])).select(["logits"])  # the engine takes the images of a batch one by one
-            profile = layer_times.profile(Engine(one, model.weights), pixel_values[:1])
+            layers = layer_times.time_layers(Engine(one, model.weights), pixel_values[:1])
             of_one = "one image of the batch; " if options.batch > 1 else ""
-            print(f"\n{of_one}{layer_times.format_profile(profile)}")
-            facts["profile"] = asdict(profile)
+            print(f"\n{of_one}{layer_times.format_layer_times(layers)}")
+            profile = asdict(layers)
+            facts["profile"] = profile | {"limits": profile.pop("peak")}
     if options.json is not None:
         write_files(options.json.parent, {options.json.name: json_writer(facts)})
     return 0

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinymvit import ops, reference
+from tinymvit.graph import Graph, Node
 from tinymvit.numerics import to_bfloat16, to_float16, to_int8, to_int8_by_channel, to_uint8
 
 Array = np.ndarray
@@ -573,7 +574,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
 }
 
 
-def case_of(node: ops.Node, graph: ops.Graph, inputs: tuple[Array, ...], weights: Callable[[str], Array]) -> Case:
+def case_of(node: Node, graph: Graph, inputs: tuple[Array, ...], weights: Callable[[str], Array]) -> Case:
     """The case of a node: `weights` gives a tensor by its name, in the dtype of the inputs."""
 
     def alike() -> Iterator[tuple[str, tuple[Array, ...]]]:

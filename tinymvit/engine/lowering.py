@@ -138,7 +138,7 @@ def conv2d(op: Op, out: Array, x: Array, *others: Any) -> None:
     kernels.conv2d(x, weight, bias, **_geometry(op), **behind, out=out)
 
 
-def _geometry(op: Op) -> dict[str, int]:
+def _geometry(op: Op) -> dict[str, Any]:
     layer: Any = _layer(op)
     return {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
 

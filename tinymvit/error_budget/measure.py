@@ -39,7 +39,7 @@ ENGINE = "engine"
 class NodeErrors:
     """The relative errors of one node by the way of computing; infinite where a value is no longer finite.
 
-    The engine merges nodes: one that it does not make has no entry for it, and what enters in it is not told apart.
+    The engine merges nodes, so it has no entry in `enters`, and in `accumulated` only for a node whose value it makes.
     """
 
     name: str
@@ -166,8 +166,8 @@ def rounding_errors(model: MobileViTPreTrainedModel, pixel_values: Array) -> Err
 def entering(
     way: Way, node: Node, exact_inputs: list[Array], exact: Array, weights: dict[str, Array], pixel_values: Array
 ) -> float:
-    """The error of this node alone: its inputs are exact, but for being stored as `way` stores them, and the same node
-    computed exactly on those same inputs is the truth."""
+    """The error of this node alone. Its inputs are the exact ones as `way` stores them; the truth is the same node,
+    computed exactly on the same inputs."""
     if not node.inputs:
         return relative_error(way.store(pixel_values), exact)
     inputs = [way.store(x) for x in exact_inputs]

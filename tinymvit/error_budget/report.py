@@ -24,7 +24,7 @@ SHOWN_ENTERING = 5
 
 
 def to_text(budget: ErrorBudget) -> str:
-    """A line a node, then where most of float32's error enters, then what became of the result."""
+    """The budget as text: one line for each node, the nodes where most of float32's error enters, and the result."""
     lines = [("node", "enters", *COLUMNS)]
     lines += [
         (
@@ -127,7 +127,7 @@ def _draw(axes: Any, budget: ErrorBudget, ways: dict[str, str]) -> None:
 
 
 def _points(errors: Iterable[float | None]) -> tuple[list[int], list[float]]:
-    """Positions and errors where there is one that a logarithm can show."""
+    """The errors that a logarithmic axis can show: their positions, then the errors."""
     points = [(i, error) for i, error in enumerate(errors) if error and math.isfinite(error)]
     return [i for i, _ in points], [error for _, error in points]
 

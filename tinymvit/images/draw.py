@@ -1,4 +1,4 @@
-"""Pictures of a segmentation: an overlay with a legend, the raw class ids, and writing either to a file."""
+"""Pictures of a segmentation: an overlay with a legend, or the raw class ids; and any picture into a file."""
 
 from __future__ import annotations
 

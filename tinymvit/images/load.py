@@ -2,7 +2,7 @@
 
 `load_image` takes files, PIL images and arrays, and refuses what is not a picture in one clear line. Pixels are levels
 from 0 to 255, or fractions from 0 to 1 in an array of floats. Resizing, cropping and scaling for the network are left
-to `image_processor`.
+to `processor`.
 """
 
 from __future__ import annotations

@@ -138,9 +138,10 @@ def with_words_of_0_1(attention: Method) -> Method:
 
 
 def attention_picture(pixel_values: Array, attention: Array, query: tuple[int, int]) -> Image.Image:
-    """The image in grey, the more orange the more attention (strongest where it is largest), the query in a circle.
+    """The image in grey with the attention over it in orange, strongest where it is largest, and the query in a circle.
 
-    pixel_values: (1, C, H, W), 0 to 1. attention: (H, W). Small images are enlarged a whole number of times.
+    pixel_values: (1, C, H, W), 0 to 1. attention: (H, W), as of `attention_map`. query: the pixel (y, x). A small image
+    is enlarged a whole number of times.
     """
     from PIL import ImageDraw
 

@@ -46,8 +46,8 @@ def _unfold_of(graph: Graph, node: Node) -> Node | None:
 
 
 def grid(channels: Array) -> Image.Image:
-    """Channels (C, H, W) as grey pictures, row by row, as nearly square as fits; from black, the smallest value of them
-    all, to white, the largest. Each value is a square of a whole number of pixels, the same in the whole grid.
+    """Channels (C, H, W) as grey pictures, row by row in a grid that is nearly square. Black is the smallest value of
+    all channels, white the largest. Each value is drawn as a square of pixels, equally large in the whole grid.
     Raises ValueError for NaN and infinite values, which have no grey."""
     if not np.isfinite(channels).all():
         raise ValueError("the feature map holds NaN or infinite values; expected finite numbers")

@@ -28,7 +28,7 @@ def rows(graph: Graph) -> Iterator[NodeSummary]:
 
 
 def describe(op: Op) -> str:
-    """An op and those of its attributes that are not in the shapes or in their default state."""
+    """An op's name with the attributes that neither the shapes nor the defaults tell."""
     name = type(op).__name__
     if isinstance(op, Conv2d):
         parts = [f"{op.kernel_size}x{op.kernel_size}"]

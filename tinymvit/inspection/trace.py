@@ -135,7 +135,8 @@ def select_nodes(graph: Graph, patterns: str | Sequence[str] | None, otherwise: 
 
 
 def _near(pattern: str, known: list[str]) -> str:
-    """What may have been meant: names with the pattern inside them, else names that resemble it or its end."""
+    """The end of a message about a pattern that matches nothing: the names that have it inside them, else those that
+    resemble it, else those whose last part resembles its last part."""
     tails = {name.rpartition(".")[2]: name for name in reversed(known)}
     near = [name for name in known if fnmatchcase(name, f"*{pattern}*")]
     near = near or difflib.get_close_matches(pattern, known)

@@ -13,11 +13,12 @@ from tinymvit.ops.op import Array, Op
 
 @dataclass(frozen=True)
 class Activation(Op):
-    """A function of each number by itself; the shape stays.
+    """A function of each number by itself.
 
         y = function(x)
 
-    `function` is a name of `ACTIVATION_FUNCTIONS`, or a callable that takes and gives an array.
+    The shape stays. `function` is a name of `ACTIVATION_FUNCTIONS`, or a function of one's own, given to the
+    configuration in Python, that takes an array and gives one of the same shape.
     """
 
     function: str | Callable[[Array], Array]

@@ -9,9 +9,11 @@ from tinymvit.ops.op import Array, Op
 
 @dataclass(frozen=True)
 class Add(Op):
-    """The sum of two inputs of one shape: a residual connection. Nothing is broadcast.
+    """The sum of two inputs: a residual connection.
 
-    y = a + b
+        y = a + b
+
+    Both inputs have the output's shape. Nothing is broadcast.
     """
 
     def compute(self, a: Array, b: Array) -> Array:

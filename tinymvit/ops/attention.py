@@ -12,10 +12,11 @@ from tinymvit.ops.op import Array, Op, Shape
 
 @dataclass(frozen=True)
 class Scores(Op):
-    """Query times key, head by head, over the root of the head's width d = D / h: two `(B P, N, D)` become
-    `(B P, h, N, N)`, rows for queries q and columns for keys k.
+    """Query times key, head by head, over the root of the head's width d = D / h.
 
         scores[s, head, q, k] = sum over i < d of query[s, q, head d + i] key[s, k, head d + i] / sqrt(d)
+
+    Two `(B P, N, D)`, query and key, become `(B P, h, N, N)`: rows are queries, columns keys.
     """
 
     heads: int
@@ -35,9 +36,11 @@ class Scores(Op):
 
 @dataclass(frozen=True)
 class Softmax(Op):
-    """Scores become attention probabilities: each row, over the keys k, sums to one. `(B P, h, N, N)` stays.
+    """Scores become attention probabilities.
 
-    y[..., k] = e^x[..., k] / sum over j of e^x[..., j]
+        y[..., k] = e^x[..., k] / sum over j of e^x[..., j]
+
+    The shape `(B P, h, N, N)` stays. The last axis is that of the keys: each row of scores sums to one.
     """
 
     def compute(self, x: Array) -> Array:
@@ -48,10 +51,11 @@ class Softmax(Op):
 
 @dataclass(frozen=True)
 class Context(Op):
-    """Probabilities times value, head by head, and the heads side by side again: `(B P, h, N, N)` and `(B P, N, D)`
-    become `(B P, N, D)`.
+    """Probabilities times value, head by head, and the heads side by side again.
 
         context[s, q, head d + i] = sum over k of probabilities[s, head, q, k] value[s, k, head d + i]
+
+    `(B P, h, N, N)` and `(B P, N, D)` become `(B P, N, D)`.
     """
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -74,11 +78,12 @@ def _split_heads(x: Array, heads: int) -> Array:
 
 @dataclass(frozen=True)
 class Attention(Op):
-    """`Scores`, `Softmax` and `Context` in one: query, key and value, `(B P, N, D)` each, become `(B P, N, D)`.
+    """`Scores`, `Softmax` and `Context` in one.
 
         y = context(softmax(scores(query, key)), value)
 
-    Only the engine's passes make it, so that the N x N scores need not be kept.
+    Query, key and value, `(B P, N, D)` each, become `(B P, N, D)`. Only the engine's passes
+    (`tinymvit/engine/passes.py`) make it, so that the N x N scores need not be kept.
     """
 
     heads: int

@@ -15,7 +15,7 @@ class BatchNorm(Op):
 
         y = (x - running_mean) / sqrt(running_var + eps) * weight + bias
 
-    `(B, C, H, W)` stays; the four weights are `(channels,)` each.
+    The shape `(B, C, H, W)` stays. The four weights are `(channels,)` each.
     """
 
     channels: int

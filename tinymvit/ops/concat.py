@@ -12,8 +12,12 @@ from tinymvit.ops.op import Array, Op, Shape
 
 @dataclass(frozen=True)
 class Concat(Op):
-    """Inputs one after the other along the channels: `(B, C1, H, W)`, `(B, C2, H, W)`, ... become
-    `(B, C1 + C2 + ..., H, W)`. Numbers only move."""
+    """Inputs one after the other along the channels.
+
+        y[b, c] = first[b, c] for c < C1, then second[b, c - C1], ...
+
+    `(B, C1, H, W)`, `(B, C2, H, W)`, ... become `(B, C1 + C2 + ..., H, W)`. Numbers only move.
+    """
 
     only_moves: ClassVar[bool] = True
 

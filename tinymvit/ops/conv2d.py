@@ -12,18 +12,19 @@ from tinymvit.ops.op import Array, Op, Shape
 
 @dataclass(frozen=True)
 class Conv2d(Op):
-    """Each output pixel is a weighted sum of the input pixels around it, with zeros around the map's edge.
+    """Each output pixel is a weighted sum of the input pixels around its place.
 
         y[b, o, i, j] = bias[o] + sum over c, u, v of weight[o, c, u, v] x[b, c, s i + d u - p, s j + d v - p]
 
-    `(B, in_channels, H, W)` becomes `(B, out_channels, H', W')`, where for a kernel of k x k, stride s, padding p and
-    dilation d, which hold for both axes,
+    with zeros where x is read outside the map. It is a correlation: the kernel is not flipped. `(B, in_channels, H, W)`
+    becomes `(B, out_channels, H', W')`; for a kernel of k x k, stride s, padding p and dilation d, which hold for both
+    axes,
 
         H' = floor((H + 2 p - d (k - 1) - 1) / s) + 1
 
-    Of `groups`, each sees only its part of the channels; the convolution is depthwise when there are as many groups as
-    channels, in and out. `weight` is `(out_channels, in_channels / groups, k, k)`, `bias`, if there is one,
-    `(out_channels,)`.
+    Each of the `groups` sees only its part of the channels. The convolution is depthwise if there are as many groups as
+    channels, in and out: each channel is filtered by itself. `weight` is `(out_channels, in_channels / groups, k, k)`,
+    `bias`, if there is one, `(out_channels,)`.
     """
 
     in_channels: int

@@ -15,7 +15,8 @@ class LayerNorm(Op):
 
         y = (x - mean) / sqrt(variance + eps) * weight + bias
 
-    `(..., width)` stays. The variance is the biased one: divided by D, not D - 1. `weight` and `bias` are `(width,)`.
+    The shape `(..., width)` stays. The variance is the biased one: divided by D, not D - 1. `weight` and `bias` are
+    `(width,)`.
     """
 
     width: int

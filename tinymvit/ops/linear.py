@@ -10,11 +10,12 @@ from tinymvit.ops.op import Array, Op, Shape
 
 @dataclass(frozen=True)
 class Linear(Op):
-    """A matrix product over the last axis: `(..., in_features)` becomes `(..., out_features)`.
+    """A matrix product over the last axis.
 
         y[..., o] = sum over i of x[..., i] weight[o, i] + bias[o]
 
-    `weight` is `(out_features, in_features)`, `bias`, if there is one, `(out_features,)`.
+    `(..., in_features)` becomes `(..., out_features)`. `weight` is `(out_features, in_features)`, `bias`, if there is
+    one, `(out_features,)`.
     """
 
     in_features: int

@@ -9,9 +9,11 @@ from tinymvit.ops.op import Array, Op, Shape
 
 @dataclass(frozen=True)
 class MeanPool(Op):
-    """The mean over height and width: `(B, C, H, W)` becomes `(B, C)`, or `(B, C, 1, 1)` with `keep_dims`.
+    """The mean over height and width.
 
-    y[b, c] = sum over i, j of x[b, c, i, j] / (H W)
+        y[b, c] = sum over i, j of x[b, c, i, j] / (H W)
+
+    `(B, C, H, W)` becomes `(B, C)`, or `(B, C, 1, 1)` with `keep_dims`.
     """
 
     keep_dims: bool = False

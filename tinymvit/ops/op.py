@@ -48,4 +48,5 @@ class Op:
 
 @dataclass(frozen=True)
 class Input(Op):
-    """The pixels: `(B, C, H, W)`, BGR, from 0 to 1. It computes nothing: its value is what the caller gives."""
+    """The pixels, `(B, C, H, W)`, from 0 to 1. Any height and width; the published models have 3 channels. It computes
+    nothing: its value is what the caller gives."""

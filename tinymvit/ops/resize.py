@@ -11,13 +11,14 @@ from tinymvit.ops.op import Array, Op, Shape
 
 @dataclass(frozen=True)
 class Resize(Op):
-    """Bilinear interpolation, in PyTorch `align_corners=False`: `(B, C, H, W)` becomes `(B, C, height, width)`. For
-    point i of n along an axis of the given size,
+    """Bilinear interpolation to `(B, C, height, width)`, `align_corners=False`, no antialiasing. Pixels are squares:
+    along each axis, output i of n looks at the input position
 
         at = max((i + 1/2) size / n - 1/2, 0)
         y[i] = (1 - t) x[floor(at)] + t x[min(floor(at) + 1, size - 1)],    t = at - floor(at)
 
-    first down the rows, then along the columns.
+    Rows first, then columns. Where `at` would lie before the first or beyond the last pixel's centre, that pixel counts
+    alone.
     """
 
     height: int

@@ -12,7 +12,7 @@ from tinymvit.ops.op import Array, Op, Shape
 class Unfold(Op):
     """A map becomes sequences of tokens, `(B, D, H, W)` to `(B P, N, D)`, with patches of `patch_height x patch_width`
     (ph x pw) pixels, P pixels in a patch and N = H W / P patches. **The pixels at one position inside all the patches
-    form one sequence**, so attention runs across patches and never inside one (paper, section 3.1).
+    form one sequence**, so attention runs across patches and never inside one (paper, section 3.1):
 
         tokens[b P + (y mod ph) pw + (x mod pw), (y div ph) (W / pw) + (x div pw), d] = map[b, d, y, x]
 
@@ -39,8 +39,13 @@ class Unfold(Op):
 
 @dataclass(frozen=True)
 class Fold(Op):
-    """The inverse of `Unfold`: `(B P, N, D)` becomes `(B, D, height, width)`. Numbers only move. `height` and `width`
-    are the map's, since they cannot be told from N alone: 12 patches may lie 3 x 4 or 2 x 6."""
+    """The inverse of `Unfold`: `(B P, N, D)` becomes `(B, D, height, width)`.
+
+        map[b, d, y, x] = tokens[b P + (y mod ph) pw + (x mod pw), (y div ph) (W / pw) + (x div pw), d]
+
+    Numbers only move. `height` and `width` are the map's after the resizing, since they cannot be told from N alone: 12
+    patches may lie 3 x 4 or 2 x 6.
+    """
 
     only_moves: ClassVar[bool] = True
     patch_height: int

@@ -1,9 +1,11 @@
-"""Test vectors for porters: for each distinct op of a model, inputs, weights and what must come out; and the model's.
+"""Test vectors for porters: each distinct op of a model with inputs, weights and what must come out of them; and the
+whole model with its input and its results.
 
-Two nodes are one vector if their ops have the same attributes and read the same shapes up to the spatial size. The
-input maps are small by default, yet large enough that every weight of a dilated kernel meets a pixel. Their sides
-differ, but for the pooled pixel, and unfold and fold get two images, whose order in the axis of the sequences shows.
-The graph is recorded at a size that no patch of two divides, so the resizing is in it.
+Two nodes share a vector if their ops have the same attributes and read the same shapes up to the spatial size. The
+input maps are small by default, yet large enough that every weight of a dilated kernel meets a pixel. A map's height
+and width differ, unless it is one pixel, so a port that exchanges them fails. Unfold and fold get two images, so a port
+that puts the images in another order among the sequences fails. The graph is recorded at a size that no patch of two
+divides, so that it resizes.
 
 Same bits everywhere: inputs and weights are random integers (PCG64's raw bits, which NumPy promises to keep) times a
 power of two, short enough that a product of an input and a weight, and any sum of such products, is exact in float64.
@@ -87,7 +89,7 @@ def vectors(model: MobileViTPreTrainedModel, size: tuple[int, int] | None = None
 
 
 def model_graph(model: MobileViTPreTrainedModel, size: tuple[int, int] | None) -> Graph:
-    """The graph of one image, without the outputs that are only looked at (the hidden states)."""
+    """The graph of one image for the model's results, without the hidden states."""
     graph = model.graph((1, model.config.num_channels, *(size or ODD_SIZE)))
     return graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
 
@@ -119,8 +121,7 @@ def op_vector(name: str, op: ops.Op, shapes: tuple[Shape, ...], nodes: tuple[str
         for dtype in (np.float64, np.float32)
     )
     names = ["input"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
-    only_moves = isinstance(op, ops.Unfold | ops.Fold | ops.Concat)
-    result = Expected(_rounded(exact), 0.0, 0.0) if only_moves else expected(exact, single)
+    result = Expected(_rounded(exact), 0.0, 0.0) if op.only_moves else expected(exact, single)
     return Vector(name, op, nodes, dict(zip(names, inputs, strict=True)), weights, {"output": result})
 
 
@@ -140,9 +141,9 @@ def model_vector(graph: Graph, weights: Mapping[str, Array]) -> Vector:
 def expected(exact: Array, single: Array) -> Expected:
     """The float64 result rounded to float32, with the tolerance that the float32 result `single` suggests.
 
-    An error of half a unit in the last place is in the nature of float32: it sets the relative part. What goes beyond
-    it, where terms cancel, sets the absolute one, rounded up to a power of two; but at least one rounding of a number
-    of the usual size, since sums that happen to be exact in one order are not in another.
+    float32 itself errs by half a unit in the last place: that sets the relative part. What `single` errs beyond it,
+    where terms cancel, sets the absolute part, which is rounded up to a power of two. The absolute part allows at least
+    one rounding of a number of the usual size, since a sum that happens to be exact in one order is not in another.
     """
     excess = float((np.abs(single - exact) - UNIT * np.abs(exact)).max())
     usual = float(np.sqrt(np.mean(exact * exact)))
@@ -195,8 +196,8 @@ def draw_inputs(op: ops.Op, shapes: tuple[Shape, ...], stream: np.random.PCG64) 
 
 
 def draw_weight(op: ops.Op, role: str, shape: Shape, stream: np.random.PCG64) -> Array:
-    """Numbers of the size that trained weights have, so that results are of the inputs' size. No scale is near 1, no
-    bias near 0 for all channels: one that is left out shows."""
+    """Numbers of the size that trained weights have, so that results are of the inputs' size. Some scales are far from
+    1 and some biases far from 0, so a port that leaves them out fails."""
     if len(shape) > 1:
         bound = 2.0 ** -round(math.log2(math.prod(shape[1:])) / 2)
         return uniform(stream, shape, -bound, bound, WEIGHT_BITS)
@@ -242,7 +243,8 @@ def _shrunk_shape(shape: Shape) -> Shape:
 
 
 def _shrunk_sides(side: int, new_side: int, least: int) -> tuple[int, int]:
-    """A side before and after resizing: the smaller becomes `least`, and the difference stays; 1 stays 1."""
+    """A side before and after resizing, made smaller: the lesser of the two becomes `least`, their difference stays. A
+    side of 1 stays 1."""
     if side == 1:
         return 1, min(new_side, least)
     less = min(side, new_side) - least

@@ -1,13 +1,13 @@
 """The ladders of docs/kernels.md: convolutions, SiLU and attention, from a naive loop to the final kernel.
 
-    python docs/kernels/ladder.py
-    python docs/kernels/ladder.py --rounds 100 --threads 2
+    python -m docs.ladder
+    python -m docs.ladder --rounds 100 --threads 2
 
 Each rung is checked against the float64 result. Then the rungs of a ladder are timed in turns, so that a slow moment of
 the machine meets them all. All run on one thread, unless their name says otherwise. At the foot of a ladder stand the
 BLAS that NumPy brings, and PyTorch if it is installed. Compiling takes half a minute.
 
-The rungs' code is in convolution.py, silu.py and attention.py; here are their data, the check and the stopwatch.
+The rungs' code is in convolution.py, silu.py and attention.py; this file has their data, the check and the stopwatch.
 """
 
 import argparse
@@ -22,19 +22,18 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-import attention
-import convolution
-import silu
 from tinymvit import kernels
-from tinymvit.kernels import limits
+from tinymvit.kernels.runtime import peak
 from tinymvit.kernels.runtime.arguments import aligned
 from tinymvit.kernels.simd.product import pack_panels
 from tinymvit.text import align
 
+from . import attention, convolution, silu
+
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")  # read when NumPy is loaded
 RELATIVE_TOLERANCE = 2e-6  # of float32 sums of a few hundred products
 ULP_TOLERANCE = 4  # of SiLU
-TURN = 0.01  # seconds in which a rung runs as often as it can: as long as the measurement of the limit takes
+TURN = 0.01  # seconds in which a rung runs as often as it can: as long as the measurement of the peak takes
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Ladder:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m docs.ladder", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=20, help="how many turns each rung has (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="run the kernels on so many, too (%(default)s)")
     options = parser.parse_args(arguments)
@@ -74,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
         seconds, peaks = race(ladder.rungs, options.rounds)
         print("\n".join(table(ladder, errors, seconds, peaks)))
-        print("\nlimit: " + ", ".join(f"{peak:.0f} GFLOP/s (threads: {threads})" for threads, peak in peaks.items()))
+        print("\npeak: " + ", ".join(f"{rate:.0f} GFLOP/s (threads: {threads})" for threads, rate in peaks.items()))
     return 0
 
 
@@ -98,16 +97,16 @@ def error_of(rung: Rung, ladder: Ladder) -> float:
 
 
 def race(rungs: list[Rung], rounds: int) -> tuple[list[list[float]], dict[int, float]]:
-    """Seconds of each run of each rung, for all of its work; and the limit, GFLOP/s by number of threads.
+    """Seconds of each run of each rung, for all of its work; and the machine's peak, GFLOP/s by number of threads.
 
-    The limit takes its turns with the rungs. A turn begins with a run that fills the caches, and is not counted.
+    The peak takes its turns with the rungs. A turn begins with a run that fills the caches, and is not counted.
     """
     seconds = [[] for _ in rungs]
     peaks = dict.fromkeys([rung.threads for rung in rungs], 0.0)
     for _ in tqdm(range(rounds), "timing", leave=False, disable=None):
         for threads in peaks:
             kernels.set_num_threads(threads)
-            peaks[threads] = max(peaks[threads], 2e-9 * limits.multiply_adds_a_second())
+            peaks[threads] = max(peaks[threads], 2e-9 * peak.multiply_adds_a_second())
         for rung, times in zip(rungs, seconds, strict=True):
             rung.run()
             begin = now = time.perf_counter()
@@ -122,7 +121,7 @@ def race(rungs: list[Rung], rounds: int) -> tuple[list[list[float]], dict[int, f
 def table(ladder: Ladder, errors: list[float], seconds: list[list[float]], peaks: dict[int, float]) -> list[str]:
     """The lines of a ladder's table. Rates are those of the fastest run, which other work disturbed least."""
     slowest = min(seconds[0])
-    rows = [["", "median", "min", "times", "", "of limit", "error"]]
+    rows = [["", "median", "min", "times", "", "of peak", "error"]]
     if ladder.operations:
         rows.append(["", "ms", "ms", "faster", "GFLOP/s", "%", "relative"])
     else:
@@ -361,4 +360,5 @@ def torch_attention(query, key, value, heads):
 if __name__ == "__main__":
     if all(os.environ.get(name) == "1" for name in BLAS_THREADS):
         sys.exit(main())
-    sys.exit(subprocess.call([sys.executable, *sys.argv], env={**os.environ, **dict.fromkeys(BLAS_THREADS, "1")}))
+    one_thread = os.environ | dict.fromkeys(BLAS_THREADS, "1")
+    sys.exit(subprocess.call([sys.executable, *sys.orig_argv[1:]], env=one_thread))

@@ -1,15 +1,12 @@
-"""The graph: names, shapes and sums agree with PyTorch's modules and the published figures."""
+"""The graphs: names, shapes and sums agree with PyTorch's modules and the published figures."""
 
 import pytest
-import torch
-import transformers
 
-from tinymvit import ops
+from frameworks import torch, transformers
 from tinymvit.config import MobileViTConfig
-from tinymvit.engine import engine
-from tinymvit.graph import Graph, parameters
+from tinymvit.errors import ConfigError
+from tinymvit.graph import parameters
 from tinymvit.networks import mobilevit as model
-from tinymvit.ops import Add, Conv2d, Linear
 from torch_models import CLASSES, PUBLISHED, TINY, build, tensors
 
 RECORD = {
@@ -19,6 +16,7 @@ RECORD = {
 }
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_every_module_of_pytorch_is_a_name_in_the_graph(name, output_stride):
@@ -35,6 +33,7 @@ def test_every_module_of_pytorch_is_a_name_in_the_graph(name, output_stride):
             assert g[path].shape == tuple(output.shape), path
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CLASSES)
 def test_weights_are_those_of_the_checkpoint_in_its_shapes(name):
     g = RECORD[name](MobileViTConfig(**TINY), (1, 3, 32, 32))
@@ -62,6 +61,7 @@ def test_totals_equal_the_published_ones(shape, classifier, segmenter):
     assert round(sum(map(g.multiply_adds, g)) / 1e6) == segmenter
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("shape", PUBLISHED)
 def test_parameters_are_counted_as_pytorch_does(name, shape):
@@ -71,33 +71,6 @@ def test_parameters_are_counted_as_pytorch_does(name, shape):
     assert sum(map(parameters, g)) == sum(p.numel() for p in oracle.parameters())
 
 
-def test_multiply_adds_of_one_convolution_by_hand():
-    g = Graph()
-    x = model.pixels(g, (1, 3, 8, 8))
-    y = g.add("conv", Conv2d(3, 5, 3, stride=2, padding=1), x)
-    assert g.multiply_adds(y) == 5 * 4 * 4 * 3 * 9
-    assert parameters(y) == 5 * 3 * 9
-
-
-def test_select_keeps_only_what_the_outputs_need():
-    g = model.image_classification(MobileViTConfig(**TINY), (1, 3, 32, 32))
-    first = g.select(["hidden_states.0"])
-    assert list(first.outputs) == ["hidden_states.0"]
-    assert all(name == "pixel_values" or ".conv_stem." in name or ".layer.0." in name for name in first.nodes)
-    assert len(g.select(["logits"])) == len(g)
-
-
-def test_a_graph_refuses_two_nodes_of_one_name_and_unknown_inputs():
-    g = Graph()
-    x = model.pixels(g, (1, 3, 8, 8))
-    g.add("a", Add(), x, x)
-    with pytest.raises(ValueError, match="two nodes are named a"):
-        g.add("a", Add(), x, x)
-    with pytest.raises(ValueError, match="node b reads a, which no node before it makes"):
-        Graph().add("b", Linear(3, 3), g["a"])
-
-
-def test_every_op_has_a_kernel():
-    every = {op for op in vars(ops).values() if isinstance(op, type) and issubclass(op, ops.Op)} - {ops.Op, ops.Input}
-    always_merged = {ops.BatchNorm, ops.Scores, ops.Softmax, ops.Context}  # by the passes
-    assert set(engine.KERNELS) == every - always_merged - {ops.Winograd}  # always in a Fused
+def test_a_segmentation_head_needs_labels():
+    with pytest.raises(ConfigError, match="num_labels: 0, expected at least 1"):
+        model.semantic_segmentation(MobileViTConfig(num_labels=0), (1, 3, 32, 32))

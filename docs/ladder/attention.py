@@ -10,10 +10,11 @@ import math
 import numba
 import numpy as np
 
-from convolution import ROWS, WIDTH, tile_load, tile_step, tile_store
 from tinymvit.kernels.runtime.jit import OPTIONS
-from tinymvit.kernels.simd import LANES, load, max_lanes, maximum, splat, store, sum_lanes
 from tinymvit.kernels.simd.elementary import exp
+from tinymvit.kernels.simd.instructions import LANES, load, max_lanes, maximum, splat, store, sum_lanes
+
+from .convolution import ROWS, WIDTH, tile_load, tile_step, tile_store
 
 compiled = numba.njit(**OPTIONS)
 

@@ -1,6 +1,6 @@
 """A 1x1 convolution, from a naive loop to register tiles and packed weights: the code of docs/kernels.md.
 
-    out[p, o] = bias[o] + sum over i of x[p, i] * weight[o, i]          for P pixels, I input and O output channels
+    out[r, o] = bias[o] + sum over i of x[r, i] * weight[o, i]          for R pixels, I input and O output channels
 
 Written to be read: I and O are whole vectors and panels, and nothing is checked. `kernels.conv2d` does the rest.
 """
@@ -9,15 +9,15 @@ import numba
 import numpy as np
 
 from tinymvit.kernels.runtime.jit import OPTIONS
-from tinymvit.kernels.simd import LANES, fma, load, store, tile_instructions
 from tinymvit.kernels.simd.elementary import one_plus_exp_of_negative
+from tinymvit.kernels.simd.instructions import LANES, fma, load, store, tile_instructions
 from tinymvit.kernels.simd.product import TILE_ROWS
 
 compiled = numba.njit(**OPTIONS)
 
 
 def loop(x, weight, bias, out):
-    """x (I, P) and out (O, P) are channels first, weight is (O, I), as PyTorch has them."""
+    """x (I, R) and out (O, R) are channels first, weight is (O, I), as PyTorch has them."""
     inputs, pixels = x.shape
     for o in range(len(weight)):
         for p in range(pixels):
@@ -32,7 +32,7 @@ compiled_loop = compiled(loop)
 
 @compiled
 def channels_last(x, weight, bias, out):
-    """x is (P, I) and out (P, O): the inner loop goes along a row of x and a row of the weight."""
+    """x is (R, I) and out (R, O): the inner loop goes along a row of x and a row of the weight."""
     pixels, inputs = x.shape
     for p in range(pixels):
         for o in range(len(weight)):
@@ -60,7 +60,7 @@ def outputs_innermost(x, weight, bias, out):
 
 @compiled
 def one_vector(x, weight, bias, out, shape):
-    """From here on arrays are flat: x (P, I), weight (I, O), out (P, O). One accumulator, in a register."""
+    """From here on arrays are flat: x (R, I), weight (I, O), out (R, O). One accumulator, in a register."""
     pixels, inputs, outputs = shape
     for p in range(pixels):
         for o in range(0, outputs, LANES):

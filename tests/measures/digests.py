@@ -1,9 +1,9 @@
 """The bits of the bundled checkpoints: a digest of the logits and of each hidden state, for one image.
 
-`python tests/digests.py` prints them as JSON. They are kept in `digests.json`, and are written anew only by a change
-that is meant to change the arithmetic:
+`python tests/measures/digests.py` prints them as JSON. They are kept in `tests/digests.json`, and are written anew only
+by a change that is meant to change the arithmetic:
 
-    python tests/digests.py > tests/digests.json
+    python tests/measures/digests.py > tests/digests.json
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 
 from tinymvit import MobileViTForImageClassification, MobileViTForSemanticSegmentation
 
-KEPT = Path(__file__).with_suffix(".json")
+KEPT = Path(__file__).parent.parent / "digests.json"
 MODELS = {"digits": MobileViTForImageClassification, "digits-seg": MobileViTForSemanticSegmentation}
 
 

@@ -6,8 +6,8 @@ import numba
 import numpy as np
 
 from tinymvit.kernels.runtime.jit import OPTIONS
-from tinymvit.kernels.simd import LANES, load, store
 from tinymvit.kernels.simd.elementary import one_plus_exp_of_negative
+from tinymvit.kernels.simd.instructions import LANES, load, store
 
 compiled = numba.njit(**OPTIONS)
 

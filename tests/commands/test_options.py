@@ -1,0 +1,58 @@
+"""The choices and defaults that commands repeat as text, so that `--help` imports nothing heavy: each is what its home
+says."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from tinymvit.bench import peers
+from tinymvit.cli import build_parser
+from tinymvit.comparison import layouts
+from tinymvit.inspection import dump_writer, trace
+from tinymvit.vectors import write
+
+CHOICES = {
+    ("trace", "--format"): dump_writer.FORMATS,
+    ("trace", "--dtype"): trace.DTYPES,
+    ("trace", "--source"): trace.SOURCES,
+    ("vectors", "--format"): write.FORMATS,
+    ("compare", "--layout"): layouts.LAYOUTS,
+}
+DEFAULTS = {
+    ("trace", "--dtype"): trace.DTYPES[0],
+    ("trace", "--source"): trace.SOURCES[0],
+    ("vectors", "--format"): write.FORMATS[0],
+    ("compare", "--layout"): layouts.LAYOUTS[0],
+    ("bench", "--against"): ",".join(name for name in peers.PEERS if name != peers.OURS),
+}
+OWN = {("bench", "--task")}  # what the command itself gives a meaning
+
+
+def options():
+    """Every option of every command, by the names of both."""
+    [commands] = [a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    for name, command in commands.choices.items():
+        yield from (((name, option.option_strings[0]), option) for option in command._actions if option.option_strings)
+
+
+@pytest.mark.parametrize("option", CHOICES, ids=" ".join)
+def test_choices_are_those_of_the_part_that_takes_them(option):
+    assert tuple(dict(options())[option].choices) == CHOICES[option]
+
+
+@pytest.mark.parametrize("option", DEFAULTS, ids=" ".join)
+def test_defaults_are_those_of_the_part_that_takes_them(option):
+    assert dict(options())[option].default == DEFAULTS[option]
+
+
+def test_no_option_repeats_choices_that_are_not_checked_here():
+    assert {name for name, option in options() if option.choices} == CHOICES.keys() | OWN
+
+
+def test_what_declares_the_options_imports_nothing_heavy():
+    """Else there would be no reason to repeat anything."""
+    program = "import sys, tinymvit.cli as c; c.build_parser(); print({'numpy', 'numba', 'PIL'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
