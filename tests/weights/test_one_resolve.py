@@ -27,6 +27,7 @@ COMMANDS = [
     ["classify", DIGIT, "--model", "digits"],
     ["segment", SCENE, "--output", "scene.png"],
     ["trace", DIGIT, "--output", "trace.safetensors", "--names", "logits"],
+    ["attention", DIGIT, "--block", "1", "--query", "60,70", "--output", "attention.png"],
     ["features", DIGIT, "--node", "mobilevit.conv_stem", "--output", "features.png"],
     ["vectors", "--output", "vectors"],
     ["error", "digits", DIGIT],
