@@ -13,7 +13,7 @@ import pytest
 
 from op_cases import normal, weights_of
 from oracle import KERNEL_FLOAT32, assert_same
-from tinymvit import ops, vectors
+from tinymvit import ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import lowering
 from tinymvit.engine.memory import channels_first, engine_shape
@@ -22,6 +22,7 @@ from tinymvit.graph import Graph, Node
 from tinymvit.inspection.summary import describe
 from tinymvit.inspection.trace import attributes
 from tinymvit.networks import mobilevit
+from tinymvit.vectors import make
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted(path for path in (ROOT / "tinymvit" / "ops").glob("*.py") if path.stem not in ("__init__", "op"))
@@ -131,8 +132,8 @@ def test_the_engine_computes_it_or_merges_it_away(name):
 @every_op
 def test_vectors_can_be_made_of_it(name):
     for op, *shapes in examples(name):
-        case = vectors.shrunk(op, tuple(shapes))
-        vector = vectors.op_vector(vectors.vector_name(*case), *case, ("node",))
+        case = make.shrunk(op, tuple(shapes))
+        vector = make.op_vector(make.vector_name(*case), *case, ("node",))
         assert re.fullmatch(r"[a-z]\w*", vector.name), op
         assert list(vector.weights) == list(op.weight_shapes())
         expected = vector.outputs["output"]
