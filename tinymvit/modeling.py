@@ -234,7 +234,8 @@ class MobileViTModel(MobileViTPreTrainedModel):
 
     @classmethod
     def from_tensors(cls, config: MobileViTConfig, tensors: Mapping[str, Array], expand_output: bool = True) -> Self:
-        """As the other models', from the tensors of a model with or without a head."""
+        """As the other models', from the tensors of a model with or without a head. Raises CheckpointError for one that
+        is missing or has another shape than `graph().weight_shapes()` says."""
         self = cls.__new__(cls)
         self.expand_output = expand_output
         return self._adopt(config, tensors)

@@ -40,7 +40,10 @@ def image_classification(config: MobileViTConfig, shape: Shape) -> Graph:
 
 
 def semantic_segmentation(config: MobileViTConfig, shape: Shape) -> Graph:
-    """The network and the DeepLabV3 head: `logits` (B, num_labels, H / output_stride, W / output_stride)."""
+    """The network and the DeepLabV3 head: `logits` (B, num_labels, H / output_stride, W / output_stride).
+
+    Raises ConfigError, a ValueError, for a configuration without labels.
+    """
     if config.num_labels < 1:
         raise ConfigError(f"num_labels: {config.num_labels}, expected at least 1 for a segmentation head")
     g = Graph()
