@@ -124,11 +124,18 @@ class Conversions:
 
     def _readers(self, node: Node) -> Iterator[Node]:
         """The nearest nodes behind this one that have a tensor."""
-        for reader in self.alone.readers[node.name]:
-            if reader.name in self.port.matches:
-                yield reader
-            else:
-                yield from self._readers(reader)
+        passed: set[str] = set()  # residual sums double the number of paths at every step: each node is passed once
+
+        def behind(node: Node) -> Iterator[Node]:
+            for reader in self.alone.readers[node.name]:
+                if reader.name not in passed:
+                    passed.add(reader.name)
+                    if reader.name in self.port.matches:
+                        yield reader
+                    else:
+                        yield from behind(reader)
+
+        return behind(node)
 
     def notes(self) -> list[str]:
         """What was found, a line each."""
