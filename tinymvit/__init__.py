@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.version import __version__
 
 if TYPE_CHECKING:
-    from tinymvit.comparison.compare import compare as compare
+    from tinymvit.comparison.against_model import compare as compare
     from tinymvit.comparison.verdict import Comparison as Comparison
     from tinymvit.config import MobileViTConfig as MobileViTConfig
     from tinymvit.error_budget import rounding_errors as rounding_errors

@@ -35,7 +35,7 @@ from ports import (
 from tinymvit import files, reference
 from tinymvit.commands import compare as commands
 from tinymvit.comparison import isolation, layouts
-from tinymvit.comparison.compare import Comparison, compare
+from tinymvit.comparison.against_model import Comparison, compare
 from tinymvit.comparison.hints import IN_VAIN
 from tinymvit.comparison.layouts import arrangements, node_axes
 from tinymvit.comparison.mistakes import case_of

@@ -11,7 +11,7 @@ import tinymvit
 from ports import MISTAKES, PIXELS, VARIANTS, dump, pair, scale_and_shift_missing, with_input
 from tinymvit import graph as ops
 from tinymvit import reference
-from tinymvit.comparison.compare import compare
+from tinymvit.comparison.against_model import compare
 from tinymvit.comparison.mistakes import CATALOGUE, case_of, mistakes
 from torch_models import PUBLISHED, TINY
 

@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.comparison.compare import compare
+    from tinymvit.comparison.against_model import compare
     from tinymvit.comparison.report import to_html, to_json, to_text
     from tinymvit.files import json_writer, text_writer, write_files
 

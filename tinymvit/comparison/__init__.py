@@ -5,7 +5,7 @@ wrong by known mistakes, and the report. Left to others: making dumps and readin
 the right values (`reference`). A new known mistake is a row in `mistakes.py`.
 """
 
-from tinymvit.comparison.compare import compare
+from tinymvit.comparison.against_model import compare
 from tinymvit.comparison.verdict import Comparison
 
 __all__ = ["Comparison", "compare"]
