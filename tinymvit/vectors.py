@@ -38,6 +38,7 @@ from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.graph import Graph, Shape
 from tinymvit.inspection.trace import attributes
 from tinymvit.modeling import MobileViTPreTrainedModel
+from tinymvit.numerics import UNIT, rms
 from tinymvit.version import __version__
 
 Array = np.ndarray
@@ -47,7 +48,6 @@ FORMATS = ("npy", "raw", "safetensors", "c")
 MANIFEST = "manifest.json"
 README = "README.md"
 ODD_SIZE = (65, 129)  # every map below is odd on both sides, so that a patch of 2 x 2 needs the resizing
-UNIT = 2.0**-24  # half the spacing of float32 at 1: the relative error of one rounding
 FACTOR = 8  # tolerance over the measured float32 error; docs/operators.md says what ports were measured to need
 
 
@@ -157,8 +157,7 @@ def expected(exact: Array, single: Array) -> Expected:
     of the usual size, since sums that happen to be exact in one order are not in another.
     """
     excess = float((np.abs(single - exact) - UNIT * np.abs(exact)).max())
-    usual = float(np.sqrt(np.mean(exact * exact)))
-    error = FACTOR * max(excess, UNIT * usual)
+    error = FACTOR * max(excess, UNIT * rms(exact))
     absolute = 2.0 ** math.ceil(math.log2(error)) if error else 0.0
     return Expected(_rounded(exact), absolute, FACTOR * UNIT)
 

@@ -30,6 +30,7 @@ from tinymvit.bench.contestant import PIXELS, answer_file
 from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.errors import ContestantError
 from tinymvit.graph import Graph
+from tinymvit.numerics import relative_error
 from tinymvit.text import align
 
 Array = np.ndarray
@@ -66,9 +67,8 @@ class Agreement:
 
     @classmethod
     def between(cls, theirs: Array, ours: Array) -> Self:
-        ours, difference = ours.astype(np.float64), theirs.astype(np.float64) - ours
-        rms = np.sqrt(np.mean(difference**2) / np.mean(ours**2))
-        return cls(float(rms), float(np.abs(difference).max() / np.abs(ours).max()))
+        theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
+        return cls(relative_error(theirs, ours), float(np.abs(theirs - ours).max() / np.abs(ours).max()))
 
 
 @dataclass

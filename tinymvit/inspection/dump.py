@@ -30,6 +30,7 @@ import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError, OutputError
 from tinymvit.files import read_json
+from tinymvit.numerics import TensorStatistics
 from tinymvit.version import __version__
 from tinymvit.weights.formats.safetensors import DTYPES, Entry, is_shape, map_tensor, open_tensors, read_metadata
 
@@ -353,17 +354,8 @@ def _to_folder(folder: Path, kind: str) -> Iterator[Callable[[Spec, Array], None
 
 def statistics(array: Array) -> dict[str, float | None]:
     """Smallest, largest, mean and root mean square value, in float64; None where that is no finite number."""
-    if array.size == 0:
-        return dict.fromkeys(("min", "max", "mean", "rms"))
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = (
-            float(array.min()),
-            float(array.max()),
-            float(array.mean(dtype=np.float64)),
-            math.sqrt(np.square(array, dtype=np.float64).mean()),
-        )
-    finite = (value if math.isfinite(value) else None for value in values)
-    return dict(zip(("min", "max", "mean", "rms"), finite, strict=True))
+    values = vars(TensorStatistics.of(array))
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _bytes(array: Array) -> Array:
