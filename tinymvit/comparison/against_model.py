@@ -1,252 +1,177 @@
-"""Compare a port with the reference: which tensor of its dump is the first to be wrong, and why.
+"""A port's dump against a model: which tensor is the first to be wrong, and why.
+
+The dump is paired with the model (`pairing`). Then, node by node, its tensor is read (`reading`), judged (`judging`)
+and, if it is wrong, explained (`explaining`). The order of the nodes matters: what is found out about the port at one
+helps to read and to explain the next, and is handed on as a `Port`. Nothing else is.
 
 The reference is computed in float64 (the truth) and in float32 (whose distance from the truth is what rounding costs
 at that very node); a tensor is wrong when it is further from the truth than rounding explains (`tolerance`). In
-isolation each op is computed from the port's own inputs, so that it answers for itself alone (`isolation`). `matching`
-finds which tensor is which node, `layouts` how it lies in memory, `port` reads it so; `hints` looks for the known
-`mistakes`, `conversions` for what is none; `verdict` is what comes out and `report` prints it. Two dumps, with nothing
-to compute, are left to `two_dumps`.
+isolation each op is computed from the port's own inputs, so that it answers for itself alone (`isolation`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinymvit import reference
-from tinymvit.comparison.conversions import Conversions
-from tinymvit.comparison.hints import HINTS, Search
-from tinymvit.comparison.isolation import Isolation
-from tinymvit.comparison.layouts import LAYOUTS
-from tinymvit.comparison.pairing import (
-    PIXELS,
-    Match,
-    canonical,
-    check_map,
-    has_a_name,
-    known_names,
-    match_names,
-    namesakes,
-)
-from tinymvit.comparison.port import Port, Settings
-from tinymvit.comparison.tolerance import half_unit, shorter_format
-from tinymvit.comparison.two_dumps import compare_dumps
-from tinymvit.comparison.verdict import Comparison, Row
-from tinymvit.errors import DumpError
-from tinymvit.graph import Node, Shape
-from tinymvit.inspection.dump import Dump, open_dump
-from tinymvit.modeling import MobileViTPreTrainedModel, load_model
+from tinymvit.comparison.explaining import explain
+from tinymvit.comparison.inputs import Tensors, open_theirs
+from tinymvit.comparison.isolation import Expected, in_isolation, in_whole
+from tinymvit.comparison.judging import judge, judge_namesakes
+from tinymvit.comparison.layouts import MAP
+from tinymvit.comparison.pairing import ModelPairing, pair_with_model
+from tinymvit.comparison.port import Port
+from tinymvit.comparison.reading import read, remember
+from tinymvit.comparison.settings import ComparisonSettings
+from tinymvit.comparison.verdict import Comparison, Judgement, Verdict
+from tinymvit.graph import Node
+from tinymvit.inspection.dump import Dump
+from tinymvit.modeling import MobileViTPreTrainedModel
+from tinymvit.numerics import half_unit, shorter_number_format
 from tinymvit.text import count, some
-from tinymvit.weights import bundled
-
-Array = np.ndarray
-Tensors = Mapping[str, Array]
-
-BEYOND = (-0.5, 1.5)  # pixels beyond these were not divided by 255, or something else was done to them too
 
 
-def compare(
-    ours: Any,
-    theirs: str | Path | Tensors,
+def compare_with_model(
+    model: MobileViTPreTrainedModel,
+    theirs: Tensors,
+    settings: ComparisonSettings | None = None,
     *,
-    names: Mapping[str, str] | None = None,
-    layout: str = "auto",
-    tolerance: str | float = "auto",
     isolate: bool = False,
-    progress: bool = False,
 ) -> Comparison:
-    """Compare a port's tensors with ours.
+    """Compare a port's tensors with a model, which is run on the port's own `pixel_values`.
 
-    ours: a model, the name or folder of one, a dump or its path. A model is run on their own `pixel_values`.
-    theirs: a dump's path, or arrays by name. names: names of theirs to names of ours. layout: of their maps: "auto",
-    "nchw", "nhwc" or "tokens". tolerance: "auto", or what an error may be relative to the node's rms and largest
-    magnitude. isolate: compute each op from their inputs. progress: show a bar on stderr if that is a terminal.
-
-    Raises DumpError, a ValueError, for what cannot be compared at all; a tensor that cannot be is a row.
+    theirs: a dump's path, an opened dump, or arrays by name. settings: what is known of the port. isolate: compute each
+    op from their inputs. Raises DumpError, a ValueError, for what cannot be compared at all; a tensor that cannot be
+    gets a judgement that says so.
     """
-    if layout not in LAYOUTS:
-        raise DumpError(f"layout {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    if tolerance != "auto" and not (isinstance(tolerance, float | int) and 0 < tolerance < np.inf):
-        raise DumpError(f'tolerance {tolerance!r}, expected "auto" or a number above 0')
-    settings = Settings(dict(names or {}), layout, None if tolerance == "auto" else float(tolerance), progress)
-    dump = _open(theirs)
-    reference_dump = Dump.of(ours) if isinstance(ours, Mapping) else _dump_at(ours)
+    settings = settings or ComparisonSettings()
+    dump = open_theirs(theirs)
     with np.errstate(all="ignore"):  # somebody else's numbers may overflow; the verdict says so
-        if reference_dump is None:
-            return _compare_with_model(ours, dump, settings, isolate)
-        if isolate:
-            raise DumpError("to isolate ops a model is needed, to compute them with; a dump has only their results")
-        return compare_dumps(reference_dump, dump, settings)
+        pairing = pair_with_model(model, dump, settings)
+        findings, port = _node_by_node(pairing, Port(dump, settings, pairing.axes, pairing.matches), isolate)
+        return _conclude(pairing, findings, port, isolate)
 
 
-# ---- what is compared ----
+@dataclass(frozen=True)
+class _Finding:
+    """What is found at one node: judgements, of its tensor unless it was a later node's after all, and of those that
+    mean it too. orders: the order of axes that its values decided for, and those that its shape fits besides."""
+
+    judgements: tuple[Judgement, ...]
+    orders: tuple[str, tuple[str, ...]] | None
+    folded: str | None
+    unscaled: str | None
+    notes: tuple[str, ...]
 
 
-def _open(dump: str | Path | Tensors) -> Dump:
-    if not isinstance(dump, Mapping):
-        return open_dump(dump)
-    if not dump:
-        raise DumpError("their dump holds no tensors")
-    return Dump.of(dump)
+def _node_by_node(pairing: ModelPairing, port: Port, isolate: bool) -> tuple[dict[str, _Finding], Port]:
+    """What is found at each node that has a tensor, in the graph's order, and what is known of the port at the end."""
+    findings: dict[str, _Finding] = {}
+    search = True
+    for node, expected in port.settings.bar(_nodes(pairing, isolate), len(pairing.network.graph)):
+        if node.name in port.matches:
+            if expected is None:
+                expected = in_isolation(pairing.network, port, node)
+            finding, port = _examine(pairing, port, expected, isolate, search)
+            findings[node.name] = finding
+            # Without isolation only the first divergence is explained: what follows differs because of it.
+            search = search and (isolate or all(judgement.ok for judgement in finding.judgements))
+    return findings, port
 
 
-def _dump_at(ours: Any) -> Dump | None:
-    """The dump that `ours` names; None if it is a model, or the name of one."""
-    if not isinstance(ours, str | Path) or ours in bundled():
-        return None
-    path = Path(ours).expanduser()
-    if path.is_dir():
-        return None if (path / "config.json").exists() else open_dump(path)
-    if path.is_file():
-        dump = open_dump(path)
-        return dump if PIXELS in dump or not (path.parent / "config.json").exists() else None
-    return None
+def _nodes(pairing: ModelPairing, isolate: bool) -> Iterator[tuple[Node, Expected | None]]:
+    """Each node with what is expected of it, unless it is judged alone: then that depends on the port's tensors."""
+    if isolate:
+        yield from ((node, None) for node in pairing.network.graph)
+    else:
+        yield from ((expected.node, expected) for expected in in_whole(pairing.network))
 
 
-def _compare_with_model(ours: Any, dump: Dump, settings: Settings, isolate: bool) -> Comparison:
-    model = load_model(ours) if isinstance(ours, str | Path) else ours
-    if not isinstance(model, MobileViTPreTrainedModel):
-        raise TypeError(f"ours: a {type(ours).__name__}, expected a model, the name of one or a dump")
-    notes: list[str] = []
-    pixels, match = _pixels(dump, model.config.num_channels, settings, notes)
-    graph = model.graph(pixels.shape)
-    known = known_names(graph)
-    check_map(settings.names, dump, known)
-    matches = match_names(known, dump, settings.names) | {PIXELS: match}
-    port = Port(graph, dump, matches, namesakes(known, dump, settings.names, matches), settings, notes)
-    leftover = [name for name in dump if name != match.theirs and not has_a_name(name, known, settings.names)]
-    port.guess(leftover, model.weights, pixels)
-    if len(dump) == 1:
-        raise DumpError(f"their dump holds only {match.theirs}, the pixels; expected what is computed from them too")
-    if len(matches) == 1:
-        raise DumpError(
-            f"of their {len(dump)} tensors none but the pixels could be matched with a node, neither by name nor by "
-            f"shape; theirs are {some(leftover, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
-        )
-    conversions = Conversions(Search(Isolation(graph, model.weights, port, pixels)))
-    rows = list(_rows(conversions, isolate))
-    notes += [*conversions.notes(), *port.summary(rows, leftover)]
-    return Comparison(tuple(rows), tuple(notes), isolate, tuple(_caveats(port, rows, leftover)))
+def _examine(
+    pairing: ModelPairing, port: Port, expected: Expected, isolate: bool, search: bool
+) -> tuple[_Finding, Port]:
+    """The stages for one node."""
+    network, name = pairing.network, expected.node.name
+    reading = read(network, port, expected, isolate)
+    port = remember(port, reading)
+    judgement = judge(reading)
+    namesakes = judge_namesakes(network, port, expected, reading, pairing.namesakes.get(name, ()))
+    explanation = explain(network, port, expected, judgement, isolate=isolate, search=search)
+    elsewhere = explanation.holds is not None or explanation.unscaled
+    own = () if elsewhere else (replace(judgement, hints=explanation.hints),)
+    finding = _Finding(
+        judgements=own + namesakes.judgements,
+        orders=(judgement.layout, reading.other_orders) if reading.other_orders else None,
+        folded=f"{judgement.theirs} holds {explanation.holds.name}" if explanation.holds else None,
+        unscaled=judgement.theirs if explanation.unscaled else None,
+        notes=reading.notes + namesakes.notes + explanation.notes,
+    )
+    return finding, explanation.port
 
 
-def _caveats(port: Port, rows: list[Row], leftover: list[str]) -> Iterator[str]:
+# ---- what is said at the end ----
+
+
+def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Port, isolate: bool) -> Comparison:
+    rows = [judgement for finding in findings.values() for judgement in finding.judgements]
+    used = {match.theirs for match in port.matches.values()}
+    unrecognised = [name for name in pairing.unnamed if name not in used]
+    notes = [
+        *pairing.notes,
+        *(note for finding in findings.values() for note in finding.notes),
+        *_on_conversions(findings),
+        *_on_layouts(pairing, findings, rows),
+        f"{sum(row.node in pairing.axes for row in rows)} of {len(pairing.network.graph)} nodes compared",
+    ]
+    if unrecognised:
+        notes.append(f"{len(unrecognised)} of their {len(port.dump)} tensors not recognised: {some(unrecognised, 3)}")
+    return Comparison(tuple(rows), tuple(notes), isolate, tuple(_caveats(pairing, rows, unrecognised, port.dump)))
+
+
+def _on_conversions(findings: Mapping[str, _Finding]) -> Iterator[str]:
+    folded = [finding.folded for finding in findings.values() if finding.folded is not None]
+    unscaled = [finding.unscaled for finding in findings.values() if finding.unscaled is not None]
+    if folded:
+        yield f"{count(len(folded), 'tensor')} with the value behind a folded op: {some(folded, 1)}"
+    if unscaled:
+        norms = count(len(unscaled), "normalisation")
+        yield f"{norms} without scale and shift, judged with what follows: {some(unscaled, 1)}"
+
+
+def _on_layouts(pairing: ModelPairing, findings: Mapping[str, _Finding], rows: Sequence[Judgement]) -> Iterator[str]:
+    of_nodes = [row for row in rows if row.node in pairing.axes]  # modules and results may have other names
+    undone = Counter(row.layout for row in of_nodes if row.layout not in ("", pairing.axes[row.node].orders[0]))
+    if undone:
+        yield "layouts undone: " + ", ".join(f"{order} ({times})" for order, times in undone.items())
+    decided = {node: finding.orders for node, finding in findings.items() if finding.orders is not None}
+    if decided:
+        said = [f"{node} is {order}, not {' or '.join(others)}" for node, (order, others) in decided.items()]
+        yield f"several layouts fit {count(len(said), 'tensor')}, the values decided: {some(said, 1)}"
+    maps = Counter(row.layout for row in of_nodes if row.layout in MAP)
+    usual = max(MAP, key=lambda order: maps[order])
+    odd = [node for node, (order, _) in decided.items() if order in MAP and order != usual]
+    if odd:
+        yield f"right in another layout than most maps, {usual}: {some(odd, 3)}; is a transpose missing?"
+
+
+def _caveats(
+    pairing: ModelPairing, rows: Sequence[Judgement], unrecognised: Sequence[str], dump: Dump
+) -> Iterator[str]:
     """What an agreement leaves open, and what a difference may come from."""
-    unknown = port.unrecognised(leftover)
-    *_, last = port.graph
-    if unknown and last.name not in {row.node for row in rows}:
+    *_, last = pairing.network.graph
+    if unrecognised and last.name not in {row.node for row in rows}:
         yield (
-            f"our last node, {last.name}, was not compared, and {count(len(unknown), 'tensor')} of theirs not "
-            f"recognised: {some(unknown, 3)}; give a map of names"
+            f"our last node, {last.name}, was not compared, and {count(len(unrecognised), 'tensor')} of theirs not "
+            f"recognised: {some(unrecognised, 3)}; give a map of names"
         )
-    wrong = next((row for row in rows if row.verdict == "differs"), None)
-    if wrong is not None and not half_unit(port.dump.stored(wrong.theirs)):
-        format = shorter_format(port.dump[wrong.theirs])
+    wrong = next((row for row in rows if row.verdict is Verdict.DIFFERS), None)
+    if wrong is not None and not half_unit(dump.stored(wrong.theirs)):
+        format = shorter_number_format(dump[wrong.theirs])
         if format:
             yield (
                 f"the numbers of their {wrong.theirs} are all {format} numbers: what is stored in {format} is allowed "
                 "that rounding, and judged so with --isolate"
             )
-
-
-def _pixels(dump: Dump, channels: int, settings: Settings, notes: list[str]) -> tuple[Array, Match]:
-    """Their input in our layout, (B, C, H, W), and how it was found. Raises DumpError if there is none to run on."""
-    named = [name for name in dump if canonical(settings.names.get(name, name)) == PIXELS]
-    if len(named) > 1:
-        raise DumpError(f"two tensors are the {PIXELS}: {named[0]!r} and {named[1]!r}; expected one")
-    name = named[0] if named else next((n for n in dump if _may_be_pixels(dump.shape(n), channels)), None)
-    if name is None:
-        raise DumpError(
-            f"their dump has no {PIXELS}, which are needed to run our model on; dump the input too, or map it, "
-            "or compare with our trace of the same image"
-        )
-    x = np.asarray(dump[name])
-    shape = x.shape
-    if x.dtype.kind != "f":
-        raise DumpError(f"their {name} has dtype {x.dtype}; expected the floats that the network is given")
-    if x.ndim == 3:
-        x = x[None]
-    axes = [axis for axis, allowed in ((1, ("auto", "nchw", "tokens")), (3, ("auto", "nhwc", "tokens")))
-            if x.ndim == 4 and x.shape[axis] == channels and settings.layout in allowed]  # fmt: skip
-    if not axes or 0 in shape:
-        named_axis = {"nchw": "first", "nhwc": "last"}.get(settings.layout)
-        where = f"{named_axis} as layout {settings.layout} says" if named_axis else "first or last"
-        raise DumpError(f"their {name} has shape {list(shape)}; expected images of {channels} channels, {where}")
-    x = x if axes[0] == 1 else x.transpose(0, 3, 1, 2)
-    if not np.isfinite(x).all():
-        at = [int(i) for i in np.argwhere(~np.isfinite(x))[0]]
-        raise DumpError(f"their {name} holds {x[tuple(at)]} at {at} of (B, C, H, W); expected finite numbers")
-    low, high = float(x.min()), float(x.max())
-    if low < BEYOND[0] or high > BEYOND[1]:
-        notes.append(
-            f"their {name} run from {low:.3g} to {high:.3g}, where the published checkpoints expect 0 to 1: "
-            "if the first convolution reads these very numbers, the preprocessing is wrong, whatever agrees here"
-        )
-    if not named:
-        notes.append(f"guess: their {name} is the {PIXELS}: the first tensor of {channels} channels")
-    if len(axes) > 1:
-        notes.append(f"{PIXELS}: {list(shape)} fits channels first and last; taken as channels first (--layout says)")
-    return x, Match(name, "guess" if not named else "map" if name in settings.names else "name")
-
-
-def _may_be_pixels(shape: Shape, channels: int) -> bool:
-    """A batch of images rather than a 3 x 3 kernel."""
-    return (
-        len(shape) == 4
-        and channels in (shape[1], shape[3])
-        and min(shape[1:3] if shape[3] == channels else shape[2:]) > 7
-    )
-
-
-# ---- rows ----
-
-
-def _rows(conversions: Conversions, isolate: bool) -> Iterator[Row]:
-    """A row for each matched node, in order, and behind it one for each of its rivals."""
-    search, alone, port = conversions.search, conversions.alone, conversions.port
-    explaining = True  # without isolation only of the first divergence: what follows differs because of it
-    for node, truth, rounded, together in _truths(alone, isolate):
-        row = port.judge(node, truth, rounded, together)
-        if not row.ok and conversions.reordered(node, truth, rounded):
-            port.allow_reordered()
-            row = port.judge(node, truth, rounded, together)
-        if "not finite" in row.verdict and isolate and not alone.finite_inputs(node):
-            row = port.judge(node, truth, rounded, together, only_finite=True)
-            port.notes.append(f"{node.name}: its input is not finite, so it is judged only where its value is")
-        rivals = list(port.rivals(row, node, truth, rounded))
-        held = None if row.ok else conversions.holder(node, truth, rounded)
-        if not row.ok and held is None and explaining:
-            row = replace(row, hints=search.hints(node)[:HINTS])
-            held = None if row.hints else conversions.folded_and_wrong(node)
-            if not row.hints and held is None:
-                search.left -= 1
-                if not isolate and alone.right(node):
-                    port.notes.append(
-                        f"{node.name} is right on their own inputs: the difference came in before it, "
-                        "each step within tolerance; --isolate judges each op alone"
-                    )
-        if held is not None:
-            conversions.move(node, held)
-        elif not conversions.scaled_behind(node, row.hints):
-            yield row
-            explaining = explaining and (row.ok or isolate)
-        yield from rivals
-        explaining = explaining and (not rivals or isolate)
-
-
-def _truths(alone: Isolation, isolate: bool) -> Iterator[tuple[Node, Array, Array, tuple[str, ...]]]:
-    """Each matched node with its values in float64 and float32 and the names of the ops that made them."""
-    graph, port = alone.graph, alone.port
-    if isolate:
-        for node in port.settings.bar(graph, len(graph)):
-            if node.name in port.matches:
-                nodes = alone.together(node)
-                yield node, *alone.both(nodes), tuple(node.name for node in nodes)
-        return
-    both = (reference.steps(graph, alone.weights, alone.pixels, dtype) for dtype in (np.float64, np.float32))
-    for (node, truth), (_, rounded) in port.settings.bar(zip(*both, strict=True), len(graph)):
-        if node.name in port.matches:
-            yield node, truth, rounded, (node.name,)
