@@ -1,8 +1,7 @@
 """Models of transformers for the tests to compare with: random weights under which activations neither die nor blow
 up, batch statistics included, in float64."""
 
-import torch
-import transformers
+from frameworks import torch, transformers
 
 PUBLISHED = {
     "small": {"hidden_sizes": [144, 192, 240], "neck_hidden_sizes": [16, 32, 64, 96, 128, 160, 640]},
@@ -29,10 +28,10 @@ CLASSES = ("MobileViTModel", "MobileViTForImageClassification", "MobileViTForSem
 def build(name, options, seed=0, **model_options):
     """transformers' class `name` for a config of these options, in float64."""
     model = getattr(transformers, name)(transformers.MobileViTConfig(**options), **model_options)
-    return randomize(model, seed).double().eval()
+    with torch.no_grad():
+        return randomize(model, seed).double().eval()
 
 
-@torch.no_grad()
 def randomize(model, seed):
     rng = torch.Generator().manual_seed(seed)
 
