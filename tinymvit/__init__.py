@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from tinymvit.version import __version__
 
 if TYPE_CHECKING:
-    from tinymvit.comparison.compare import compare as compare
-    from tinymvit.comparison.verdict import Comparison as Comparison
+    from tinymvit.comparison import Comparison as Comparison
+    from tinymvit.comparison import ComparisonSettings as ComparisonSettings
+    from tinymvit.comparison import compare as compare
+    from tinymvit.comparison import compare_dumps as compare_dumps
+    from tinymvit.comparison import compare_with_model as compare_with_model
     from tinymvit.config import MobileViTConfig as MobileViTConfig
     from tinymvit.error_budget import rounding_errors as rounding_errors
     from tinymvit.errors import CheckpointError as CheckpointError
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "compare": "comparison",
+    "compare_dumps": "comparison",
+    "compare_with_model": "comparison",
+    "ComparisonSettings": "comparison",
     "MobileViTConfig": "config",
     "open_dump": "inspection.dump",
     "CheckpointError": "errors",
@@ -65,7 +71,7 @@ _HOMES = {
     "Trace": "inspection.trace",
     "rounding_errors": "error_budget",
     "write_vectors": "vectors",
-    "Comparison": "comparison.verdict",
+    "Comparison": "comparison",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -14,8 +14,8 @@ import pytest
 from command_line import run
 from tinymvit.bench import layer_times
 from tinymvit.config import MobileViTConfig
-from tinymvit.graph import Conv2d
 from tinymvit.networks import mobilevit as model
+from tinymvit.ops import Conv2d
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

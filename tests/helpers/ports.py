@@ -3,32 +3,34 @@
 A mistake is a function that changes a model in place and gives back the node that is wrong and what a hint about it
 must say; its attribute `right`, where it has one, are the options of a model that it is a mistake in. Written in
 PyTorch, not with the catalogue's own functions: what they compute must be the same by itself. `MISTAKES` are those that
-people make most, `VARIANTS` the rest of what the catalogue knows, and `PIXELS` those of preprocessing.
+people make most, `VARIANTS` the rest of what the catalogue knows, and `WRONG_PIXELS` those of preprocessing.
 """
 
 import importlib.util
 import math
-from pathlib import Path
+from functools import cache
 from types import MethodType
-
-import torch
-from torch.nn import functional as F  # noqa: N812
+from unittest import mock
 
 import tinymvit
+from command_line import ROOT
+from frameworks import F, torch
 from torch_models import build, tensors
 
-SCRIPTS = Path(__file__).parent.parent.parent / "docs" / "porting"
 
-
+@cache
 def script(name):
     """A script of docs/porting as a module."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "porting" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-dump = script("dump_pytorch").dump
+def dump(model, pixels):
+    """What docs/porting/dump_pytorch.py collects of a model, as arrays by name."""
+    return {name: tensor.numpy() for name, tensor in script("dump_pytorch").dump(model, pixels).items()}
+
 
 STAGE = "mobilevit.encoder.layer.2"
 TRANSFORMER = f"{STAGE}.transformer.layer.1"
@@ -342,33 +344,43 @@ def keep_heads_together(x, heads, size):
     return x.unsqueeze(1).expand(-1, heads, -1, -1)
 
 
-def join_heads(x):
-    return x.transpose(1, 2).flatten(2)
+def scores_scaled_by(scale):
+    """scale(D, D / h) in place of sqrt(D / h)."""
+    return lambda query, key, width, size: query @ key.transpose(-1, -2) / scale(width, size)
 
 
-def attention_with(
-    node,
-    hint,
-    *,
-    split=split_heads,
-    exchange=False,
-    scale=None,
-    axis=-1,
-    softmax=True,
-    split_value=split_heads,
-    transpose=False,
-    join=join_heads,
-):
+right_scores = scores_scaled_by(lambda width, size: math.sqrt(size))
+scores_scaled_without_heads = scores_scaled_by(lambda width, size: math.sqrt(width))
+
+
+def scores_exchanged(query, key, width, size):
+    return right_scores(key, query, width, size)
+
+
+def softmax_over(axis):
+    return lambda scores: scores.softmax(axis)
+
+
+RIGHT_STEPS = {  # of attention, in their order
+    "split": split_heads,  # of query and key
+    "scores": right_scores,
+    "weigh": softmax_over(-1),
+    "split_value": split_heads,
+    "mix": lambda probabilities, value: probabilities @ value,
+    "join": lambda x: x.transpose(1, 2).flatten(2),
+}
+
+
+def attention_with(node, hint, **wrong_steps):
+    """Attention with some of `RIGHT_STEPS` done otherwise. node: what is wrong then, "" for attention's result."""
+    steps = RIGHT_STEPS | wrong_steps
+
     def forward(self, x):
-        heads, size = self.num_attention_heads, self.attention_head_size
-        query, key = (split(x, heads, size) for x in (self.query(x), self.key(x)))
-        if exchange:
-            query, key = key, query
-        scores = query @ key.transpose(-1, -2) / (scale(self.all_head_size) if scale else math.sqrt(size))
-        probabilities = self.dropout(scores.softmax(axis) if softmax else scores)
-        if transpose:
-            probabilities = probabilities.transpose(-1, -2)
-        return join(probabilities @ split_value(self.value(x), heads, size))
+        heads, width, size = self.num_attention_heads, self.all_head_size, self.attention_head_size
+        query, key = (steps["split"](x, heads, size) for x in (self.query(x), self.key(x)))
+        probabilities = self.dropout(steps["weigh"](steps["scores"](query, key, width, size)))
+        value = steps["split_value"](self.value(x), heads, size)
+        return steps["join"](steps["mix"](probabilities, value))
 
     def mistake(model):
         attention = model.get_submodule(ATTENTION)
@@ -377,6 +389,11 @@ def attention_with(
 
     mistake.__name__ = f"attention_{hint.replace(' ', '_')}"
     return mistake
+
+
+scaled_without_heads = attention_with(
+    "scores", "the scale is 1/sqrt(D), not 1/sqrt(D/h)", scores=scores_scaled_without_heads
+)
 
 
 def residual_missing_in_transformer(model):
@@ -517,15 +534,15 @@ def resized_by(interpolate, hint):
         layer = model.get_submodule(ODD_STAGE)
         unfolding = layer.unfolding
 
-        def wrong(features):
-            def other(x, size, mode, align_corners):
+        right = F.interpolate
+
+        def other(x, size, mode, align_corners):
+            with mock.patch.object(F, "interpolate", right):
                 return interpolate(x, size)
 
-            real, torch.nn.functional.interpolate = torch.nn.functional.interpolate, other
-            try:
+        def wrong(features):
+            with mock.patch.object(F, "interpolate", other):
                 return unfolding(features)
-            finally:
-                torch.nn.functional.interpolate = real
 
         layer.unfolding = wrong
         return f"{ODD_STAGE}.unfolding.interpolate", hint
@@ -534,11 +551,8 @@ def resized_by(interpolate, hint):
     return mistake
 
 
-_interpolate = F.interpolate
-
-
 def corners_aligned(x, size):
-    return _interpolate(x, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def not_half_pixel(x, size):
@@ -553,11 +567,11 @@ def not_half_pixel(x, size):
 
 
 def nearest(x, size):
-    return _interpolate(x, size=size, mode="nearest")
+    return F.interpolate(x, size=size, mode="nearest")
 
 
 def nearest_half_pixel(x, size):
-    return _interpolate(x, size=size, mode="nearest-exact")
+    return F.interpolate(x, size=size, mode="nearest-exact")
 
 
 def padded(x, size):
@@ -612,12 +626,12 @@ MISTAKES = [
     batch_norm_missing,
     final_norm_missing,
     scale_and_shift_missing,
-    activation_of("gelu", F.gelu),
-    activation_of("relu", F.relu),
-    activation_of("silu", F.silu, right="relu"),
+    activation_of("gelu", lambda x: F.gelu(x)),
+    activation_of("relu", lambda x: F.relu(x)),
+    activation_of("silu", lambda x: F.silu(x), right="relu"),
     same_padding,
-    attention_with("scores", "the scale is 1/sqrt(D), not 1/sqrt(D/h)", scale=math.sqrt),
-    attention_with("probabilities", "softmax runs over the wrong axis (the queries)", axis=-2),
+    scaled_without_heads,
+    attention_with("probabilities", "softmax runs over the wrong axis (the queries)", weigh=softmax_over(-2)),
     attention_with("scores", "heads are split wrongly: as (D/h, h)", split=split_heads_last),
     attention_with(
         "", "heads are joined wrongly: without a transpose", join=lambda x: x.reshape(len(x), x.shape[2], -1)
@@ -659,11 +673,11 @@ VARIANTS = [
     normalised_by(BEFORE_MLP, by_width_less_one, "the variance is unbiased (divided by D - 1)"),
     normalised_by(BEFORE_MLP, over_tokens, "it normalises over the tokens, not the channels"),
     activation_missing,
-    activation_of("relu6", F.relu6),
-    activation_of("leaky_relu", F.leaky_relu),
-    activation_of("hardswish", F.hardswish),
-    activation_of("sigmoid", F.sigmoid),
-    activation_of("tanh", F.tanh),
+    activation_of("relu6", lambda x: F.relu6(x)),
+    activation_of("leaky_relu", lambda x: F.leaky_relu(x)),
+    activation_of("hardswish", lambda x: F.hardswish(x)),
+    activation_of("sigmoid", lambda x: F.sigmoid(x)),
+    activation_of("tanh", lambda x: F.tanh(x)),
     activation_of("gelu_tanh", lambda x: F.gelu(x, approximate="tanh")),
     unfolding_then(patches_by_column, "unfold order: patches go column by column"),
     unfolding_then(all_by_column, "unfold order: positions and patches go column by column"),
@@ -677,18 +691,22 @@ VARIANTS = [
     qkv_in_order((2, 0, 1), "the one before's weights"),
     qkv_split_by_head(4),
     qkv_split_by_head(8),
-    attention_with("scores", "the scale is missing", scale=lambda width: 1.0),
-    attention_with("scores", "the scale is 1/(D/h), without the root", scale=lambda width: width / 2),
-    attention_with("scores", "query and key are exchanged", exchange=True),
+    attention_with("scores", "the scale is missing", scores=scores_scaled_by(lambda width, size: 1.0)),
+    attention_with(
+        "scores", "the scale is 1/(D/h), without the root", scores=scores_scaled_by(lambda width, size: size)
+    ),
+    attention_with("scores", "query and key are exchanged", scores=scores_exchanged),
     attention_with("scores", "heads are split wrongly: without a transpose", split=split_heads_by_reshape),
-    attention_with("scores", "heads are not split", split=keep_heads_together, scale=math.sqrt),
-    attention_with("probabilities", "softmax runs over the wrong axis (the heads)", axis=1),
-    attention_with("probabilities", "softmax runs over the wrong axis (the sequences)", axis=0),
-    attention_with("probabilities", "softmax is missing", softmax=False),
+    attention_with("scores", "heads are not split", split=keep_heads_together, scores=scores_scaled_without_heads),
+    attention_with("probabilities", "softmax runs over the wrong axis (the heads)", weigh=softmax_over(1)),
+    attention_with("probabilities", "softmax runs over the wrong axis (the sequences)", weigh=softmax_over(0)),
+    attention_with("probabilities", "softmax is missing", weigh=lambda scores: scores),
     attention_with("", "heads are split wrongly: as (D/h, h)", split_value=split_heads_last),
     attention_with("", "heads are split wrongly: without a transpose", split_value=split_heads_by_reshape),
     attention_with("", "heads are joined wrongly: as (D/h, h)", join=lambda x: x.permute(0, 2, 3, 1).flatten(2)),
-    attention_with("", "the probabilities are transposed", transpose=True),
+    attention_with(
+        "", "the probabilities are transposed", mix=lambda probabilities, value: probabilities.transpose(-1, -2) @ value
+    ),
     pooled_with(lambda x: x.sum((2, 3), keepdim=True), "the sum in its place"),
     pooled_with(mean_of_another_layout, "the memory is read in another layout"),
     resized_by(nearest, "resize takes the nearest pixel"),
@@ -698,9 +716,13 @@ VARIANTS = [
 
 
 def prepared(scale=1.0, mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0)):
-    """Of pixels in BGR; the constants are for RGB."""
-    mean, deviation = (torch.tensor(values[::-1])[:, None, None] for values in (mean, deviation))
-    return lambda pixels: (pixels * scale - mean) / deviation
+    """A preparation of pixels in BGR; the constants are for RGB."""
+
+    def prepare(pixels):
+        shift, divisor = (torch.tensor(values[::-1])[:, None, None] for values in (mean, deviation))
+        return (pixels * scale - shift) / divisor
+
+    return prepare
 
 
 def also_swapped(prepare):
@@ -721,7 +743,7 @@ PREPARATIONS = {
     "pixels are divided by 255 once more and scaled to run from -1 to 1": prepared(1 / 255, **HALVES),
 }
 SWAPPED = "channels are swapped (RGB for BGR)"
-PIXELS = {
+WRONG_PIXELS = {
     SWAPPED: also_swapped(prepared()),
     **PREPARATIONS,
     **{f"{SWAPPED} and {sentence}": also_swapped(prepare) for sentence, prepare in PREPARATIONS.items()},

@@ -27,6 +27,7 @@ import numpy as np
 from tinymvit.bench.contestant import PIXELS, answer_file
 from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.errors import ContestantError
+from tinymvit.numerics import relative_error
 
 Array = np.ndarray
 
@@ -60,9 +61,8 @@ class Agreement:
 
     @classmethod
     def between(cls, theirs: Array, ours: Array) -> Self:
-        ours, difference = ours.astype(np.float64), theirs.astype(np.float64) - ours
-        rms = np.sqrt(np.mean(difference**2) / np.mean(ours**2))
-        return cls(float(rms), float(np.abs(difference).max() / np.abs(ours).max()))
+        theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
+        return cls(relative_error(theirs, ours), float(np.abs(theirs - ours).max() / np.abs(ours).max()))
 
 
 @dataclass

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.commands.options import add_command, output_file
-
-LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # as in tinymvit.comparison.layouts, which takes long to import
+from tinymvit.comparison.settings import LAYOUTS
 
 
 def add(commands: Any) -> None:
@@ -51,7 +50,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.comparison.compare import compare
+    from tinymvit.comparison import compare
     from tinymvit.comparison.report import to_html, to_json, to_text
     from tinymvit.files import json_writer, text_writer, write_files
 

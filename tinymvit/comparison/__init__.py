@@ -1,11 +1,36 @@
 """A port held against the reference: which tensor of its dump is the first to be wrong, and why.
 
-In here: pairing tensors with nodes, reading their layouts, judging them by what rounding costs, explaining what is
-wrong by known mistakes, and the report. Left to others: making dumps and reading them (`inspection.dump`), computing
-the right values (`reference`). A new known mistake is a row in `mistakes.py`.
+In here: the comparison with a model (`against_model`) and with a dump of ours (`two_dumps`), and their stages, each of
+which takes the frozen result of the one before: `pairing` tensors with nodes, `reading` their layouts, `judging` them
+by what rounding costs, `explaining` what is wrong by known mistakes, `report`. Left to others: making dumps and reading
+them (`inspection.dump`), computing the right values (`reference`). A new known mistake is a row in `mistakes`, a new
+layout a word in `layouts`.
 """
 
-from tinymvit.comparison.compare import compare
-from tinymvit.comparison.verdict import Comparison
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Comparison", "compare"]
+if TYPE_CHECKING:
+    from tinymvit.comparison.against_model import compare_with_model as compare_with_model
+    from tinymvit.comparison.entry import compare as compare
+    from tinymvit.comparison.settings import ComparisonSettings as ComparisonSettings
+    from tinymvit.comparison.two_dumps import compare_dumps as compare_dumps
+    from tinymvit.comparison.verdict import Comparison as Comparison
+    from tinymvit.comparison.verdict import Verdict as Verdict
+
+_HOMES = {  # each is imported when it is first used: the command line reads `settings` without NumPy
+    "compare": "entry",
+    "compare_dumps": "two_dumps",
+    "compare_with_model": "against_model",
+    "Comparison": "verdict",
+    "ComparisonSettings": "settings",
+    "Verdict": "verdict",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tinymvit.comparison' has no attribute {name!r}")
+    return getattr(import_module(f"tinymvit.comparison.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Which known mistake explains a tensor: each is tried in place of the right op, and what it gives held against theirs.
+"""Which known mistake explains a tensor: each is made in place of the right op, and what it gives held against theirs.
 
 The mistakes themselves are in `mistakes`.
 """
@@ -6,96 +6,109 @@ The mistakes themselves are in `mistakes`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from tinymvit.comparison.isolation import Isolation
+from tinymvit.comparison.isolation import inputs_of, ops_between
 from tinymvit.comparison.layouts import squeezed
 from tinymvit.comparison.mistakes import SCALE_AND_SHIFT, Mistake, mistakes
-from tinymvit.comparison.tolerance import difference, rms
+from tinymvit.comparison.network import Network
+from tinymvit.comparison.port import Port
 from tinymvit.comparison.verdict import Hint
 from tinymvit.graph import Node
 from tinymvit.inspection.summary import describe
+from tinymvit.numerics import difference, rms
 
 Array = np.ndarray
 
 HINTED_OPS = 16  # ops judged together, at most, for a hint to be looked for: unfold and a whole transformer layer
 IN_VAIN = 10  # tensors, at most, that are searched for all mistakes without finding one
-HINTS = 3  # of a row, at most
+HINTS = 3  # hints on a tensor, at most
 NEAR = 0.01  # relative error beyond which a mistake is not even tried in float32
 CLOSER = 4.0  # times closer than the right value a mistake must be: what is about as far explains nothing
 
 
-class Search:
-    """Looks for the mistakes that explain tensors: first those that explained others, since who makes a mistake makes
-    it everywhere; then all, which takes long and so stops when it was IN_VAIN too often."""
+@dataclass(frozen=True)
+class Found:
+    """The hints on a tensor, the best first; and the sentence of the best one's mistake, None if there are none."""
 
-    def __init__(self, alone: Isolation) -> None:
-        self.alone, self.port = alone, alone.port
-        self.known = {SCALE_AND_SHIFT}  # not to be missed: where a converter left them out it is no mistake
-        self.left = IN_VAIN
+    hints: tuple[Hint, ...] = ()
+    mistake: str | None = None
 
-    def hints(self, target: Node) -> tuple[Hint, ...]:
-        """The known mistakes that explain their tensor for this node to tolerance: an op's alone before all alike, the
-        closest first."""
-        nodes = self.alone.together(target)
-        x = self.port.numbers(target.name)
-        if len(nodes) > HINTED_OPS or x is None:
-            return ()
-        inputs = self.alone.inputs(nodes)
-        away = self._from_right(nodes, inputs, target, x)
-        for tried_before in (True, False) if self.left > 0 else (True,):
-            found = []
-            for where, sentence in _suspects(nodes):
-                if (sentence in self.known) is tried_before:
-                    wrong = {node.name: mistakes(node.op)[sentence] for node in where}
-                    error = self._error(nodes, inputs, wrong, target, x, away)
-                    if error is not None:
-                        every = f" (at every {describe(where[0].op)} of these)" if len(where) > 1 else ""
-                        found.append((len(where) > 1, error, sentence, Hint(where[0].name, sentence + every)))
-            if found:
-                found.sort(key=lambda entry: entry[:2])
-                self.known.add(found[0][2])
-                return tuple(hint for *_, hint in found)
-        return ()
 
-    def _error(
-        self,
-        nodes: list[Node],
-        inputs: Mapping[str, Array],
-        wrong: Mapping[str, Mistake],
-        target: Node,
-        x: Array,
-        away: float,
-    ) -> float | None:
-        """How far theirs is from what these mistakes give, relative to its rms; None if further than rounding, or
-        hardly closer than the right value, which it is `away` from."""
+def find_mistakes(network: Network, port: Port, target: Node) -> Found:
+    """The known mistakes that explain their tensor for a node to tolerance: one at a single op before one at all ops
+    alike, and the closest first.
+
+    Those that explained another tensor are tried first, since who makes a mistake makes it everywhere. If they do not,
+    all others are; that takes long, and so it ends when it was in vain IN_VAIN times.
+    """
+    nodes = ops_between(network, port, target)
+    x = port.numbers(target.name)
+    if len(nodes) > HINTED_OPS or x is None:
+        return Found()
+    trial = _Trial(network, port, target, nodes, inputs_of(port, nodes), x)
+    from_right = trial.distance_from_right()
+    likely = port.mistakes | {SCALE_AND_SHIFT}  # not to be missed: where a converter left them out it is no mistake
+    for tried in (True, False) if port.searches_in_vain < IN_VAIN else (True,):
+        found = []
+        for where, sentence in _suspects(nodes):
+            if (sentence in likely) is tried:
+                error = trial.error({node.name: mistakes(node.op)[sentence] for node in where}, from_right)
+                if error is not None:
+                    everywhere = f" (at every {describe(where[0].op)} of these)" if len(where) > 1 else ""
+                    found.append((len(where) > 1, error, sentence, Hint(where[0].name, sentence + everywhere)))
+        if found:
+            found.sort(key=lambda entry: entry[:2])
+            return Found(tuple(hint for *_, hint in found)[:HINTS], found[0][2])
+    return Found()
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Mistakes are made in `nodes`, which read `inputs`; what the last of them, `target`, then gives is held against x,
+    their tensor for it as it lies."""
+
+    network: Network
+    port: Port
+    target: Node
+    nodes: list[Node]
+    inputs: Mapping[str, Array]
+    x: Array
+
+    def error(self, made: Mapping[str, Mistake], from_right: float) -> float | None:
+        """How far theirs is from what these mistakes give, relative to its rms. None if that is further than rounding,
+        or hardly closer than the right value, from which theirs is `from_right` away."""
         try:
-            truth = self.alone.run(nodes, inputs, np.float64, wrong)
+            wrong = self.network.compute_wrongly(self.nodes, self.inputs, np.float64, made)
         except (ValueError, IndexError):  # arrays of a shape that the next op cannot take
             return None
-        if truth is None:
+        if wrong is None:
             return None
-        readings = (
-            [option.undo(x) for option in self.port.readings(target.name, x)] if truth.shape == target.shape else []
-        )
-        if not readings and squeezed(x.shape) == squeezed(truth.shape):
-            readings = [x.reshape(truth.shape)]
-        for value in readings:
-            distance = rms(difference(value, truth))
-            error = distance / (rms(truth) or 1)
-            if not error < NEAR or CLOSER * distance > away:
+        for value in self._readings_as(wrong):
+            distance = rms(difference(value, wrong))
+            error = distance / (rms(wrong) or 1)
+            if not error < NEAR or CLOSER * distance > from_right:
                 continue
-            rounded = self.alone.run(nodes, inputs, np.float32, wrong)
-            if rounded is not None and self.port.limit(target.name, truth, rounded).allows(value, truth):
+            rounded = self.network.compute_wrongly(self.nodes, self.inputs, np.float32, made)
+            if rounded is not None and self.port.tolerance(self.target.name, wrong, rounded).allows(value, wrong):
                 return error
         return None
 
-    def _from_right(self, nodes: list[Node], inputs: Mapping[str, Array], target: Node, x: Array) -> float:
+    def distance_from_right(self) -> float:
         """The rms of what theirs differs by from the right value; infinite if it cannot be read as one."""
-        truth = self.alone.value(nodes, inputs, np.float64)
-        readings = self.port.readings(target.name, x)
-        return min((rms(difference(option.undo(x), truth)) for option in readings), default=np.inf)
+        truth = self.network.compute(self.nodes, self.inputs, np.float64)
+        options = self.port.arrangements(self.target.name, self.x)
+        return min((rms(difference(option.undo(self.x), truth)) for option in options), default=np.inf)
+
+    def _readings_as(self, wrong: Array) -> list[Array]:
+        """Theirs in the layouts that it may have, in the shape of a wrong value, which a mistake may have changed."""
+        if wrong.shape == self.target.shape:
+            options = self.port.arrangements(self.target.name, self.x)
+            if options:
+                return [option.undo(self.x) for option in options]
+        return [self.x.reshape(wrong.shape)] if squeezed(self.x.shape) == squeezed(wrong.shape) else []
 
 
 def _suspects(nodes: list[Node]) -> Iterator[tuple[list[Node], str]]:

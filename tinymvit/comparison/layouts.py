@@ -21,7 +21,6 @@ import numpy as np
 from tinymvit.graph import Graph, Node
 from tinymvit.ops import Scores, Shape, Softmax, Unfold
 
-LAYOUTS = ("auto", "nchw", "nhwc", "tokens")  # what a user may say about maps
 PARTS = {"P": "i j", "N": "y x", "D": "h e", "yi": "y i", "xj": "x j"}
 
 MAP = ("B C H W", "B H W C")

@@ -1,8 +1,8 @@
 """The catalogue of known mistakes: for each op, what a port that gets it wrong in a known way would compute.
 
-A mistake is a function of a `Case` (an op with its inputs and weights) that returns the wrong output, or None where it
-does not apply: an op without bias cannot miss it. `CATALOGUE` names each by the sentence that a hint says. Finding
-which mistake explains a port's numbers is left to `comparison`.
+A mistake is a function of an `OpCall` (an op with its inputs and weights) that returns the wrong output, or None where
+it does not apply: an op without bias cannot miss it. `CATALOGUE` names each by the sentence that a hint says. Finding
+which mistake explains a port's numbers is left to `hints`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Case:
+class OpCall:
     """An op with its inputs and weights, all of one float dtype. `others`: by node name, the weights of the ops that
     read the same input and have the same weight shapes (of a query: the key and the value), in the graph's order;
     the op itself is among them under `name`."""
@@ -40,7 +40,7 @@ class Case:
         return reference.compute(op or self.op, list(inputs or self.inputs), list(weights))
 
 
-Mistake = Callable[[Case], Array | None]
+Mistake = Callable[[OpCall], Array | None]
 
 
 def mistakes(op: ops.Op) -> dict[str, Mistake]:
@@ -51,43 +51,43 @@ def mistakes(op: ops.Op) -> dict[str, Mistake]:
 # ---- several ops: weights, biases, number formats ----
 
 
-def missing_bias(case: Case) -> Array | None:
-    return case.compute(weights=(*case.weights[:-1], 0 * case.weights[-1])) if case.op.bias else None
+def missing_bias(call: OpCall) -> Array | None:
+    return call.compute(weights=(*call.weights[:-1], 0 * call.weights[-1])) if call.op.bias else None
 
 
-def identity(case: Case) -> Array | None:
-    return case.inputs[0]
+def identity(call: OpCall) -> Array | None:
+    return call.inputs[0]
 
 
-def with_inputs(change: Callable[[Array], Array], case: Case) -> Array | None:
-    return case.compute(*map(change, case.inputs))
+def with_inputs(change: Callable[[Array], Array], call: OpCall) -> Array | None:
+    return call.compute(*map(change, call.inputs))
 
 
-def with_inputs_and_weights(change: Callable[[Array], Array], case: Case) -> Array | None:
-    return case.compute(*map(change, case.inputs), weights=(change(case.weights[0]), *case.weights[1:]))
+def with_inputs_and_weights(change: Callable[[Array], Array], call: OpCall) -> Array | None:
+    return call.compute(*map(change, call.inputs), weights=(change(call.weights[0]), *call.weights[1:]))
 
 
-def with_weights(change: Callable[[Array], Array], case: Case) -> Array | None:
-    return case.compute(weights=(change(case.weights[0]), *case.weights[1:]))
+def with_weights(change: Callable[[Array], Array], call: OpCall) -> Array | None:
+    return call.compute(weights=(change(call.weights[0]), *call.weights[1:]))
 
 
-def weights_of(other: int, case: Case) -> Array | None:
+def weights_of(other: int, call: OpCall) -> Array | None:
     """With the weights of the op `other` places further in the graph that reads the same input."""
-    names = [name for name, _ in case.others]
+    names = [name for name, _ in call.others]
     if len(names) < 2:
         return None
-    at = (names.index(case.name) + other) % len(names)
-    return None if names[at] == case.name else case.compute(weights=case.others[at][1])
+    at = (names.index(call.name) + other) % len(names)
+    return None if names[at] == call.name else call.compute(weights=call.others[at][1])
 
 
 # ---- pixels and convolution ----
 
 
 def pixels_prepared(
-    rgb: bool, scale: float, mean: tuple[float, ...], deviation: tuple[float, ...], case: Case
+    rgb: bool, scale: float, mean: tuple[float, ...], deviation: tuple[float, ...], call: OpCall
 ) -> Array | None:
     """(scale x - mean) / deviation, channel by channel, the constants in RGB order; RGB in place of BGR, if `rgb`."""
-    x = case.inputs[0]
+    x = call.inputs[0]
     if x.ndim != 4 or x.shape[1] != 3:
         return None
     mean_bgr, deviation_bgr = (np.asarray(values[::-1], x.dtype).reshape(3, 1, 1) for values in (mean, deviation))
@@ -95,15 +95,15 @@ def pixels_prepared(
     return x[:, ::-1] if rgb else x
 
 
-def convolved(pixels: Mistake, case: Case) -> Array | None:
+def convolved(pixels: Mistake, call: OpCall) -> Array | None:
     """The convolution of pixels that are wrong; one that reads other maps cannot make this mistake."""
-    x = pixels(case)
-    return None if x is None else case.compute(x)
+    x = pixels(call)
+    return None if x is None else call.compute(x)
 
 
-def same_padding(case: Case) -> Array | None:
+def same_padding(call: OpCall) -> Array | None:
     """TensorFlow's SAME: the padding that is needed, the odd one of it after the last row and column."""
-    op, x = case.op, case.inputs[0]
+    op, x = call.op, call.inputs[0]
     reach = op.dilation * (op.kernel_size - 1)
     padding = []
     for size in x.shape[2:]:
@@ -112,155 +112,155 @@ def same_padding(case: Case) -> Array | None:
     if all(before == op.padding for before, _ in padding):
         return None
     x = np.pad(x, ((0, 0), (0, 0), *padding))
-    return case.compute(x, op=replace(op, padding=0))
+    return call.compute(x, op=replace(op, padding=0))
 
 
-def padding_mode(mode: str, case: Case) -> Array | None:
-    op, x = case.op, case.inputs[0]
+def padding_mode(mode: str, call: OpCall) -> Array | None:
+    op, x = call.op, call.inputs[0]
     if op.padding == 0 or (mode == "reflect" and min(x.shape[2:]) <= op.padding):
         return None
     p = op.padding
     x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)), mode=cast(Any, mode))
-    return case.compute(x, op=replace(op, padding=0))
+    return call.compute(x, op=replace(op, padding=0))
 
 
-def dilation_ignored(case: Case) -> Array | None:
-    op = case.op
+def dilation_ignored(call: OpCall) -> Array | None:
+    op = call.op
     if op.dilation == 1:
         return None
-    return case.compute(op=replace(op, dilation=1, padding=(op.kernel_size - 1) // 2))
+    return call.compute(op=replace(op, dilation=1, padding=(op.kernel_size - 1) // 2))
 
 
-def kernel_transposed(case: Case) -> Array | None:
-    return with_weights(lambda w: w.swapaxes(2, 3), case) if case.op.kernel_size > 1 else None
+def kernel_transposed(call: OpCall) -> Array | None:
+    return with_weights(lambda w: w.swapaxes(2, 3), call) if call.op.kernel_size > 1 else None
 
 
-def kernel_flipped(case: Case) -> Array | None:
-    return with_weights(lambda w: w[:, :, ::-1, ::-1], case) if case.op.kernel_size > 1 else None
+def kernel_flipped(call: OpCall) -> Array | None:
+    return with_weights(lambda w: w[:, :, ::-1, ::-1], call) if call.op.kernel_size > 1 else None
 
 
-def channels_of_weight_transposed(case: Case) -> Array | None:
+def channels_of_weight_transposed(call: OpCall) -> Array | None:
     """The bytes of (out, in, ...) read as (in, out, ...)."""
 
     def transposed(w: Array) -> Array:
         return w.reshape(w.shape[1], w.shape[0], *w.shape[2:]).swapaxes(0, 1)
 
-    return None if 1 in case.weights[0].shape[:2] else with_weights(transposed, case)
+    return None if 1 in call.weights[0].shape[:2] else with_weights(transposed, call)
 
 
-def weight_read_as_height_width_in_out(case: Case) -> Array | None:
+def weight_read_as_height_width_in_out(call: OpCall) -> Array | None:
     """The bytes of (out, in, u, v) read as TensorFlow's (u, v, in, out)."""
-    out, channels, u, v = case.weights[0].shape
+    out, channels, u, v = call.weights[0].shape
     if u == 1:
         return None
-    return with_weights(lambda w: w.reshape(u, v, channels, out).transpose(3, 2, 0, 1), case)
+    return with_weights(lambda w: w.reshape(u, v, channels, out).transpose(3, 2, 0, 1), call)
 
 
 # ---- normalisation and activation ----
 
 
-def with_epsilon(eps: float, case: Case) -> Array | None:
-    return None if case.op.eps == eps else case.compute(op=replace(case.op, eps=eps))
+def with_epsilon(eps: float, call: OpCall) -> Array | None:
+    return None if call.op.eps == eps else call.compute(op=replace(call.op, eps=eps))
 
 
-def batch_statistics(case: Case) -> Array | None:
+def batch_statistics(call: OpCall) -> Array | None:
     """BatchNorm as in training: the mean and variance of this very input."""
-    x, (weight, bias, _, _) = case.inputs[0], case.weights
-    return case.compute(weights=(weight, bias, x.mean((0, 2, 3)), x.var((0, 2, 3))))
+    x, (weight, bias, _, _) = call.inputs[0], call.weights
+    return call.compute(weights=(weight, bias, x.mean((0, 2, 3)), x.var((0, 2, 3))))
 
 
-def variance_as_deviation(case: Case) -> Array | None:
+def variance_as_deviation(call: OpCall) -> Array | None:
     """Divided by variance + eps, without the root."""
-    weight, bias, mean, variance = case.weights
-    return case.compute(weights=(weight, bias, mean, (variance + case.op.eps) ** 2 - case.op.eps))
+    weight, bias, mean, variance = call.weights
+    return call.compute(weights=(weight, bias, mean, (variance + call.op.eps) ** 2 - call.op.eps))
 
 
-def scale_and_shift_left_out(case: Case) -> Array | None:
-    weight, bias, *statistics = case.weights
-    return case.compute(weights=(np.ones_like(weight), 0 * bias, *statistics))
+def scale_and_shift_left_out(call: OpCall) -> Array | None:
+    weight, bias, *statistics = call.weights
+    return call.compute(weights=(np.ones_like(weight), 0 * bias, *statistics))
 
 
-def unbiased_variance(case: Case) -> Array | None:
+def unbiased_variance(call: OpCall) -> Array | None:
     """Divided by D - 1 in place of D."""
-    x, width = case.inputs[0], case.op.width
+    x, width = call.inputs[0], call.op.width
     if width < 2:
         return None
     variance = x.var(-1, keepdims=True) * x.dtype.type(width / (width - 1))
-    weight, bias = case.weights
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(variance + x.dtype.type(case.op.eps)) * weight + bias
+    weight, bias = call.weights
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(variance + x.dtype.type(call.op.eps)) * weight + bias
 
 
-def normalised_over_tokens(case: Case) -> Array | None:
-    x = case.inputs[0]
+def normalised_over_tokens(call: OpCall) -> Array | None:
+    x = call.inputs[0]
     centred = x - x.mean(1, keepdims=True)
     variance = (centred * centred).mean(1, keepdims=True)
-    weight, bias = case.weights
-    return centred / np.sqrt(variance + x.dtype.type(case.op.eps)) * weight + bias
+    weight, bias = call.weights
+    return centred / np.sqrt(variance + x.dtype.type(call.op.eps)) * weight + bias
 
 
-def with_activation(function: str, case: Case) -> Array | None:
-    return None if case.op.function == function else case.compute(op=ops.Activation(function))
+def with_activation(function: str, call: OpCall) -> Array | None:
+    return None if call.op.function == function else call.compute(op=ops.Activation(function))
 
 
 # ---- residuals and concatenation ----
 
 
-def only_input(index: int, case: Case) -> Array | None:
-    return case.inputs[index]
+def only_input(index: int, call: OpCall) -> Array | None:
+    return call.inputs[index]
 
 
-def concatenated_backwards(case: Case) -> Array | None:
-    return case.compute(*case.inputs[::-1])
+def concatenated_backwards(call: OpCall) -> Array | None:
+    return call.compute(*call.inputs[::-1])
 
 
 # ---- unfold and fold ----
 
 
-def _unfolded(case: Case, order: tuple[int, ...]) -> Array:
+def _unfolded(call: OpCall, order: tuple[int, ...]) -> Array:
     """Axes of the map, apart, in another order: 0 B, 1 D, 2 y, 3 i, 4 x, 5 j (see `layouts`); then merged as tokens."""
-    x, op = case.inputs[0], case.op
+    x, op = call.inputs[0], call.op
     batch, width, height, width_of_map = x.shape
     i, j = op.patch_height, op.patch_width
     apart = x.reshape(batch, width, height // i, i, width_of_map // j, j)
     return apart.transpose(order).reshape(batch * i * j, -1, width)
 
 
-def positions_by_column(case: Case) -> Array | None:
-    return _unfolded(case, (0, 5, 3, 2, 4, 1))
+def positions_by_column(call: OpCall) -> Array | None:
+    return _unfolded(call, (0, 5, 3, 2, 4, 1))
 
 
-def patches_by_column(case: Case) -> Array | None:
-    return _unfolded(case, (0, 3, 5, 4, 2, 1))
+def patches_by_column(call: OpCall) -> Array | None:
+    return _unfolded(call, (0, 3, 5, 4, 2, 1))
 
 
-def all_by_column(case: Case) -> Array | None:
-    return _unfolded(case, (0, 5, 3, 4, 2, 1))
+def all_by_column(call: OpCall) -> Array | None:
+    return _unfolded(call, (0, 5, 3, 4, 2, 1))
 
 
-def unfolded_by_reshape(case: Case) -> Array | None:
-    return case.inputs[0].reshape(case.compute().shape)
+def unfolded_by_reshape(call: OpCall) -> Array | None:
+    return call.inputs[0].reshape(call.compute().shape)
 
 
-def unfolded_by_reshape_of_channels_last(case: Case) -> Array | None:
-    return case.inputs[0].transpose(0, 2, 3, 1).reshape(case.compute().shape)
+def unfolded_by_reshape_of_channels_last(call: OpCall) -> Array | None:
+    return call.inputs[0].transpose(0, 2, 3, 1).reshape(call.compute().shape)
 
 
-def tokens_in_patches(case: Case) -> Array | None:
+def tokens_in_patches(call: OpCall) -> Array | None:
     """(B N, P, D): a patch's pixels form a sequence, so attention runs inside patches."""
-    right = case.compute()
-    batch = len(case.inputs[0])
+    right = call.compute()
+    batch = len(call.inputs[0])
     apart = right.reshape(batch, -1, *right.shape[1:]).swapaxes(1, 2)  # (B, N, P, D)
     return apart.reshape(-1, *apart.shape[2:])
 
 
-def tokens_in_patches_reshaped(case: Case) -> Array | None:
-    wrong = tokens_in_patches(case)
-    return None if wrong is None else wrong.reshape(case.compute().shape)
+def tokens_in_patches_reshaped(call: OpCall) -> Array | None:
+    wrong = tokens_in_patches(call)
+    return None if wrong is None else wrong.reshape(call.compute().shape)
 
 
-def _folded(case: Case, sizes: str, order: str) -> Array | None:
+def _folded(call: OpCall, sizes: str, order: str) -> Array | None:
     """Tokens read as axes `sizes`, put in the order of a map, B D y i x j."""
-    x, op = case.inputs[0], case.op
+    x, op = call.inputs[0], call.op
     i, j = op.patch_height, op.patch_width
     size = {"i": i, "j": j, "y": op.height // i, "x": op.width // j, "D": x.shape[-1]}
     size["B"] = x.size // math.prod(size.values())
@@ -270,32 +270,32 @@ def _folded(case: Case, sizes: str, order: str) -> Array | None:
     return apart.transpose([sizes.index(axis) for axis in order]).reshape(-1, x.shape[-1], op.height, op.width)
 
 
-def folded_from(sizes: str, case: Case) -> Array | None:
-    return _folded(case, sizes, "BDyixj")
+def folded_from(sizes: str, call: OpCall) -> Array | None:
+    return _folded(call, sizes, "BDyixj")
 
 
-def folded_by_reshape(case: Case) -> Array | None:
-    return case.inputs[0].reshape(case.compute().shape)
+def folded_by_reshape(call: OpCall) -> Array | None:
+    return call.inputs[0].reshape(call.compute().shape)
 
 
-def folded_by_reshape_to_channels_last(case: Case) -> Array | None:
-    batch, width, height, width_of_map = case.compute().shape
-    return case.inputs[0].reshape(batch, height, width_of_map, width).transpose(0, 3, 1, 2)
+def folded_by_reshape_to_channels_last(call: OpCall) -> Array | None:
+    batch, width, height, width_of_map = call.compute().shape
+    return call.inputs[0].reshape(batch, height, width_of_map, width).transpose(0, 3, 1, 2)
 
 
 # ---- attention ----
 
 
-def scaled_by(scale: Callable[[int, int], float], case: Case) -> Array | None:
+def scaled_by(scale: Callable[[int, int], float], call: OpCall) -> Array | None:
     """scale(D, h) in place of sqrt(D / h)."""
-    width = case.inputs[0].shape[-1]
-    right = math.sqrt(width / case.op.heads)
-    wrong = scale(width, case.op.heads)
-    return None if wrong == right else case.compute() * case.inputs[0].dtype.type(right / wrong)
+    width = call.inputs[0].shape[-1]
+    right = math.sqrt(width / call.op.heads)
+    wrong = scale(width, call.op.heads)
+    return None if wrong == right else call.compute() * call.inputs[0].dtype.type(right / wrong)
 
 
-def query_and_key_exchanged(case: Case) -> Array | None:
-    return case.compute(*case.inputs[::-1])
+def query_and_key_exchanged(call: OpCall) -> Array | None:
+    return call.compute(*call.inputs[::-1])
 
 
 def _heads_last(x: Array, heads: int) -> Array:
@@ -310,81 +310,81 @@ def _heads_without_swap(x: Array, heads: int) -> Array:
     return x.reshape(sequences, heads, tokens, width // heads).swapaxes(1, 2).reshape(x.shape)
 
 
-def heads_split(split: Callable[[Array, int], Array], case: Case) -> Array | None:
-    heads = case.op.heads
-    return None if heads == 1 else case.compute(*(split(x, heads) for x in case.inputs))
+def heads_split(split: Callable[[Array, int], Array], call: OpCall) -> Array | None:
+    heads = call.op.heads
+    return None if heads == 1 else call.compute(*(split(x, heads) for x in call.inputs))
 
 
-def one_head(case: Case) -> Array | None:
+def one_head(call: OpCall) -> Array | None:
     """All D channels in one product, for each head alike."""
-    op = case.op
-    return np.repeat(case.compute(op=replace(op, heads=1)), op.heads, 1) if op.heads > 1 else None
+    op = call.op
+    return np.repeat(call.compute(op=replace(op, heads=1)), op.heads, 1) if op.heads > 1 else None
 
 
-def softmax_over(axis: int, case: Case) -> Array | None:
-    x = case.inputs[0].swapaxes(axis, -1)
-    return case.compute(x).swapaxes(axis, -1)
+def softmax_over(axis: int, call: OpCall) -> Array | None:
+    x = call.inputs[0].swapaxes(axis, -1)
+    return call.compute(x).swapaxes(axis, -1)
 
 
-def value_heads_split(split: Callable[[Array, int], Array], case: Case) -> Array | None:
-    probabilities, value = case.inputs
+def value_heads_split(split: Callable[[Array, int], Array], call: OpCall) -> Array | None:
+    probabilities, value = call.inputs
     heads = probabilities.shape[1]
-    return None if heads == 1 else case.compute(probabilities, split(value, heads))
+    return None if heads == 1 else call.compute(probabilities, split(value, heads))
 
 
-def heads_joined_without_swap(case: Case) -> Array | None:
+def heads_joined_without_swap(call: OpCall) -> Array | None:
     """(h, N, D / h) reshaped to (N, D) without the transpose."""
-    right, heads = case.compute(), case.inputs[0].shape[1]
+    right, heads = call.compute(), call.inputs[0].shape[1]
     sequences, tokens, _ = right.shape
     return None if heads == 1 else right.reshape(sequences, tokens, heads, -1).swapaxes(1, 2).reshape(right.shape)
 
 
-def heads_joined_last(case: Case) -> Array | None:
-    right, heads = case.compute(), case.inputs[0].shape[1]
+def heads_joined_last(call: OpCall) -> Array | None:
+    right, heads = call.compute(), call.inputs[0].shape[1]
     sequences, tokens, width = right.shape
     apart = right.reshape(sequences, tokens, heads, width // heads)
     return None if heads == 1 else apart.swapaxes(2, 3).reshape(right.shape)
 
 
-def probabilities_transposed(case: Case) -> Array | None:
-    probabilities, value = case.inputs
-    return case.compute(probabilities.swapaxes(2, 3), value)
+def probabilities_transposed(call: OpCall) -> Array | None:
+    probabilities, value = call.inputs
+    return call.compute(probabilities.swapaxes(2, 3), value)
 
 
-def softmax_left_out(case: Case) -> Array | None:
-    return case.inputs[0]
+def softmax_left_out(call: OpCall) -> Array | None:
+    return call.inputs[0]
 
 
-def fused_weight_by_head(heads: int, case: Case) -> Array | None:
+def fused_weight_by_head(heads: int, call: OpCall) -> Array | None:
     """Query, key and value made by one product whose rows were taken as (h, 3, D / h) but lie as (3, h, D / h)."""
-    if len(case.others) != 3 or case.weights[0].shape[0] % heads:
+    if len(call.others) != 3 or call.weights[0].shape[0] % heads:
         return None
-    at = [name for name, _ in case.others].index(case.name)
+    at = [name for name, _ in call.others].index(call.name)
 
     def rows(tensors: tuple[Array, ...]) -> Array:
         fused = np.concatenate(tensors)
         return fused.reshape(heads, 3, -1, *fused.shape[1:])[:, at].reshape(tensors[0].shape)
 
-    return case.compute(weights=tuple(map(rows, zip(*(weights for _, weights in case.others), strict=True))))
+    return call.compute(weights=tuple(map(rows, zip(*(weights for _, weights in call.others), strict=True))))
 
 
 # ---- pooling and resizing ----
 
 
-def pooled_by(function: Callable[..., Array], case: Case) -> Array | None:
-    return function(case.inputs[0], (2, 3), keepdims=case.op.keep_dims)
+def pooled_by(function: Callable[..., Array], call: OpCall) -> Array | None:
+    return function(call.inputs[0], (2, 3), keepdims=call.op.keep_dims)
 
 
-def pooled_after_reshape(case: Case) -> Array | None:
+def pooled_after_reshape(call: OpCall) -> Array | None:
     """The memory of (B, C, H, W) read as (B, H, W, C), or the other way round."""
-    x = case.inputs[0]
+    x = call.inputs[0]
     batch, channels, height, width = x.shape
-    return case.compute(x.reshape(batch, height, width, channels).transpose(0, 3, 1, 2))
+    return call.compute(x.reshape(batch, height, width, channels).transpose(0, 3, 1, 2))
 
 
-def resized_at(points: Callable[[int, int], Array], case: Case) -> Array | None:
+def resized_at(points: Callable[[int, int], Array], call: OpCall) -> Array | None:
     """Bilinear, output point i lying at points(size, new_size)[i] of the input."""
-    x, op = case.inputs[0], case.op
+    x, op = call.inputs[0], call.op
     for axis, new_size in ((2, op.height), (3, op.width)):
         size = x.shape[axis]
         at = np.clip(points(size, new_size), 0, size - 1)
@@ -410,9 +410,9 @@ def nearest_half_pixel(size: int, new_size: int) -> Array:
     return np.floor((np.arange(new_size) + 0.5) * (size / new_size))
 
 
-def padded_to_size(case: Case) -> Array | None:
+def padded_to_size(call: OpCall) -> Array | None:
     """Zeros after the last row and column, or a cut, in place of the resize."""
-    x, op = case.inputs[0][:, :, : case.op.height, : case.op.width], case.op
+    x, op = call.inputs[0][:, :, : call.op.height, : call.op.width], call.op
     return np.pad(x, ((0, 0), (0, 0), (0, op.height - x.shape[2]), (0, op.width - x.shape[3])))
 
 
@@ -432,7 +432,7 @@ PREPARATIONS = {  # of the pixels, which are right when divided by 255 once: sca
     "divided by 255 once more and standardised with ImageNet's mean and deviation": (1 / 255, *IMAGENET),
     "divided by 255 once more and scaled to run from -1 to 1": (1 / 255, *HALVES),
 }
-FORMATS = {"float16": to_float16, "bfloat16": to_bfloat16, "int8": to_int8, "uint8 with a zero point": to_uint8}
+NUMBER_FORMATS = {"float16": to_float16, "bfloat16": to_bfloat16, "int8": to_int8, "uint8 with a zero point": to_uint8}
 
 SWAPPED = "channels are swapped (RGB for BGR)"
 _pixels: dict[str, Mistake] = {
@@ -448,14 +448,14 @@ _eps: dict[str, Mistake] = {
     for eps in EPSILONS
 }
 _rounding: dict[str, Mistake] = {
-    f"inputs are rounded to {name}": partial(with_inputs, change) for name, change in FORMATS.items()
+    f"inputs are rounded to {name}": partial(with_inputs, change) for name, change in NUMBER_FORMATS.items()
 }
 _rounding_with_weights: dict[str, Mistake] = {
     **_rounding,
-    **{f"weights are rounded to {name}": partial(with_weights, change) for name, change in FORMATS.items()},
+    **{f"weights are rounded to {name}": partial(with_weights, change) for name, change in NUMBER_FORMATS.items()},
     **{
         f"inputs and weights are rounded to {name}": partial(with_inputs_and_weights, change)
-        for name, change in FORMATS.items()
+        for name, change in NUMBER_FORMATS.items()
     },
     "weights are rounded to int8 channel by channel": partial(with_weights, to_int8_by_channel),
 }
@@ -574,8 +574,8 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
 }
 
 
-def case_of(node: Node, graph: Graph, inputs: tuple[Array, ...], weights: Callable[[str], Array]) -> Case:
-    """The case of a node: `weights` gives a tensor by its name, in the dtype of the inputs."""
+def op_call(node: Node, graph: Graph, inputs: tuple[Array, ...], weights: Callable[[str], Array]) -> OpCall:
+    """The call of a node's op: `weights` gives a tensor by its name, in the dtype of the inputs."""
 
     def alike() -> Iterator[tuple[str, tuple[Array, ...]]]:
         for other in graph:
@@ -583,4 +583,4 @@ def case_of(node: Node, graph: Graph, inputs: tuple[Array, ...], weights: Callab
                 yield other.name, tuple(map(weights, other.weights))
 
     others = alike() if isinstance(node.op, ops.Linear) else ()
-    return Case(node.name, node.op, inputs, tuple(map(weights, node.weights)), tuple(others))
+    return OpCall(node.name, node.op, inputs, tuple(map(weights, node.weights)), tuple(others))

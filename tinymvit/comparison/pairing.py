@@ -1,121 +1,224 @@
-"""Which tensor of a foreign dump is which node of our graph: by name, by a user's map, by shape and order.
+"""First stage: which tensor of theirs is which node of ours. By name, by the user's map, else by shape and order.
 
-Names only and a few statistics: what the values say about right and wrong is left to `comparison`.
+What the names mean is told by `names`. Here they are held against one another: the pixels are found, names become
+matches, and tensors whose names mean nothing are guessed. What the values say about right and wrong is left to the
+stages behind.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from tinymvit.comparison.layouts import Axes, arrangements, node_axes, shape_axes
+from tinymvit.comparison.names import (
+    Match,
+    canonical,
+    check_map,
+    match_by_name,
+    means_something,
+    namesakes,
+    node_names,
+)
+from tinymvit.comparison.network import Network
+from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.errors import DumpError
-from tinymvit.graph import Graph
+from tinymvit.inspection.dump import Dump
+from tinymvit.modeling import MobileViTPreTrainedModel
+from tinymvit.numerics import NUMBERS, TensorStatistics
+from tinymvit.ops import Shape
+from tinymvit.text import count, some
 
-PIXELS = "pixel_values"
-PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
-WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|_orig_mod)\.)+")  # data parallel, training, compiling
-CLOSE = 1e-3  # of the rms: how close the statistics of a supported pair are
+Array = np.ndarray
+
+PIXEL_VALUES = "pixel_values"
+BEYOND = (-0.5, 1.5)  # pixels beyond these were not divided by 255, or something else was done to them too
+CLOSE = 1e-3  # of the rms: how close the statistics of one tensor computed twice are
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPairing:
+    """A dump paired with a model.
+
+    network: the model on their pixels. axes: of each node. matches: nodes to the tensors that are read for them.
+    namesakes: nodes to the other tensors that their names say are the same. unnamed: their tensors whose names mean
+    nothing, be they guessed or not.
+    """
+
+    network: Network
+    axes: Mapping[str, Axes]
+    matches: Mapping[str, Match]
+    namesakes: Mapping[str, Sequence[str]]
+    unnamed: Sequence[str]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Match:
-    """A tensor of theirs and how it was found: by "name", "map" or "guess"."""
+class DumpPairing:
+    """A dump paired with a dump of ours. matches: our tensors to theirs, in our order."""
 
-    theirs: str
-    how: str
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Numbers that no change of layout changes."""
-
-    mean: float
-    rms: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, x: np.ndarray) -> Statistics:
-        if x.size == 0:
-            return cls(np.nan, np.nan, np.nan, np.nan)
-        x = np.asarray(x, np.float64)
-        return cls(float(x.mean()), float(np.sqrt((x * x).mean())), float(x.min()), float(x.max()))
-
-    def close_to(self, other: Statistics) -> bool:
-        """Whether they may describe one tensor computed twice. NaN is close to nothing."""
-        here, there = (np.array([s.mean, s.rms, s.low, s.high]) for s in (self, other))
-        return bool((np.abs(here - there) <= CLOSE * self.rms).all())
+    matches: Mapping[str, Match]
+    notes: tuple[str, ...]
 
 
-def canonical(name: str) -> str:
-    """A name without what may stand around a backbone, `mobilevit.` and whatever a wrapper put before that, and of a
-    head's name without the usual wrappers'."""
-    return WRAPPERS.sub("", name.rpartition(PREFIX)[2])
+def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: ComparisonSettings) -> ModelPairing:
+    """Which tensor is which node of the model. Raises DumpError for a dump without pixels or without anything else."""
+    pixels = _find_pixels(dump, model.config.num_channels, settings)
+    graph = model.graph(pixels.value.shape)
+    network = Network(graph, model.weights, pixels.value)
+    known = node_names(graph)
+    check_map(settings.names, dump, known)
+    named = match_by_name(known, dump, settings.names) | {PIXEL_VALUES: pixels.match}
+    tensor = pixels.match.theirs
+    unnamed = [name for name in dump if name != tensor and not means_something(name, known, settings.names)]
+    axes = node_axes(graph)
+    guessed = _guess_nodes(network, axes, dump, named, unnamed, settings)
+    if len(dump) == 1:
+        raise DumpError(f"their dump holds only {tensor}, the pixels; expected what is computed from them too")
+    if len(named) == 1 and not guessed:
+        raise DumpError(
+            f"of their {len(dump)} tensors none but the pixels could be matched with a node, neither by name nor by "
+            f"shape; theirs are {some(unnamed, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
+        )
+    return ModelPairing(
+        network,
+        axes,
+        named | guessed,
+        namesakes(known, dump, settings.names, named),
+        unnamed,
+        pixels.notes + _guesses(guessed),
+    )
 
 
-def known_names(graph: Graph) -> list[dict[str, str]]:
-    """Canonical names to nodes, the closest kind of name first: nodes, modules that pass a node on, outputs."""
-    kinds = ({node.name: node.name for node in graph}, graph.modules, graph.outputs)
-    return [{canonical(name): node for name, node in kind.items()} for kind in kinds]
+def pair_dumps(ours: Dump, theirs: Dump, settings: ComparisonSettings) -> DumpPairing:
+    """Which tensor of theirs is which of ours. Raises DumpError if none is."""
+    known = [{canonical(name): name for name in ours}]
+    check_map(settings.names, theirs, known)
+    named = match_by_name(known, theirs, settings.names)
+    free = [name for name in _numbers(ours, ours) if name not in named]
+    unnamed = [name for name in theirs if not means_something(name, known, settings.names)]
+    axes = {name: shape_axes(ours.shape(name)) for name in free}
+    our_statistics = cache(lambda name: TensorStatistics.of(ours[name]))
+    pairs = _align_tensors(axes, our_statistics, theirs, _numbers(theirs, unnamed), settings.layout, not named)
+    if not named and not pairs:
+        raise DumpError(
+            f"their {count(len(theirs), 'tensor')} could not be matched with ours, neither by name nor by shape; "
+            f"theirs are {some(list(theirs), 3)}, ours {some(list(ours), 3)}; give a map of names"
+        )
+    matches = named | pairs
+    return DumpPairing({name: matches[name] for name in ours if name in matches}, _guesses(pairs))
 
 
-def check_map(given: Mapping[str, str], names: Iterable[str], known: list[dict[str, str]]) -> None:
-    """Raise DumpError if the user's map names a tensor that the dump lacks or a node that we lack."""
-    for theirs, ours in given.items():
-        if theirs not in names:
-            hint = "; the map goes from their names to ours" if ours in names else _near(theirs, list(names))
-            raise DumpError(f"the map names the tensor {theirs!r}, which their dump lacks{hint}")
-        if not any(canonical(ours) in kind for kind in known):
-            nodes = list(dict.fromkeys(node for kind in known for node in kind.values()))
-            raise DumpError(f"the map names the node {ours!r}, which is none of ours{_near(ours, nodes)}")
+# ---- the pixels ----
 
 
-def match_names(known: list[dict[str, str]], names: Iterable[str], given: Mapping[str, str]) -> dict[str, Match]:
-    """Nodes to tensors of theirs, for each node the tensor whose name is closest. `given` maps names of theirs to
-    names of ours and comes before all else. Raises DumpError if two tensors have the same claim to a node."""
-    claims: dict[str, tuple[int, str]] = {}  # node -> how close the name is, the tensor
-    for theirs in names:
-        found = _meaning(given.get(theirs, theirs), known)
-        if found is None:
-            continue
-        closeness, node = found
-        claim = (-1 if theirs in given else closeness), theirs
-        rival = claims.get(node, (len(known), ""))
-        same = canonical(given.get(theirs, theirs)) == canonical(given.get(rival[1], rival[1]))
-        if claim[0] == rival[0] and (same or theirs in given):
-            raise DumpError(f"two tensors mean {node}: {rival[1]!r} and {theirs!r}; expected one")
-        claims[node] = claim if claim[0] < rival[0] else rival
-    return {node: Match(theirs, "map" if theirs in given else "name") for node, (_, theirs) in claims.items()}
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """Their input in our layout, (B, C, H, W), and how it was found."""
+
+    value: Array
+    match: Match
+    notes: tuple[str, ...]
 
 
-def namesakes(
-    known: list[dict[str, str]], names: Iterable[str], given: Mapping[str, str], matches: Mapping[str, Match]
-) -> dict[str, list[str]]:
-    """For each node the tensors that mean it too but are not the one that is read, be it that their names are less
-    close. A tensor whose very name the map gives to another is left out, and so is the backbone's own, as it has
-    several results."""
-    found: dict[str, list[str]] = {}
-    left_out = {PREFIX.rstrip("."), *map(canonical, given.values())}
-    for theirs in names:
-        meaning = None if theirs in given or canonical(theirs) in left_out else _meaning(theirs, known)
-        if meaning is not None and matches[meaning[1]].theirs != theirs:
-            found.setdefault(meaning[1], []).append(theirs)
-    return found
+def _find_pixels(dump: Dump, channels: int, settings: ComparisonSettings) -> _Pixels:
+    """Raises DumpError if there are no pixels to run a model of so many channels on."""
+    named = [name for name in dump if canonical(settings.names.get(name, name)) == PIXEL_VALUES]
+    if len(named) > 1:
+        raise DumpError(f"two tensors are the {PIXEL_VALUES}: {named[0]!r} and {named[1]!r}; expected one")
+    name = named[0] if named else next((n for n in dump if _may_be_pixels(dump.shape(n), channels)), None)
+    if name is None:
+        raise DumpError(
+            f"their dump has no {PIXEL_VALUES}, which are needed to run our model on; dump the input too, or map it, "
+            "or compare with our trace of the same image"
+        )
+    x = np.asarray(dump[name])
+    shape = x.shape
+    if x.dtype.kind != "f":
+        raise DumpError(f"their {name} has dtype {x.dtype}; expected the floats that the network is given")
+    if x.ndim == 3:
+        x = x[None]
+    layouts = {1: ("auto", "nchw", "tokens"), 3: ("auto", "nhwc", "tokens")}  # those with channels at this axis
+    axes = [axis for axis in layouts if x.ndim == 4 and x.shape[axis] == channels and settings.layout in layouts[axis]]
+    if not axes or 0 in shape:
+        named_axis = {"nchw": "first", "nhwc": "last"}.get(settings.layout)
+        where = f"{named_axis} as layout {settings.layout} says" if named_axis else "first or last"
+        raise DumpError(f"their {name} has shape {list(shape)}; expected images of {channels} channels, {where}")
+    x = x if axes[0] == 1 else x.transpose(0, 3, 1, 2)
+    if not np.isfinite(x).all():
+        at = [int(i) for i in np.argwhere(~np.isfinite(x))[0]]
+        raise DumpError(f"their {name} holds {x[tuple(at)]} at {at} of (B, C, H, W); expected finite numbers")
+    notes = []
+    low, high = float(x.min()), float(x.max())
+    if low < BEYOND[0] or high > BEYOND[1]:
+        notes.append(
+            f"their {name} run from {low:.3g} to {high:.3g}, where the published checkpoints expect 0 to 1: "
+            "if the first convolution reads these very numbers, the preprocessing is wrong, whatever agrees here"
+        )
+    if not named:
+        notes.append(f"guess: their {name} is the {PIXEL_VALUES}: the first tensor of {channels} channels")
+    if len(axes) > 1:
+        notes.append(
+            f"{PIXEL_VALUES}: {list(shape)} fits channels first and last; taken as channels first (--layout says)"
+        )
+    return _Pixels(x, Match(name, "guess" if not named else "map" if name in settings.names else "name"), tuple(notes))
 
 
-def has_a_name(theirs: str, known: list[dict[str, str]], given: Mapping[str, str]) -> bool:
-    """Whether a tensor of theirs has a name that means something, be it used or another of the same meaning."""
-    return theirs in given or _meaning(theirs, known) is not None
+def _may_be_pixels(shape: Shape, channels: int) -> bool:
+    """Whether a tensor of this shape is a batch of images rather than a 3 x 3 kernel."""
+    return (
+        len(shape) == 4
+        and channels in (shape[1], shape[3])
+        and min(shape[1:3] if shape[3] == channels else shape[2:]) > 7
+    )
 
 
-def _meaning(name: str, known: list[dict[str, str]]) -> tuple[int, str] | None:
-    """Of which kind a name is, and the node that it means; None if it means nothing."""
-    kinds = ((closeness, kind.get(canonical(name))) for closeness, kind in enumerate(known))
-    return next(((closeness, node) for closeness, node in kinds if node is not None), None)
+# ---- guesses ----
+
+
+def _guess_nodes(
+    network: Network,
+    axes: Mapping[str, Axes],
+    dump: Dump,
+    named: Mapping[str, Match],
+    unnamed: Sequence[str],
+    settings: ComparisonSettings,
+) -> dict[str, Match]:
+    """Nodes that no name means to tensors whose names mean nothing."""
+    free = {node.name: axes[node.name] for node in network.graph if node.name not in named}
+    fitting = [
+        name
+        for name in _numbers(dump, unnamed)
+        if any(arrangements(dump.shape(name), shape, settings.layout) for shape in free.values())
+    ]
+    if not fitting:
+        return {}
+    steps = settings.bar(network.steps(np.float32), len(network.graph))
+    ours = {node.name: TensorStatistics.of(value) for node, value in steps}
+    return _align_tensors(free, ours.__getitem__, dump, fitting, settings.layout, len(named) == 1)
+
+
+def _align_tensors(
+    ours: Mapping[str, Axes],
+    our_statistics: Callable[[str], TensorStatistics],
+    dump: Dump,
+    theirs: Sequence[str],
+    layout: str,
+    by_shape_alone: bool,
+) -> dict[str, Match]:
+    """Ours, whose axes are given, to tensors of theirs, both in their order. See `align`."""
+    their_statistics = cache(lambda name: TensorStatistics.of(dump[name]))
+    pairs = align(
+        list(ours),
+        theirs,
+        lambda node, name: bool(arrangements(dump.shape(name), ours[node], layout)),
+        lambda node, name: our_statistics(node).close_to(their_statistics(name), CLOSE),
+        by_shape_alone,
+    )
+    return {node: Match(name, "guess") for node, name in pairs.items()}
 
 
 def align(
@@ -125,10 +228,11 @@ def align(
     alike: Callable[[str, str], bool],
     by_shape_alone: bool,
 ) -> dict[str, str]:
-    """Nodes to tensors, both in their order: the alignment with the most pairs whose statistics agree.
+    """Ours to theirs, both in their order: the alignment with the most pairs that fit and whose statistics agree.
 
-    If `by_shape_alone`, then behind the last of these that with the most pairs whose shapes agree: before it, what does
-    not agree was hardly computed from what does.
+    If `by_shape_alone`, the tensors behind the last of these pairs are then aligned with the most pairs that fit,
+    whatever their statistics: they may be computed from something wrong. A tensor before it is not, for right tensors
+    follow.
     """
     fit, like = np.zeros((2, len(ours), len(theirs)), bool)
     for i, node in enumerate(ours):
@@ -142,8 +246,8 @@ def align(
     return {ours[i]: theirs[j] for i, j in pairs}
 
 
-def _longest(may: np.ndarray) -> list[tuple[int, int]]:
-    """The most pairs (i, j) with may[i, j], both rising; of several such the earliest i."""
+def _longest(may: Array) -> list[tuple[int, int]]:
+    """The most pairs (i, j) with may[i, j], both rising; of several such lists the one with the earliest i."""
     rows, columns = may.shape
     best = np.zeros((rows + 1, columns + 1), int)  # best[i, j]: pairs in may[i:, j:]
     for i in reversed(range(rows)):
@@ -162,6 +266,10 @@ def _longest(may: np.ndarray) -> list[tuple[int, int]]:
     return pairs
 
 
-def _near(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def _numbers(dump: Dump, names: Iterable[str]) -> list[str]:
+    """Those of a dump's tensors that hold real numbers."""
+    return [name for name in names if dump.dtype(name).kind in NUMBERS]
+
+
+def _guesses(pairs: Mapping[str, Match]) -> tuple[str, ...]:
+    return tuple(f"guess: their {match.theirs} is {node}" for node, match in pairs.items())

@@ -1,4 +1,4 @@
-"""A comparison as text, as JSON and as a page of HTML that needs no other file."""
+"""Last stage: a comparison as text, as JSON and as a page of HTML that needs no other file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from html import escape
 from string import Template
 from typing import Any
 
-from tinymvit.comparison.verdict import Comparison, Row
+from tinymvit.comparison.verdict import Comparison, Judgement, Verdict
 from tinymvit.files import finite
 from tinymvit.text import align, printable, some
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")
 NUMERIC = range(3, 8)  # of the columns, those that are aligned to the right
 LISTED = 9  # wrong ops that are named beside the first
+AGREE = "agree"  # stands where the first divergent node would
 
 
 # ---- text ----
@@ -22,7 +23,7 @@ LISTED = 9  # wrong ops that are named beside the first
 
 def to_text(comparison: Comparison) -> str:
     """The first divergent node or "agree" on a line of its own; why; the table in the graph's order; the notes."""
-    lines = [comparison.first, *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
+    lines = [comparison.first or AGREE, *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
     return "\n".join(map(printable, [*lines, "", *comparison.notes]))
 
 
@@ -45,27 +46,24 @@ def reasons(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _what(row: Row) -> str:
-    match row.verdict:
-        case "shape":
-            return (
-                f"their {row.theirs} has shape {list(row.their_shape)}, which no layout explains for {list(row.shape)}"
-            )
-        case "not numbers":
-            return f"their {row.theirs} does not hold real numbers"
-    assert row.errors is not None
-    assert row.limit is not None
-    if row.verdict == "not finite":
-        return f"their {row.theirs} holds NaN or infinity, first at {list(row.errors.worst)}"
-    if row.verdict == "ours not finite":
-        at = list(row.errors.worst)
-        return f"our {row.node} holds NaN or infinity, first at {at}, their {row.theirs} a number"
-    if row.errors.rms <= row.limit.rms:
-        return f"their {row.theirs} differs: largest error {row.errors.absolute:.2e}, tolerance {row.limit.largest:.2e}"
-    return f"their {row.theirs} differs: rms error {row.errors.rms:.2e}, tolerance {row.limit.rms:.2e}"
+def _what(row: Judgement) -> str:
+    if row.verdict is Verdict.SHAPE:
+        return f"their {row.theirs} has shape {list(row.their_shape)}, which no layout explains for {list(row.shape)}"
+    if row.verdict is Verdict.NOT_NUMBERS:
+        return f"their {row.theirs} does not hold real numbers"
+    errors, limit = row.errors, row.limit
+    assert errors is not None  # of a tensor that was read
+    assert limit is not None
+    if row.verdict is Verdict.NOT_FINITE:
+        return f"their {row.theirs} holds NaN or infinity, first at {list(errors.worst)}"
+    if row.verdict is Verdict.OURS_NOT_FINITE:
+        return f"our {row.node} holds NaN or infinity, first at {list(errors.worst)}, their {row.theirs} a number"
+    if errors.rms <= limit.rms:
+        return f"their {row.theirs} differs: largest error {errors.absolute:.2e}, tolerance {limit.largest:.2e}"
+    return f"their {row.theirs} differs: rms error {errors.rms:.2e}, tolerance {limit.rms:.2e}"
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: Judgement) -> tuple[str, ...]:
     """A row's cells under `COLUMNS`."""
     shape = "x".join(map(str, row.shape))
     if row.errors is None:
@@ -87,7 +85,7 @@ def _table(comparison: Comparison) -> list[str]:
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """Everything, for programs; numbers that JSON lacks (NaN, infinity) are null."""
     return {
-        "first": comparison.first,
+        "first": comparison.first or AGREE,
         "agrees": comparison.agrees,
         "isolated": comparison.isolated,
         "caveats": list(comparison.caveats),
@@ -121,11 +119,11 @@ $rows
 
 def to_html(comparison: Comparison) -> str:
     """One page: the answer, the table with a bar for each node's SNR, the notes."""
-    first = escape(comparison.first)
+    first = escape(comparison.first or AGREE)
     kind = "First wrong op" if comparison.isolated else "First divergent node"
     return PAGE.substitute(
         first=first,
-        title="agree" if comparison.agrees else f"{kind}: <code>{first}</code>",
+        title=AGREE if comparison.agrees else f"{kind}: <code>{first}</code>",
         reasons=_items(reasons(comparison)),
         head="".join(f"<th>{name}</th>" for name in COLUMNS),
         rows="\n".join(_html_row(row, row is comparison.divergence) for row in comparison.rows),
@@ -133,7 +131,7 @@ def to_html(comparison: Comparison) -> str:
     )
 
 
-def _html_row(row: Row, first: bool) -> str:
+def _html_row(row: Judgement, first: bool) -> str:
     kind = "ok" if row.ok else "wrong first" if first else "wrong"
     data = [
         f'<td class="n">{escape(cell)}</td>' if i in NUMERIC else f"<td>{escape(cell)}</td>"

@@ -1,22 +1,29 @@
-"""Two dumps, tensor by tensor, in the order of ours. Nothing can be computed, so the tolerance is one for all."""
+"""A port's dump against a dump of ours, tensor by tensor, in the order of ours.
+
+The stages are those of a comparison with a model (`against_model`), each tensor by itself: nothing can be computed, so
+the tolerance is one for all, and only few mistakes can be told.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinymvit.comparison.hints import HINTS
+from tinymvit.comparison.inputs import Tensors, open_tensors, open_theirs
+from tinymvit.comparison.judging import judge
 from tinymvit.comparison.layouts import arrangements, shape_axes
-from tinymvit.comparison.mistakes import Case, mistakes
-from tinymvit.comparison.pairing import PIXELS, Match, Statistics, align, canonical, check_map, has_a_name, match_names
-from tinymvit.comparison.port import Settings
-from tinymvit.comparison.tolerance import NUMBERS, Errors, Limit, difference, half_unit, rms
-from tinymvit.comparison.verdict import Comparison, Hint, Row
-from tinymvit.errors import DumpError
+from tinymvit.comparison.mistakes import OpCall, mistakes
+from tinymvit.comparison.names import Match, canonical
+from tinymvit.comparison.pairing import PIXEL_VALUES, DumpPairing, pair_dumps
+from tinymvit.comparison.reading import Reading
+from tinymvit.comparison.settings import ComparisonSettings
+from tinymvit.comparison.tolerance import Tolerance
+from tinymvit.comparison.verdict import Comparison, Hint, Judgement, Verdict
 from tinymvit.inspection.dump import Dump
+from tinymvit.numerics import NUMBERS, difference, half_unit, rms
 from tinymvit.ops import Input
 from tinymvit.text import count, some
 
@@ -29,80 +36,89 @@ SCALES = {  # of a tensor that is proportional to the pixels, as the first convo
 }
 
 
-def compare_dumps(ours: Dump, theirs: Dump, settings: Settings) -> Comparison:
-    """A row for each of our tensors that they have too. Raises DumpError if they have none."""
-    known = [{canonical(name): name for name in ours}]
-    check_map(settings.names, theirs, known)
-    matches = match_names(known, theirs, settings.names)
-    notes = []
-    free = [name for name in ours if name not in matches and ours.dtype(name).kind in NUMBERS]
-    leftover = [name for name in theirs if not has_a_name(name, known, settings.names)]
-    leftover = [name for name in leftover if theirs.dtype(name).kind in NUMBERS]
+def compare_dumps(ours: Tensors, theirs: Tensors, settings: ComparisonSettings | None = None) -> Comparison:
+    """Compare a port's tensors with ours: each of ours that they have too.
 
-    axes = {name: shape_axes(ours.shape(name)) for name in free}
-    our_statistics = cache(lambda name: Statistics.of(ours[name]))
-    their_statistics = cache(lambda name: Statistics.of(theirs[name]))
+    ours, theirs: a dump's path, an opened dump, or arrays by name. settings: what is known of the port. Raises
+    DumpError, a ValueError, for what cannot be compared at all; a tensor that cannot be gets a judgement that says so.
+    """
+    settings = settings or ComparisonSettings()
+    our_dump, their_dump = open_tensors(ours), open_theirs(theirs)
+    with np.errstate(all="ignore"):  # somebody else's numbers may overflow; the verdict says so
+        pairing = pair_dumps(our_dump, their_dump, settings)
+        rows = []
+        for name, match in settings.bar(pairing.matches.items(), len(pairing.matches)):
+            pair = _pair(name, our_dump, match, their_dump, settings)
+            reading = _read(pair, settings.layout)
+            rows.append(_explain(pair, reading, judge(reading)))
+    return _conclude(pairing, rows, our_dump, their_dump, settings)
 
-    def fits(node: str, name: str) -> bool:
-        return bool(arrangements(theirs.shape(name), axes[node], settings.layout))
 
-    def alike(node: str, name: str) -> bool:
-        return our_statistics(node).close_to(their_statistics(name))
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A tensor of ours and the one of theirs that should be the same. allowed: an error relative to the size of ours;
+    half: half a unit, relative, of the shorter formats that they are stored in."""
 
-    for node, name in align(free, leftover, fits, alike, by_shape_alone=not matches).items():
-        matches[node] = Match(name, "guess")
-        notes.append(f"guess: their {name} is {node}")
-    if not matches:
-        raise DumpError(
-            f"their {count(len(theirs), 'tensor')} could not be matched with ours, neither by name nor by shape; "
-            f"theirs are {some(list(theirs), 3)}, ours {some(list(ours), 3)}; give a map of names"
-        )
-    if settings.tolerance is None:
-        settings = replace(settings, tolerance=TOLERANCE)
+    name: str
+    ours: Array
+    match: Match
+    theirs: Array
+    allowed: float
+    half: float
+
+    def tolerance(self, truth: Array) -> Tolerance:
+        return Tolerance.relative(truth, self.allowed, self.half)
+
+
+def _pair(name: str, our_dump: Dump, match: Match, their_dump: Dump, settings: ComparisonSettings) -> _Pair:
+    half = half_unit(our_dump.stored(name)) + half_unit(their_dump.stored(match.theirs))
+    allowed = settings.relative_tolerance or TOLERANCE
+    return _Pair(name, our_dump[name], match, their_dump[match.theirs], allowed, half)
+
+
+def _read(pair: _Pair, layout: str) -> Reading:
+    """Their tensor in the layout that has the least error."""
+    reading = Reading(pair.name, "", pair.ours.shape, pair.match, pair.theirs.shape, (), pair.ours)
+    if not {pair.theirs.dtype.kind, pair.ours.dtype.kind} <= set(NUMBERS):
+        return replace(reading, fault=Verdict.NOT_NUMBERS)
+    options = arrangements(pair.theirs.shape, shape_axes(pair.ours.shape), layout)
+    if not options:
+        return replace(reading, fault=Verdict.SHAPE)
+    truth, theirs = np.asarray(pair.ours, np.float64), np.asarray(pair.theirs, np.float64)
+    option = min(options, key=lambda option: rms(difference(option.undo(theirs), truth)))
+    return replace(reading, truth=truth, value=option.undo(theirs), arrangement=option, tolerance=pair.tolerance(truth))
+
+
+def _explain(pair: _Pair, reading: Reading, judgement: Judgement) -> Judgement:
+    """The judgement with hints, as far as they can be told without a model: known mistakes if it is about the pixels,
+    and a factor of any tensor."""
+    theirs, truth = reading.value, reading.truth
+    if judgement.ok or theirs is None or not (np.isfinite(theirs).all() and np.isfinite(truth).all()):
+        return judgement
+    factor = float((theirs * truth).mean() / (truth * truth).mean()) if truth.any() else 1.0
+    why = next((why for scale, why in SCALES.items() if math.isclose(factor, scale, rel_tol=1e-4)), "")
+    wrong = {f"it is {factor:.6g} times ours{why}": factor * truth}
+    if canonical(pair.name) == PIXEL_VALUES:
+        call = OpCall(pair.name, Input(), (truth,))
+        made = {sentence: mistake(call) for sentence, mistake in mistakes(Input()).items()}
+        wrong = {sentence: x for sentence, x in made.items() if x is not None} | wrong
+    explaining = [sentence for sentence, x in wrong.items() if pair.tolerance(x).allows(theirs, x)]
+    return replace(judgement, hints=tuple(Hint(pair.name, sentence) for sentence in explaining[:HINTS]))
+
+
+def _conclude(
+    pairing: DumpPairing, rows: list[Judgement], ours: Dump, theirs: Dump, settings: ComparisonSettings
+) -> Comparison:
+    notes = list(pairing.notes)
+    if settings.relative_tolerance is None:
         notes.append(f"without a model rounding cannot be measured: tolerance {TOLERANCE:g} for every tensor")
-    names = settings.bar([name for name in ours if name in matches], len(matches))
-    rows = tuple(_row(name, ours, matches[name], theirs, settings) for name in names)
     notes.append(f"{len(rows)} of {count(len(ours), 'tensor')} compared")
-    used = {match.theirs for match in matches.values()}
+    used = {match.theirs for match in pairing.matches.values()}
+    missed, left = [name for name in ours if name not in pairing.matches], [name for name in theirs if name not in used]
     caveats = []
-    if (missed := [name for name in ours if name not in matches]) and (left := [n for n in theirs if n not in used]):
+    if missed and left:
         caveats.append(
             f"{count(len(missed), 'tensor')} of ours not compared: {some(missed, 2)}; "
             f"{count(len(left), 'tensor')} of theirs not recognised: {some(left, 2)}; a map of names may pair them"
         )
-    return Comparison(rows, tuple(notes), False, tuple(caveats))
-
-
-def _row(name: str, our_dump: Dump, match: Match, theirs: Dump, settings: Settings) -> Row:
-    x = theirs[match.theirs]
-    ours = our_dump[name]
-    row = Row(name, "", ours.shape, match.theirs, match.how, x.shape, "", "not numbers")
-    if not {x.dtype.kind, ours.dtype.kind} <= set(NUMBERS):
-        return row
-    options = arrangements(x.shape, shape_axes(ours.shape), settings.layout)
-    if not options:
-        return replace(row, verdict="shape")
-    truth, values = np.asarray(ours, np.float64), np.asarray(x, np.float64)
-    half = half_unit(our_dump.stored(name)) + half_unit(theirs.stored(match.theirs))
-    limit = Limit.of(truth, truth, settings.tolerance, half)
-    option = min(options, key=lambda option: rms(difference(option.undo(values), truth)))
-    value = option.undo(values)
-    errors = Errors.of(value, truth)
-    verdict = limit.verdict(errors, value, truth)
-    row = replace(row, layout=option.order, errors=errors, limit=limit, verdict=verdict)
-    return row if row.ok else replace(row, hints=_hints(name, value, truth, settings.tolerance, half))
-
-
-def _hints(name: str, theirs: Array, truth: Array, tolerance: float | None, half: float) -> tuple[Hint, ...]:
-    """What explains a tensor without a model: known mistakes if it is the pixels, and of any tensor a factor."""
-    if not (np.isfinite(theirs).all() and np.isfinite(truth).all()):
-        return ()
-    factor = float((theirs * truth).mean() / (truth * truth).mean()) if truth.any() else 1.0
-    why = next((why for scale, why in SCALES.items() if math.isclose(factor, scale, rel_tol=1e-4)), "")
-    wrong = {f"it is {factor:.6g} times ours{why}": factor * truth}
-    if canonical(name) == PIXELS:
-        case = Case(name, Input(), (truth,))
-        made = {sentence: mistake(case) for sentence, mistake in mistakes(Input()).items()}
-        wrong = {sentence: x for sentence, x in made.items() if x is not None} | wrong
-    explaining = (s for s, x in wrong.items() if Limit.of(x, x, tolerance, half).allows(theirs, x))
-    return tuple(Hint(name, sentence) for sentence in explaining)[:HINTS]
+    return Comparison(tuple(rows), tuple(notes), False, tuple(caveats))

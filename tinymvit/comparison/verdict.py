@@ -1,14 +1,24 @@
-"""What a comparison finds: a row for each tensor, with the hints that explain it, and the first that is wrong.
-
-Finding it is left to `comparison` and `two_dumps`, printing it to `report`.
-"""
+"""What a comparison finds: a judgement of each tensor, with the hints that explain it, and the first that is wrong."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from tinymvit.comparison.tolerance import Errors, Limit
+from tinymvit.comparison.tolerance import Tolerance
+from tinymvit.numerics import Errors
 from tinymvit.ops import Shape
+
+
+class Verdict(StrEnum):
+    """What is said of a tensor. Each is a string too: the word that the table and the JSON have."""
+
+    OK = "ok"
+    DIFFERS = "differs"
+    SHAPE = "shape"  # no layout explains its shape
+    NOT_FINITE = "not finite"  # it holds NaN or infinity where the truth has numbers
+    OURS_NOT_FINITE = "ours not finite"  # the truth holds NaN or infinity where it has numbers
+    NOT_NUMBERS = "not numbers"  # it holds complex numbers or text
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,13 @@ class Hint:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A node that was compared, or a module or output whose tensor is not the one that is read for its node.
+class Judgement:
+    """A row of the table: a node that was compared, or a module or output whose tensor is not the one that was read for
+    its node.
 
-    verdict: "ok", "differs", "shape" (no layout explains it), "not finite" (NaN or infinity where the truth has
-    numbers), "ours not finite" (the reverse) or "not numbers". limit: what `errors` may be. together: the ops that were
-    judged as one because the dump lacks the tensors between them, the node itself last.
+    op, shape: the node's. theirs, matched, their_shape: the name of their tensor, how it was found ("name", "map" or
+    "guess"), its shape. layout: the order of axes in which it was read, "" if it could not be. limit: what `errors` may
+    be. together: the ops that were judged as one because the dump lacks the tensors between them, the node itself last.
     """
 
     node: str
@@ -38,15 +49,15 @@ class Row:
     matched: str
     their_shape: Shape
     layout: str
-    verdict: str
+    verdict: Verdict
     errors: Errors | None = None
-    limit: Limit | None = None
+    limit: Tolerance | None = None
     together: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
 
     @property
     def ok(self) -> bool:
-        return self.verdict == "ok"
+        return self.verdict is Verdict.OK
 
     @property
     def wrong_op(self) -> str:
@@ -56,27 +67,35 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows in the graph's order, and what else is worth a line. caveats: what must be known to read the answer."""
+    """The judgements in the graph's order, and the notes that are worth a line beside them. isolated: whether each op
+    was judged by itself. caveats: what must be known to read the answer."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[Judgement, ...]
     notes: tuple[str, ...]
     isolated: bool
     caveats: tuple[str, ...] = ()
 
     @property
-    def divergence(self) -> Row | None:
-        """The first row that is not "ok"."""
+    def agrees(self) -> bool:
+        """Whether every tensor is right."""
+        return self.divergence is None
+
+    @property
+    def divergence(self) -> Judgement | None:
+        """The first judgement that is not "ok"."""
         return next((row for row in self.rows if not row.ok), None)
 
     @property
-    def first(self) -> str:
-        """The name of the first divergent node, of the first wrong op if isolated, or "agree"."""
+    def first(self) -> str | None:
+        """The name of the first divergent node, of the first wrong op if isolated; None if every tensor is right."""
         row = self.divergence
-        return "agree" if row is None else row.wrong_op if self.isolated else row.node
+        if row is None:
+            return None
+        return row.wrong_op if self.isolated else row.node
 
     @property
-    def wrong(self) -> list[Row]:
-        """The rows that are not "ok"; if isolated, without those that an op named by an earlier one may explain."""
+    def wrong(self) -> list[Judgement]:
+        """The judgements that are not "ok"; if isolated, without those that an op named by an earlier one explains."""
         named: set[str] = set()
         rows = []
         for row in self.rows:
@@ -84,7 +103,3 @@ class Comparison:
                 rows.append(row)
                 named.add(row.wrong_op)
         return rows
-
-    @property
-    def agrees(self) -> bool:
-        return self.divergence is None

@@ -25,7 +25,7 @@ from tinymvit.files import finite
 from tinymvit.graph import Node, last_use
 from tinymvit.inspection.summary import describe
 from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
-from tinymvit.numerics import to_bfloat16, to_float16
+from tinymvit.numerics import relative_error, to_bfloat16, to_float16
 
 Array = np.ndarray
 
@@ -174,15 +174,6 @@ def entering(
     if way.store is not float64:
         exact = EXACT.compute(node, inputs, weights)
     return relative_error(way.compute(node, inputs, weights), exact)
-
-
-def relative_error(value: Array, exact: Array) -> float:
-    """Root mean square of the difference over that of the exact values; infinite if a value is not finite."""
-    difference = np.linalg.norm((value - exact).ravel())
-    if not np.isfinite(difference):
-        return math.inf
-    size = np.linalg.norm(exact.ravel())
-    return float(difference / size) if size else math.inf if difference else 0.0
 
 
 def _value(way: Way, node: Node, inputs: list[Array], weights: dict[str, Array], pixel_values: Array) -> Array:

@@ -22,6 +22,7 @@ import numpy as np
 from tinymvit.errors import CheckpointError, DumpError, OutputError
 from tinymvit.files import complete_or_nothing, read_json
 from tinymvit.inspection.dump import MANIFEST
+from tinymvit.numerics import TensorStatistics
 from tinymvit.version import __version__
 from tinymvit.weights.formats.safetensors import PYTORCH, file_header, raw_bytes, read_metadata
 
@@ -174,14 +175,5 @@ def write_manifest(folder: Path, facts: Mapping[str, Any], tensors: Sequence[Map
 
 def statistics(array: Array) -> dict[str, float | None]:
     """Smallest, largest, mean and root mean square value, in float64; None where that is no finite number."""
-    if array.size == 0:
-        return dict.fromkeys(("min", "max", "mean", "rms"))
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = (
-            float(array.min()),
-            float(array.max()),
-            float(array.mean(dtype=np.float64)),
-            math.sqrt(np.square(array, dtype=np.float64).mean()),
-        )
-    finite = (value if math.isfinite(value) else None for value in values)
-    return dict(zip(("min", "max", "mean", "rms"), finite, strict=True))
+    values = vars(TensorStatistics.of(array))
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

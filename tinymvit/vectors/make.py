@@ -31,13 +31,13 @@ from tinymvit import ops, reference
 from tinymvit.errors import CheckpointError
 from tinymvit.graph import Graph
 from tinymvit.modeling import MobileViTPreTrainedModel
+from tinymvit.numerics import UNIT, rms
 from tinymvit.ops import Shape
 
 Array = np.ndarray
 OpOnShapes = tuple[ops.Op, tuple[Shape, ...]]  # an op and the shapes of its inputs
 
 ODD_SIZE = (65, 129)  # every map below is odd on both sides, so that a patch of 2 x 2 needs the resizing
-UNIT = 2.0**-24  # half the spacing of float32 at 1: the relative error of one rounding
 FACTOR = 8  # tolerance over the measured float32 error; docs/operators.md says what ports were measured to need
 
 
@@ -146,8 +146,7 @@ def expected(exact: Array, single: Array) -> Expected:
     one rounding of a number of the usual size, since a sum that happens to be exact in one order is not in another.
     """
     excess = float((np.abs(single - exact) - UNIT * np.abs(exact)).max())
-    usual = float(np.sqrt(np.mean(exact * exact)))
-    error = FACTOR * max(excess, UNIT * usual)
+    error = FACTOR * max(excess, UNIT * rms(exact))
     absolute = 2.0 ** math.ceil(math.log2(error)) if error else 0.0
     return Expected(_rounded(exact), absolute, FACTOR * UNIT)
 

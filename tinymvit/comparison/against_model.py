@@ -1,0 +1,177 @@
+"""A port's dump against a model: which tensor is the first to be wrong, and why.
+
+The dump is paired with the model (`pairing`). Then, node by node, its tensor is read (`reading`), judged (`judging`)
+and, if it is wrong, explained (`explaining`). The order of the nodes matters: what is found out about the port at one
+helps to read and to explain the next, and is handed on as a `Port`. Nothing else is.
+
+The reference is computed in float64 (the truth) and in float32 (whose distance from the truth is what rounding costs
+at that very node); a tensor is wrong when it is further from the truth than rounding explains (`tolerance`). In
+isolation each op is computed from the port's own inputs, so that it answers for itself alone (`isolation`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinymvit.comparison.explaining import explain
+from tinymvit.comparison.inputs import Tensors, open_theirs
+from tinymvit.comparison.isolation import Expected, in_isolation, in_whole
+from tinymvit.comparison.judging import judge, judge_namesakes
+from tinymvit.comparison.layouts import MAP
+from tinymvit.comparison.pairing import ModelPairing, pair_with_model
+from tinymvit.comparison.port import Port
+from tinymvit.comparison.reading import read, remember
+from tinymvit.comparison.settings import ComparisonSettings
+from tinymvit.comparison.verdict import Comparison, Judgement, Verdict
+from tinymvit.graph import Node
+from tinymvit.inspection.dump import Dump
+from tinymvit.modeling import MobileViTPreTrainedModel
+from tinymvit.numerics import half_unit, shorter_number_format
+from tinymvit.text import count, some
+
+
+def compare_with_model(
+    model: MobileViTPreTrainedModel,
+    theirs: Tensors,
+    settings: ComparisonSettings | None = None,
+    *,
+    isolate: bool = False,
+) -> Comparison:
+    """Compare a port's tensors with a model, which is run on the port's own `pixel_values`.
+
+    theirs: a dump's path, an opened dump, or arrays by name. settings: what is known of the port. isolate: compute each
+    op from their inputs. Raises DumpError, a ValueError, for what cannot be compared at all; a tensor that cannot be
+    gets a judgement that says so.
+    """
+    settings = settings or ComparisonSettings()
+    dump = open_theirs(theirs)
+    with np.errstate(all="ignore"):  # somebody else's numbers may overflow; the verdict says so
+        pairing = pair_with_model(model, dump, settings)
+        findings, port = _node_by_node(pairing, Port(dump, settings, pairing.axes, pairing.matches), isolate)
+        return _conclude(pairing, findings, port, isolate)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What is found at one node: judgements, of its tensor unless it was a later node's after all, and of those that
+    mean it too. orders: the order of axes that its values decided for, and those that its shape fits besides."""
+
+    judgements: tuple[Judgement, ...]
+    orders: tuple[str, tuple[str, ...]] | None
+    folded: str | None
+    unscaled: str | None
+    notes: tuple[str, ...]
+
+
+def _node_by_node(pairing: ModelPairing, port: Port, isolate: bool) -> tuple[dict[str, _Finding], Port]:
+    """What is found at each node that has a tensor, in the graph's order, and what is known of the port at the end."""
+    findings: dict[str, _Finding] = {}
+    search = True
+    for node, expected in port.settings.bar(_nodes(pairing, isolate), len(pairing.network.graph)):
+        if node.name in port.matches:
+            if expected is None:
+                expected = in_isolation(pairing.network, port, node)
+            finding, port = _examine(pairing, port, expected, isolate, search)
+            findings[node.name] = finding
+            # Without isolation only the first divergence is explained: what follows differs because of it.
+            search = search and (isolate or all(judgement.ok for judgement in finding.judgements))
+    return findings, port
+
+
+def _nodes(pairing: ModelPairing, isolate: bool) -> Iterator[tuple[Node, Expected | None]]:
+    """Each node with what is expected of it, unless it is judged alone: then that depends on the port's tensors."""
+    if isolate:
+        yield from ((node, None) for node in pairing.network.graph)
+    else:
+        yield from ((expected.node, expected) for expected in in_whole(pairing.network))
+
+
+def _examine(
+    pairing: ModelPairing, port: Port, expected: Expected, isolate: bool, search: bool
+) -> tuple[_Finding, Port]:
+    """The stages for one node."""
+    network, name = pairing.network, expected.node.name
+    reading = read(network, port, expected, isolate)
+    port = remember(port, reading)
+    judgement = judge(reading)
+    namesakes = judge_namesakes(network, port, expected, reading, pairing.namesakes.get(name, ()))
+    explanation = explain(network, port, expected, judgement, isolate=isolate, search=search)
+    elsewhere = explanation.holds is not None or explanation.unscaled
+    own = () if elsewhere else (replace(judgement, hints=explanation.hints),)
+    finding = _Finding(
+        judgements=own + namesakes.judgements,
+        orders=(judgement.layout, reading.other_orders) if reading.other_orders else None,
+        folded=f"{judgement.theirs} holds {explanation.holds.name}" if explanation.holds else None,
+        unscaled=judgement.theirs if explanation.unscaled else None,
+        notes=reading.notes + namesakes.notes + explanation.notes,
+    )
+    return finding, explanation.port
+
+
+# ---- what is said at the end ----
+
+
+def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Port, isolate: bool) -> Comparison:
+    rows = [judgement for finding in findings.values() for judgement in finding.judgements]
+    used = {match.theirs for match in port.matches.values()}
+    unrecognised = [name for name in pairing.unnamed if name not in used]
+    notes = [
+        *pairing.notes,
+        *(note for finding in findings.values() for note in finding.notes),
+        *_on_conversions(findings),
+        *_on_layouts(pairing, findings, rows),
+        f"{sum(row.node in pairing.axes for row in rows)} of {len(pairing.network.graph)} nodes compared",
+    ]
+    if unrecognised:
+        notes.append(f"{len(unrecognised)} of their {len(port.dump)} tensors not recognised: {some(unrecognised, 3)}")
+    return Comparison(tuple(rows), tuple(notes), isolate, tuple(_caveats(pairing, rows, unrecognised, port.dump)))
+
+
+def _on_conversions(findings: Mapping[str, _Finding]) -> Iterator[str]:
+    folded = [finding.folded for finding in findings.values() if finding.folded is not None]
+    unscaled = [finding.unscaled for finding in findings.values() if finding.unscaled is not None]
+    if folded:
+        yield f"{count(len(folded), 'tensor')} with the value behind a folded op: {some(folded, 1)}"
+    if unscaled:
+        norms = count(len(unscaled), "normalisation")
+        yield f"{norms} without scale and shift, judged with what follows: {some(unscaled, 1)}"
+
+
+def _on_layouts(pairing: ModelPairing, findings: Mapping[str, _Finding], rows: Sequence[Judgement]) -> Iterator[str]:
+    of_nodes = [row for row in rows if row.node in pairing.axes]  # modules and results may have other names
+    undone = Counter(row.layout for row in of_nodes if row.layout not in ("", pairing.axes[row.node].orders[0]))
+    if undone:
+        yield "layouts undone: " + ", ".join(f"{order} ({times})" for order, times in undone.items())
+    decided = {node: finding.orders for node, finding in findings.items() if finding.orders is not None}
+    if decided:
+        said = [f"{node} is {order}, not {' or '.join(others)}" for node, (order, others) in decided.items()]
+        yield f"several layouts fit {count(len(said), 'tensor')}, the values decided: {some(said, 1)}"
+    maps = Counter(row.layout for row in of_nodes if row.layout in MAP)
+    usual = max(MAP, key=lambda order: maps[order])
+    odd = [node for node, (order, _) in decided.items() if order in MAP and order != usual]
+    if odd:
+        yield f"right in another layout than most maps, {usual}: {some(odd, 3)}; is a transpose missing?"
+
+
+def _caveats(
+    pairing: ModelPairing, rows: Sequence[Judgement], unrecognised: Sequence[str], dump: Dump
+) -> Iterator[str]:
+    """What an agreement leaves open, and what a difference may come from."""
+    *_, last = pairing.network.graph
+    if unrecognised and last.name not in {row.node for row in rows}:
+        yield (
+            f"our last node, {last.name}, was not compared, and {count(len(unrecognised), 'tensor')} of theirs not "
+            f"recognised: {some(unrecognised, 3)}; give a map of names"
+        )
+    wrong = next((row for row in rows if row.verdict is Verdict.DIFFERS), None)
+    if wrong is not None and not half_unit(dump.stored(wrong.theirs)):
+        format = shorter_number_format(dump[wrong.theirs])
+        if format:
+            yield (
+                f"the numbers of their {wrong.theirs} are all {format} numbers: what is stored in {format} is allowed "
+                "that rounding, and judged so with --isolate"
+            )

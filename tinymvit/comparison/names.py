@@ -1,0 +1,106 @@
+"""What the name of a tensor of theirs means: a node of ours, whatever wrappers put before it.
+
+A name may be a node's, a module's whose output a node makes, or a result's. The nearer kind comes first: a tensor that
+has a node's own name is taken for it before one that has the name of a module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tinymvit.errors import DumpError
+from tinymvit.graph import Graph
+
+PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
+WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|_orig_mod)\.)+")  # data parallel, training, compiling
+
+Kinds = Sequence[Mapping[str, str]]  # for each kind of name, the nearest first: canonical names to our own
+
+
+@dataclass(frozen=True)
+class Match:
+    """A tensor of theirs and how it was found: by "name", "map" or "guess"."""
+
+    theirs: str
+    how: str
+
+
+def canonical(name: str) -> str:
+    """A name without `mobilevit.` and what stands before it, and a head's name without that of the usual wrappers."""
+    return WRAPPERS.sub("", name.rpartition(PREFIX)[2])
+
+
+def node_names(graph: Graph) -> Kinds:
+    """The names that mean nodes: of the nodes, of the modules, of the results."""
+    kinds = ({node.name: node.name for node in graph}, graph.modules, graph.outputs)
+    return [{canonical(name): node for name, node in kind.items()} for kind in kinds]
+
+
+def spelled_out(graph: Graph) -> dict[str, str]:
+    """Canonical names to our names of nodes, modules and results, as we write them."""
+    return {canonical(name): name for name in (*graph.outputs, *graph.modules, *graph.nodes)}
+
+
+def check_map(given: Mapping[str, str], theirs: Iterable[str], known: Kinds) -> None:
+    """Raise DumpError if the user's map names a tensor that the dump lacks or a node that we lack."""
+    for tensor, node in given.items():
+        if tensor not in theirs:
+            hint = "; the map goes from their names to ours" if node in theirs else _near(tensor, list(theirs))
+            raise DumpError(f"the map names the tensor {tensor!r}, which their dump lacks{hint}")
+        if not any(canonical(node) in kind for kind in known):
+            nodes = list(dict.fromkeys(node for kind in known for node in kind.values()))
+            raise DumpError(f"the map names the node {node!r}, which is none of ours{_near(node, nodes)}")
+
+
+def match_by_name(known: Kinds, theirs: Iterable[str], given: Mapping[str, str]) -> dict[str, Match]:
+    """Nodes to tensors of theirs: for each node the tensor whose name is of the nearest kind. `given` maps names of
+    theirs to ours and comes before all else. Raises DumpError if two tensors have the same claim to a node."""
+    claims: dict[str, tuple[int, str]] = {}  # node -> the kind of the name, the tensor
+    for tensor in theirs:
+        found = _meaning(given.get(tensor, tensor), known)
+        if found is None:
+            continue
+        kind, node = found
+        claim = (-1 if tensor in given else kind), tensor
+        rival = claims.get(node, (len(known), ""))
+        one_name = canonical(given.get(tensor, tensor)) == canonical(given.get(rival[1], rival[1]))
+        if claim[0] == rival[0] and (one_name or tensor in given):
+            raise DumpError(f"two tensors mean {node}: {rival[1]!r} and {tensor!r}; expected one")
+        claims[node] = claim if claim[0] < rival[0] else rival
+    return {node: Match(tensor, "map" if tensor in given else "name") for node, (_, tensor) in claims.items()}
+
+
+def namesakes(
+    known: Kinds, theirs: Iterable[str], given: Mapping[str, str], matches: Mapping[str, Match]
+) -> dict[str, list[str]]:
+    """For each node the other tensors whose names mean it too.
+
+    A tensor is left out if the map gives its very name to another, and so is the backbone's own, which has several
+    results.
+    """
+    found: dict[str, list[str]] = {}
+    left_out = {PREFIX.rstrip("."), *map(canonical, given.values())}
+    for tensor in theirs:
+        meaning = None if tensor in given or canonical(tensor) in left_out else _meaning(tensor, known)
+        if meaning is not None and matches[meaning[1]].theirs != tensor:
+            found.setdefault(meaning[1], []).append(tensor)
+    return found
+
+
+def means_something(tensor: str, known: Kinds, given: Mapping[str, str]) -> bool:
+    """Whether the name of this tensor of theirs means a node, or the map says which."""
+    return tensor in given or _meaning(tensor, known) is not None
+
+
+def _meaning(name: str, known: Kinds) -> tuple[int, str] | None:
+    """Of which kind a name is, and the node that it means; None if it means nothing."""
+    kinds = ((kind, nodes.get(canonical(name))) for kind, nodes in enumerate(known))
+    return next(((kind, node) for kind, node in kinds if node is not None), None)
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

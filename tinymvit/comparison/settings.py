@@ -1,0 +1,50 @@
+"""What the user says of the port that is compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tinymvit.errors import DumpError
+
+Item = TypeVar("Item")
+
+LAYOUTS = ("auto", "nchw", "nhwc", "tokens")
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """What the user says of the port that is compared. Raises DumpError for another layout or tolerance.
+
+    names: their names of tensors to our names of nodes, where these differ. layout: how their maps lie in memory,
+    "nchw", "nhwc" or flat as "tokens"; with "auto" the values decide. tolerance: what an error may be relative to the
+    node's rms and largest magnitude; with "auto" it is a multiple of what float32 rounding costs there. progress:
+    whether a bar is shown on stderr if that is a terminal.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    layout: str = "auto"
+    tolerance: str | float = "auto"
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise DumpError(f"layout {self.layout!r}, expected one of {', '.join(LAYOUTS)}")
+        number = isinstance(self.tolerance, float | int) and 0 < self.tolerance < math.inf
+        if self.tolerance != "auto" and not number:
+            raise DumpError(f'tolerance {self.tolerance!r}, expected "auto" or a number above 0')
+
+    @property
+    def relative_tolerance(self) -> float | None:
+        """The user's own tolerance; None if it is to be measured."""
+        return None if self.tolerance == "auto" else float(self.tolerance)
+
+    def bar(self, items: Iterable[Item], count: int) -> Iterable[Item]:
+        """The items, with a bar that shows how many are done."""
+        if not self.progress:
+            return items
+        from tqdm import tqdm
+
+        return tqdm(items, total=count, unit="node", disable=None, leave=False)  # None: shown only on a terminal
