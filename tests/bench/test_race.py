@@ -91,7 +91,7 @@ def test_peers_that_lie_fail_or_die_are_one_line_each_and_the_others_go_on(check
     assert race.absent == {
         "liar": "liar: not timed: its answer differs from ours (relative rms 1.0e-03, at most 1e-04 is taken for "
         "rounding)",
-        "blank": "blank: not timed: its answer differs from ours (relative rms nan, at most 1e-04 is taken for "
+        "blank": "blank: not timed: its answer differs from ours (relative rms inf, at most 1e-04 is taken for "
         "rounding)",
         "short": "short: not timed: its logits have shape (1, 4), ours (1, 5)",
         "broken": "broken: its process ended: RuntimeError: the model is too beautiful",
