@@ -61,7 +61,7 @@ def test_pytorch_stored_in_another_format(dtype, isolate):
 
 @pytest.mark.parametrize("isolate", [False, True])
 def test_the_outputs_of_all_pytorch_modules_without_names(isolate):
-    """Many tensors come several times, and here the folded map of the last block has the shape of its tokens."""
+    """Many tensors come several times; at this size the folded map of the last block has the shape of its tokens."""
     theirs, ours, _ = port()
     found = dump(theirs, torch.rand(1, 3, 128, 128, generator=torch.manual_seed(3)))
     comparison = compare(ours, {f"t{i:04}": x for i, x in enumerate(found.values())}, isolate=isolate)

@@ -4,10 +4,11 @@ A layout is an *order* of elementary axes, written `"B H W C"`. Axes of size 1 m
 the order may be merged into one, so the one order `B P N D` covers (B P, N, D), (B, P, N, D), (B, P N, D) and a flat
 list of numbers. A letter is merged as a whole: what cuts a tensor inside N to join the rest with D is a mistake of
 reshaping that happens to have the right shape. Which order a tensor has follows from its shape where the shape allows
-only one; which of several is right is left to `comparison`, which has the values.
+only one; which of several is right is left to `reading`, which has the values.
 
 Legend as in `graph`, and for tokens the parts of an axis: P = i j (row and column inside a patch), N = y x (row and
-column of the patch), D = h e (head, width of a head). K is N once more: the tokens that attention looks at.
+column of the patch), D = h e (head, width of a head). K stands for the keys: the N patches once more, as attention
+looks at them.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ VECTOR = ("B C",)
 
 @dataclass(frozen=True)
 class Axes:
-    """What can be asked of a node's tensor: our shape, its elementary axes in our order, and the orders to try.
+    """What is known of a node's tensor: our shape, its elementary axes and their sizes in our order, orders to try.
 
-    reordered: whether an order of tokens that a mistake gives too is a layout here: (B N, P, D), which attending inside
-    patches has, and a map of as many rows as a patch has pixels, which reads as (B, P, N, D) without a transpose.
+    reordered: whether an order of tokens that a mistake gives too is a layout here. There are two such: (B N, P, D),
+    which tokens have if attention runs inside patches, and a map of as many rows as a patch has pixels, which can be
+    read as (B, P, N, D) without a transpose.
     """
 
     shape: Shape
@@ -110,9 +112,9 @@ def shape_axes(shape: Shape) -> Axes:
 
 @lru_cache(maxsize=65536)
 def arrangements(shape: Shape, axes: Axes, layout: str = "auto") -> tuple[Arrangement, ...]:
-    """The ways in which a foreign tensor of this shape can be ours, those that give the same array once.
+    """The ways in which a foreign tensor of this shape can be ours; of several that give one array only the first.
 
-    layout: of maps, allow only channels first ("nchw"), channels last ("nhwc") or flat ones, (B, H W, C) ("tokens").
+    layout: maps may only have channels first ("nchw"), channels last ("nhwc") or be flat, (B, H W, C) ("tokens").
     """
     found: dict[tuple[str, ...], Arrangement] = {}
     sizes = dict(axes.sizes)
@@ -132,9 +134,12 @@ def _letters(order: str) -> list[list[str]]:
 
 
 def _allowed(order: str, shape: Shape, axes: Axes, layout: str) -> bool:
-    """What the user says of maps; and what is no layout of tokens but a mistake that has a layout's shape: attending
-    inside patches, (B N, P, D), a map reshaped to (B P, N, D) or (B, P, N, D), and heads joined without a transpose,
-    (B P, h, N e)."""
+    """Whether an order of axes may be taken for this shape.
+
+    The user may say the layout of maps. Of tokens some orders are refused, since a mistake gives them a layout's shape:
+    attention inside patches, (B N, P, D); a map reshaped to (B P, N, D) or (B, P, N, D); heads joined without a
+    transpose, (B P, h, N e).
+    """
     sizes = dict(axes.sizes)
     if order in MAP:
         if layout == "nchw":
