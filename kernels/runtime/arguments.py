@@ -1,8 +1,9 @@
-"""The border between callers and kernels: every array and number is checked here, and arrays are normalised.
+"""The arguments of the public kernels: every array and number is checked here, and arrays are normalised.
 
-A kernel takes flat float32 arrays that are C-contiguous, aligned and writable, and checks nothing. What is not so is
-copied once (a slice, a transposed view, a read-only memory map); anything else is one clear line. Ops name their
-arguments in full, `"conv2d: x"`, so that the line says where it comes from.
+A compiled kernel takes flat float32 arrays that are C-contiguous, aligned and writable, and checks nothing. An array
+that is float32 but lies otherwise (a slice, a transposed view, a read-only memory map) is copied once; any other
+argument is an error of one clear line. Ops name their arguments in full, `"conv2d: x"`, so that the line says where it
+comes from.
 """
 
 import math

@@ -1,10 +1,10 @@
 """Where compiled kernels are kept from one process to the next: a file for each, whose name says what it was made of.
 
-Numba could do it, but it watches only the file that a function stands in, not the helpers that it calls elsewhere; and
-it reads no folder that it cannot write, so kernels that were compiled ahead, into an image or by an installer, would be
-compiled again by every user. Here the name of a file holds a hash of every file of `kernels/`, and one of the kernel,
-the processor, Python, Numba and LLVM. So what is found fits, wherever it is found; what is missing can be put into the
-first folder that can be written.
+Numba has a cache of its own, but it watches only the file that a function stands in, not the helpers that it calls
+elsewhere; and it reads no folder that it cannot write, so kernels that were compiled ahead, into an image or by an
+installer, would be compiled again by every user. Here the name of a file holds a hash of every file of `kernels/`, and
+one of the kernel, the processor, Python, Numba and LLVM. So a file that is found fits, wherever it is found; one that
+is missing can be put into the first folder that can be written.
 
 Nothing here is an error: a file that is damaged is a file that is missing, and without any folder each process compiles
 for itself.

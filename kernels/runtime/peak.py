@@ -1,6 +1,6 @@
 """What the machine can do at most: multiply-adds a second from registers, bytes a second from memory.
 
-Measured by two kernels on the threads that all kernels use, for `tinymvit bench`. They are compiled when they are asked
+Two kernels measure it, on the threads that all kernels use, for `tinymvit bench`. They are compiled when they are asked
 for, not with the others.
 """
 

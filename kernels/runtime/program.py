@@ -182,7 +182,7 @@ def _call(typingctx, address, arrays, sizes, first, last):
 
 @intrinsic
 def _array(typingctx, address, size):
-    """The flat float32 array that lies there."""
+    """The flat float32 array of `size` numbers at `address`."""
 
     def codegen(context, builder, signature, args):
         array = context.make_array(FLOATS)(context, builder)
@@ -207,7 +207,7 @@ def _increment(typingctx, array, index):
 
 @intrinsic
 def _look(typingctx, array, index):
-    """array[index] as it is now, and what other threads did before it became so."""
+    """array[index] as it is now. What another thread wrote before it changed this number is seen from here on, too."""
 
     def codegen(context, builder, signature, args):
         return builder.load_atomic(_pointer(context, builder, signature, args), "seq_cst", 8)
@@ -224,7 +224,7 @@ def _pointer(context, builder, signature, args):
 
 @intrinsic
 def _relax(typingctx):
-    """Tell the processor that this is a waiting loop, if it has a word for that."""
+    """Tell the processor that this is a waiting loop, where it has an instruction for that."""
 
     def codegen(context, builder, signature, args):
         if platform.machine() in ("x86_64", "AMD64"):
@@ -240,7 +240,7 @@ _yield = types.ExternalFunction("SwitchToThread" if sys.platform == "win32" else
 
 @jit
 def _run_units(step, scratch, first, last):
-    """Some units of a step."""
+    """Units `first` to `last` of a step, a row."""
     a, b = _array(step[_ARRAYS], step[_ARRAYS + 1]), _array(step[_ARRAYS + 2], step[_ARRAYS + 3])
     c, d = _array(step[_ARRAYS + 4], step[_ARRAYS + 5]), _array(step[_ARRAYS + 6], step[_ARRAYS + 7])
     arrays = (a, b, c, d, _array(step[_ARRAYS + 8], step[_ARRAYS + 9]), scratch)
@@ -249,7 +249,8 @@ def _run_units(step, scratch, first, last):
 
 @jit
 def _run_chunks(step, scratch, progress, thread, threads):
-    """One thread's part in a step. `progress` counts the chunks taken of each share, and last those that are done."""
+    """One thread's part in a step. `progress` counts the chunks that are taken of each share, and in its last row those
+    that are done, of all shares."""
     count = step[_COUNT]
     chunks = max(1, min(CHUNKS, count // (threads * step[_GRAIN]))) if threads > 1 else 1
     for distance in range(threads):
@@ -275,7 +276,7 @@ def _run_steps(steps, scratch):
 
 
 def _run_steps_in_parallel(steps, scratch, progress):
-    """Some programs at once: `steps` (programs, steps, columns)."""
+    """Run several programs at once, each by a team of threads: `steps` is (programs, steps, columns)."""
     team = progress.shape[2] - 1
     for number in numba.prange(len(steps) * team):
         thread = np.int64(number)  # Numba counts without a sign

@@ -86,7 +86,7 @@ def _load_threads() -> None:
 
 
 def _physical_cores() -> int:
-    """Two hyperthreads of a core share its arithmetic, so the second one gains nothing here."""
+    """The cores that this process may use. Two hyperthreads of a core share its arithmetic: a second gains nothing."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     processors = os.sched_getaffinity(0)

@@ -1,9 +1,11 @@
-"""The first run on a machine compiles the kernels, for some seconds: whether it will, and doing it with progress shown.
+"""The first run on a machine compiles the kernels, which takes some seconds. This file says whether that is still to
+do, and does it step by step, so that progress can be shown.
 
-Later runs load them from the cache. Nothing here is needed: a kernel that is not ready is compiled when it is used.
+Later runs load the kernels from the cache. No caller has to come here first: a kernel that is not ready is compiled
+when it is used.
 
-Two processes compile: Numba lets only one thread of a process at it. This one begins with the first kernel, a second
-with the last, and what either has put into the cache the other need not compile.
+Two processes compile, since Numba lets only one thread of a process compile at a time. This process begins with the
+first kernel, a second one with the last; what one of them has put into the cache, the other loads.
 """
 
 import contextlib
@@ -40,13 +42,16 @@ def cache_folder() -> Path | None:
 
 
 def _needed() -> list[Kernel]:
-    """One thread never splits work, and must not load what starts OpenMP."""
+    """All kernels, and the one that runs them. For one thread that is `run_steps`, which does not load OpenMP."""
     return [run_steps if get_num_threads() == 1 else run_steps_in_parallel, *KERNELS]
 
 
 @contextlib.contextmanager
 def _second_process() -> Iterator[None]:
-    """Meanwhile, `compile_backwards` runs in another process, if that can be and helps; no answer is expected of it."""
+    """Until the `with` ends, `compile_backwards` runs in another process, which hands its work over by the cache.
+
+    Without a second processor, a cache or a Python to start, this process compiles alone.
+    """
     helps = max_num_threads() > 1 and cache_folder() is not None and not getattr(sys, "frozen", False)
     program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import compile_backwards; compile_backwards()"
     nothing = subprocess.DEVNULL
@@ -61,7 +66,7 @@ def _second_process() -> Iterator[None]:
 
 
 def compile_backwards() -> None:
-    """What the second process does."""
+    """Compile all kernels, the last first: the work of the second process."""
     for kernel in reversed(KERNELS):
         if not kernel.is_ready():
             _ = kernel.run

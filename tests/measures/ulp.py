@@ -1,8 +1,8 @@
 """How exact the activations and the softmax are: `python tests/measures/ulp.py [STEP]` prints their largest errors, in
 units in the last place (ULP) of the exact result, over every STEP-th float32 there is, by default every 101st.
 
-Where the exact result is subnormal, a unit is that of the least normal number. The docstrings in `elementary.py`,
-`activate.py` and `attention.py` of `kernels/` give these figures.
+Where the exact result is subnormal, a unit is that of the least normal number. The docstrings in `simd/elementary.py`,
+`simd/activations.py` and `attention.py` of `kernels/` give these figures.
 """
 
 import sys
@@ -71,7 +71,7 @@ def largest(function, actual, low, high, step):
 
 
 def softmax(rng, tokens=256):
-    """Of attention's weights: exact scores, and values that pick one weight each."""
+    """The largest error of attention's weights: the scores are exact, and each value picks one weight."""
     scores = np.round(rng.uniform(-20, 20, tokens) * 64).astype(np.float32) / 64
     exact = np.exp(scores.astype(WIDE) - scores.max())
     exact /= exact.sum()
