@@ -1,4 +1,4 @@
-"""Convolution: dense, 1x1, strided, dilated, grouped; a matrix product once each pixel's patch is a row.
+"""Convolution: dense, strided, dilated, grouped; a matrix product once each pixel's patch is a row.
 
     out[y, x, o] = activation(sum over ky, kx, i of padded[y s + ky d, x s + kx d, i] * weight[o, i, ky, kx] + bias[o])
                    + residual[y, x, o]                   for stride s and dilation d, in each of the groups by itself
@@ -10,7 +10,7 @@ A few output rows are taken at a time, one row of the kernel after another, each
 are last, so a kernel row of a patch is one run of memory, and the next pixel's patch begins `stride` pixels further:
 the product reads them as they lie, from a copy of the input's rows with zeros at both ends. With dilation or groups
 there are no such runs; then each tap is a product by itself, with the pixels for which it lies inside the map, so that
-of a kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution is the linear layer.
+of a kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution of stride 1 is faster as `linear`.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .linear import BLOCK, GRAIN, multiply_rows
-from .linear import Sizes as LinearSizes
+from .linear import BLOCK
 from .runtime import arguments
 from .runtime.jit import jit, kernel, unpack
 from .runtime.program import Step, launch
 from .simd.activations import IDENTITY, activation_code, finish
 from .simd.instructions import Matrix, copy, fill
-from .simd.product import ROWS, Finish, Lines, Panels, Rows, Shape, pack_panels, padded_columns, product
+from .simd.product import Finish, Lines, Panels, Rows, Shape, pack_panels, padded_columns, product
 
 
 class Sizes(NamedTuple):
@@ -119,17 +118,11 @@ def conv2d(
     residual = arguments.residual(residual, "conv2d: residual", shape)
     code = activation_code(activation, "conv2d")
     out = arguments.output(out, "conv2d: out", shape, [x, bias, residual])
-    arrays = [x, weight.data, bias, residual]
-    if kernel_size == (1, 1) and steps[:2] == (1, 0) and weight.groups == 1:
-        pixels = batch * out_height * out_width
-        linear_sizes = LinearSizes(pixels, channels, weight.outputs, code)
-        launch(Step(multiply_rows, -(-pixels // ROWS), arrays, out, linear_sizes, grain=GRAIN))
-    else:
-        geometry = (height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width)
-        sizes = Sizes(*geometry, weight.outputs, code)
-        scratch = _lines(out_width) * _padded_line(sizes) if _has_runs(sizes) else 0
-        grain = _lines(2 * out_width)  # half a block at least, for all the weights pass each time
-        launch(Step(_conv2d, batch * out_height, arrays, out, sizes, scratch, grain))
+    geometry = (height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width)
+    sizes = Sizes(*geometry, weight.outputs, code)
+    scratch = _lines(out_width) * _padded_line(sizes) if _has_runs(sizes) else 0
+    grain = _lines(2 * out_width)  # half a block at least, for all the weights pass each time
+    launch(Step(_conv2d, batch * out_height, [x, weight.data, bias, residual], out, sizes, scratch, grain))
     return out
 
 

@@ -171,7 +171,7 @@ def convolution_ladder(threads: int, pixels: int = 16 * 16, inputs: int = 96, ou
         Rung("tile that fills the registers", flat(convolution.tile, weight_last)),
         Rung("packed panels", flat(convolution.packed, misaligned(panels))),
         Rung("aligned panels", flat(convolution.packed, panels)),
-        *kernel_rungs("kernels.conv2d", convolution_kernel(x, weight, bias, "identity"), threads),
+        *kernel_rungs("kernels.linear", convolution_kernel(x, weight, bias, "identity"), threads),
         Rung("NumPy: BLAS, then bias", last(convolution.blas, weight.T)),
         *torch_convolutions(x, weight, bias, activated=False),
     ]
@@ -192,7 +192,7 @@ def activated_ladder(threads: int, pixels: int = 64 * 64, inputs: int = 48, outp
     rungs = [
         Rung("SiLU after all", flat(convolution.silu_after_all)),
         Rung("SiLU after each tile", flat(convolution.silu_after_each_tile)),
-        *kernel_rungs("kernels.conv2d", convolution_kernel(x, weight, bias, "silu"), threads),
+        *kernel_rungs("kernels.linear", convolution_kernel(x, weight, bias, "silu"), threads),
         *torch_convolutions(x, weight, bias, activated=True),
     ]
     title = f"1x1 convolution and SiLU, {pixels} pixels, {inputs} to {outputs} channels"
@@ -206,8 +206,9 @@ def convolution_data(pixels, inputs, outputs):
 
 
 def convolution_kernel(x, weight, bias, activation):
-    packed = kernels.pack_conv2d(weight[:, :, None, None])
-    return lambda: kernels.conv2d(x[None, None], packed, bias, activation=activation)[0, 0]
+    """A 1x1 convolution as the engine runs it: the linear layer, for each pixel."""
+    packed = kernels.pack_linear(weight)
+    return lambda: kernels.linear(x, packed, bias, activation=activation)
 
 
 def silu_ladder(threads: int, count: int = 256 * 384) -> Ladder:

@@ -2,7 +2,7 @@
 
     out[r, o] = bias[o] + sum over i of x[r, i] * weight[o, i]          for R pixels, I input and O output channels
 
-Written to be read: I and O are whole vectors and panels, and nothing is checked. `kernels.conv2d` does the rest.
+Written to be read: I and O are whole vectors and panels, and nothing is checked. `kernels.linear` does the rest.
 """
 
 import numba

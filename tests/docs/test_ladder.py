@@ -46,8 +46,8 @@ def test_every_rung_is_right(ladder, name):
 def test_what_keeps_the_order_of_the_sum_has_the_bits_of_the_kernel(ladder):
     rungs = {rung.name: rung.run().copy() for rung in ladder.convolution_ladder(1, 13, 7, 96).rungs}
     names = list(rungs)
-    for name in names[names.index("one vector") : names.index("kernels.conv2d")]:
-        np.testing.assert_array_equal(rungs[name], rungs["kernels.conv2d"], err_msg=name)
+    for name in names[names.index("one vector") : names.index("kernels.linear")]:
+        np.testing.assert_array_equal(rungs[name], rungs["kernels.linear"], err_msg=name)
 
 
 @pytest.mark.slow
