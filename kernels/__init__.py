@@ -2,8 +2,8 @@
 
 In here: each file opens with its formula and its cost; the public function checks and allocates, the private loop
 below it does the work. `simd` is what the loops are written in, `runtime` what runs them. Left to others: which op
-takes which kernel (`engine.lowering`); nothing here knows the rest of the project. A faster method for an op is a file
-here.
+takes which kernel (`engine.lowering`); nothing here knows the rest of the project. A new op is a file here, and so is a
+faster method for one.
 
 Arithmetic is in a fixed order: products accumulate by fused multiply-add in order of k, long ones in parts that depend
 only on their length, the classifier's in float64; sums across the lanes are a fixed tree. So a result has the same bits

@@ -15,7 +15,7 @@ from .simd.instructions import LANES, Matrix, copy
 
 
 class Sizes(NamedTuple):
-    count: int
+    values: int
     code: int
 
 
@@ -37,7 +37,7 @@ def _activate(arrays, sizes, first, last):
     """A unit of work is one vector."""
     x, _, _, _, out, _ = arrays
     size = unpack(sizes, Sizes)
-    start, end = first * LANES, min(last * LANES, size.count)
+    start, end = first * LANES, min(last * LANES, size.values)
     if size.code == IDENTITY:
         copy(x, start, out, start, end - start)
     apply_activation(x, Matrix(out, start, row=0), 1, end - start, size.code)

@@ -17,7 +17,7 @@ from .simd.instructions import LANES, load, store
 
 
 class Sizes(NamedTuple):
-    count: int
+    values: int
 
 
 def add(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -36,7 +36,7 @@ def add(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarr
 def _add(arrays, sizes, first, last):
     """A unit of work is one vector."""
     a, b, _, _, out, _ = arrays
-    count = unpack(sizes, Sizes).count
-    for at in range(first * LANES, min(last * LANES, count), LANES):
-        lanes = count - at
+    values = unpack(sizes, Sizes).values
+    for at in range(first * LANES, min(last * LANES, values), LANES):
+        lanes = values - at
         store(out, at, lanes, load(a, at, lanes, 0.0) + load(b, at, lanes, 0.0))

@@ -100,7 +100,8 @@ def depthwise_conv2d(
     x = arguments.tensor(x, "depthwise_conv2d: x", "(B, H, W, C)")
     arguments.packed(weight, "depthwise_conv2d: weight", PackedDepthwiseConv2d, "pack_depthwise_conv2d")
     batch, height, width, channels = x.shape
-    *kernel_size, weight_channels = weight.data.shape
+    kernel_height, kernel_width, weight_channels = weight.data.shape
+    kernel_size = (kernel_height, kernel_width)
     arguments.last_axis(x, "depthwise_conv2d: x", weight_channels, "channels")
     steps = arguments.steps(stride, padding, dilation, "depthwise_conv2d")
     out_height, out_width = arguments.window_positions((height, width), kernel_size, *steps, "depthwise_conv2d")
