@@ -84,12 +84,12 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
             f"shape; theirs are {some(unnamed, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
         )
     return ModelPairing(
-        network,
-        axes,
-        named | guessed,
-        namesakes(known, dump, settings.names, named),
-        unnamed,
-        pixels.notes + _guesses(guessed),
+        network=network,
+        axes=axes,
+        matches=named | guessed,
+        namesakes=namesakes(known, dump, settings.names, named),
+        unnamed=unnamed,
+        notes=pixels.notes + _guesses(guessed),
     )
 
 
@@ -125,7 +125,7 @@ class _Pixels:
 
 
 def _find_pixels(dump: Dump, channels: int, settings: ComparisonSettings) -> _Pixels:
-    """Raises DumpError if there are no pixels to run a model of so many channels on."""
+    """The pixels among their tensors. Raises DumpError if there are none to run a model of so many channels on."""
     named = [name for name in dump if canonical(settings.names.get(name, name)) == PIXEL_VALUES]
     if len(named) > 1:
         raise DumpError(f"two tensors are the {PIXEL_VALUES}: {named[0]!r} and {named[1]!r}; expected one")
@@ -209,7 +209,7 @@ def _align_tensors(
     layout: str,
     by_shape_alone: bool,
 ) -> dict[str, Match]:
-    """Ours, whose axes are given, to tensors of theirs, both in their order. See `align`."""
+    """Matches of ours, whose axes are given, with tensors of theirs, both in their order: see `align`."""
     their_statistics = cache(lambda name: TensorStatistics.of(dump[name]))
     pairs = align(
         list(ours),

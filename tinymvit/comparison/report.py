@@ -22,7 +22,7 @@ AGREE = "agree"  # stands where the first divergent node would
 
 
 def to_text(comparison: Comparison) -> str:
-    """The first divergent node or "agree" on a line of its own; why; the table in the graph's order; the notes."""
+    """The comparison as lines: the first divergent node or "agree"; why; the table in the graph's order; the notes."""
     lines = [comparison.first or AGREE, *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
     return "\n".join(map(printable, [*lines, "", *comparison.notes]))
 
