@@ -9,7 +9,7 @@ import pytest
 
 from tinymvit.bench import peers
 from tinymvit.cli import build_parser
-from tinymvit.comparison import layouts
+from tinymvit.comparison import settings
 from tinymvit.inspection import dump_writer, trace
 from tinymvit.vectors import write
 
@@ -18,13 +18,13 @@ CHOICES = {
     ("trace", "--dtype"): trace.DTYPES,
     ("trace", "--source"): trace.SOURCES,
     ("vectors", "--format"): write.FORMATS,
-    ("compare", "--layout"): layouts.LAYOUTS,
+    ("compare", "--layout"): settings.LAYOUTS,
 }
 DEFAULTS = {
     ("trace", "--dtype"): trace.DTYPES[0],
     ("trace", "--source"): trace.SOURCES[0],
     ("vectors", "--format"): write.FORMATS[0],
-    ("compare", "--layout"): layouts.LAYOUTS[0],
+    ("compare", "--layout"): settings.LAYOUTS[0],
     ("bench", "--against"): ",".join(name for name in peers.PEERS if name != peers.OURS),
 }
 OWN = {("bench", "--task")}  # what the command itself gives a meaning
