@@ -18,6 +18,7 @@ from tinymvit.networks import mobilevit as model
 from tinymvit.ops import Conv2d
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_bench_that_is_ended_leaves_no_process_and_no_file(tmp_path, number, code):
     arguments = ["bench", "digits", "--against", "none", "--rounds", "100000"]
@@ -38,6 +39,7 @@ def test_a_bench_that_is_ended_leaves_no_process_and_no_file(tmp_path, number, c
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_everything_as_json(capsys, tmp_path, fakes):
     target = tmp_path / "new" / "bench.json"
     code, out, err = run(
@@ -69,6 +71,7 @@ def test_the_command_prints_a_table_and_writes_everything_as_json(capsys, tmp_pa
     assert [path.name for path in target.parent.iterdir()] == ["bench.json"]
 
 
+@pytest.mark.slow
 def test_a_model_brings_its_task_and_size(capsys):
     code, out, err = run(capsys, "bench", "digits-seg", "--against", "none", "--rounds", 1, "--runs", 1)
     assert (code, err) == (0, "")

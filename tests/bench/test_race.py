@@ -81,6 +81,7 @@ def test_a_contestant_starts_light():
 # ---- the race ----
 
 
+@pytest.mark.slow
 def test_peers_that_lie_fail_or_die_are_one_line_each_and_the_others_go_on(checkpoint, fakes):
     race = bench.race(checkpoint, PIXELS, fake_peers.FAKES, threads=1, rounds=2, runs=1)
     assert [each.name for each in race.results] == ["tinymvit", "honest"]
@@ -101,12 +102,14 @@ def test_peers_that_lie_fail_or_die_are_one_line_each_and_the_others_go_on(check
     }
 
 
+@pytest.mark.slow
 def test_if_we_fail_ourselves_that_is_an_error(checkpoint, fakes):
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(ContestantError, match=r"tinymvit: its process ended: CheckpointError: .*safetensors"):
         bench.race(checkpoint, PIXELS, [], threads=1, rounds=1, runs=1)
 
 
+@pytest.mark.slow
 def test_no_process_is_left_when_a_race_is_broken_off(checkpoint, fakes, monkeypatch):
     started = []
 

@@ -113,6 +113,7 @@ def test_a_reader_that_stops_early_is_no_error():
     assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_one_line(tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
@@ -160,6 +161,7 @@ def test_a_command_that_computes_node_by_node_shows_a_bar_on_a_terminal_and_leav
     assert shown.split("\r")[-2].strip() == ""
 
 
+@pytest.mark.slow
 def test_kernels_that_may_not_be_compiled_are_one_line_and_the_reference_goes_on(tmp_path):
     def tinymvit(*arguments):
         return subprocess.run(

@@ -118,6 +118,7 @@ def compared(*arguments, **options):
         return None, str(error)
 
 
+@pytest.mark.slow
 @given(foreign(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(LAYOUTS))
 def test_compare_never_crashes(found, whole, with_pixels, isolate, layout):
     base = SMALL if whole else {}

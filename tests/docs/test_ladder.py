@@ -43,6 +43,7 @@ def test_every_rung_is_right(ladder, name):
         assert ladder.error_of(rung, climbed) > 0, f"{rung.name}: float32 equals float64"
 
 
+@pytest.mark.slow
 def test_what_keeps_the_order_of_the_sum_has_the_bits_of_the_kernel(ladder):
     rungs = {rung.name: rung.run().copy() for rung in ladder.convolution_ladder(1, 13, 7, 96).rungs}
     names = list(rungs)

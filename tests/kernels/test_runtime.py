@@ -38,6 +38,7 @@ def test_numba_s_own_thread_count_is_left_alone():
     assert numba.get_num_threads() == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(kernels.max_num_threads() == 1, reason="one processor")
 def test_several_python_threads_may_call_where_numba_has_only_its_workqueue():
     program = """
@@ -53,6 +54,7 @@ print(numba.threading_layer())
     assert run_python(program, NUMBA_THREADING_LAYER="workqueue") == "workqueue\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_works_on_one_thread():
     program = """
@@ -292,6 +294,7 @@ def installation(tmp_path):
             path.chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gives up rights as Linux does")
 def test_an_installation_that_cannot_be_written(installation, tmp_path):
     folder, run = installation
@@ -302,6 +305,7 @@ def test_an_installation_that_cannot_be_written(installation, tmp_path):
     assert run(**nowhere) == (True, place)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gives up rights as Linux does")
 def test_kernels_compiled_ahead_are_used_where_they_cannot_be_written(installation):
     folder, run = installation

@@ -9,6 +9,8 @@ import pytest
 
 from tinymvit import kernels
 
+pytestmark = pytest.mark.slow  # each test is a process of its own
+
 IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
 START = f"""
 import multiprocessing
