@@ -6,8 +6,7 @@ import numpy as np
 
 from tinymvit import ops
 from tinymvit.config import MobileViTConfig
-
-Array = np.ndarray
+from tinymvit.numerics import Array
 
 
 def classification_loss(logits: Array, labels: Array, config: MobileViTConfig) -> np.float32:

@@ -26,12 +26,11 @@ from tinymvit.inspection.trace import Trace
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.networks import mobilevit as model
 from tinymvit.networks import random_weights
+from tinymvit.numerics import Array
 from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
 from tinymvit.weights.checkpoint import Checkpoint, as_weights, open_checkpoint
 from tinymvit.weights.families.transformers import BATCH_COUNT
-
-Array = np.ndarray
 
 ENGINES_KEPT = 4  # compiled input shapes a model remembers
 HIDDEN_STATES = tuple(f"hidden_states.{stage}" for stage in range(5))

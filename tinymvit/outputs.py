@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray
+from tinymvit.numerics import Array
 
 
 @dataclass

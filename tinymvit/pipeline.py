@@ -16,9 +16,9 @@ from tinymvit.errors import CheckpointError
 from tinymvit.images.load import ImageSource, load_image
 from tinymvit.images.processor import MobileViTImageProcessor
 from tinymvit.modeling import MobileViTForImageClassification, MobileViTForSemanticSegmentation
+from tinymvit.numerics import Array
 from tinymvit.weights import Checkpoint, open_checkpoint
 
-Array = np.ndarray
 Prediction = dict[str, Any]  # {"label": "7", "score": 0.998}, as transformers' pipelines give it
 
 DEFAULT_CLASSIFIER = "digits"

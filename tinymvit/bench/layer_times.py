@@ -16,10 +16,9 @@ import numpy as np
 from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, Node
 from tinymvit.inspection.summary import describe
+from tinymvit.numerics import Array
 from tinymvit.ops import Fused, InvertedResidual, Op
 from tinymvit.text import align
-
-Array = np.ndarray
 
 PASSES = 20  # over the graph; the median of each node's times counts
 

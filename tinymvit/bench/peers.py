@@ -14,9 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-Array = np.ndarray
+from tinymvit.numerics import Array
 
 ONNX, TFLITE = "model.onnx", "model.tflite"  # made of the checkpoint by EXPORTS
 

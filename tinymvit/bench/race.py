@@ -27,9 +27,7 @@ import numpy as np
 from tinymvit.bench.contestant import PIXELS, answer_file
 from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.errors import ContestantError
-from tinymvit.numerics import relative_error
-
-Array = np.ndarray
+from tinymvit.numerics import Array, relative_error
 
 PROGRAM = (sys.executable, "-P", "-m", "tinymvit.bench.contestant")  # -P: the installed package, wherever we stand
 TOLERANCE = 1e-4  # relative rms from our answer; float32 in another order makes 1e-6, bfloat16 arithmetic 1e-2

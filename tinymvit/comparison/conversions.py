@@ -18,8 +18,6 @@ from tinymvit.graph import Node
 from tinymvit.numerics import difference, rms
 from tinymvit.ops import Activation, BatchNorm
 
-Array = np.ndarray
-
 
 def node_held(network: Network, port: Port, expected: Expected) -> Node | None:
     """The later node whose value their tensor for a node holds: it is right as that, or far closer to it."""

@@ -18,9 +18,7 @@ from tinymvit.comparison.port import Port
 from tinymvit.comparison.verdict import Hint
 from tinymvit.graph import Node
 from tinymvit.inspection.summary import describe
-from tinymvit.numerics import difference, rms
-
-Array = np.ndarray
+from tinymvit.numerics import Array, difference, rms
 
 HINTED_OPS = 16  # ops judged together, at most, for a hint to be looked for: unfold and a whole transformer layer
 IN_VAIN = 10  # tensors, at most, that are searched for all mistakes without finding one

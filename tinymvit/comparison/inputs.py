@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinymvit.comparison.pairing import PIXEL_VALUES
 from tinymvit.errors import DumpError
 from tinymvit.inspection.dump import Dump, open_dump
+from tinymvit.numerics import Array
 from tinymvit.weights import bundled
 
-Array = np.ndarray
 Tensors = str | Path | Mapping[str, Array]  # a dump's path, a dump that was opened, or arrays by name
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from tinymvit.comparison.network import Network
 from tinymvit.comparison.port import Port
 from tinymvit.graph import Node
-
-Array = np.ndarray
+from tinymvit.numerics import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,7 @@ from tinymvit.comparison.port import Port
 from tinymvit.comparison.reading import Reading, read_tensor
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.comparison.verdict import Judgement, Verdict
-from tinymvit.numerics import Errors, same
-
-Array = np.ndarray
+from tinymvit.numerics import Array, Errors, same
 
 
 def judge(reading: Reading) -> Judgement:

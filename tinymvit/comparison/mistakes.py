@@ -17,9 +17,7 @@ import numpy as np
 
 from tinymvit import ops, reference
 from tinymvit.graph import Graph, Node
-from tinymvit.numerics import to_bfloat16, to_float16, to_int8, to_int8_by_channel, to_uint8
-
-Array = np.ndarray
+from tinymvit.numerics import Array, to_bfloat16, to_float16, to_int8, to_int8_by_channel, to_uint8
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ import numpy as np
 from tinymvit import reference
 from tinymvit.comparison.mistakes import Mistake, op_call
 from tinymvit.graph import Graph, Node
+from tinymvit.numerics import Array
 from tinymvit.ops import Input
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,11 +28,9 @@ from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.errors import DumpError
 from tinymvit.inspection.dump import Dump
 from tinymvit.modeling import MobileViTPreTrainedModel
-from tinymvit.numerics import NUMBERS, TensorStatistics
+from tinymvit.numerics import NUMBERS, Array, TensorStatistics
 from tinymvit.ops import Shape
 from tinymvit.text import count, some
-
-Array = np.ndarray
 
 PIXEL_VALUES = "pixel_values"
 BEYOND = (-0.5, 1.5)  # pixels beyond these were not divided by 255, or something else was done to them too

@@ -17,9 +17,7 @@ from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.graph import Node
 from tinymvit.inspection.dump import Dump
-from tinymvit.numerics import NUMBERS, half_unit, same
-
-Array = np.ndarray
+from tinymvit.numerics import NUMBERS, Array, half_unit, same
 
 
 @dataclass(frozen=True, eq=False)

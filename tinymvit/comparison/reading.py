@@ -19,10 +19,8 @@ from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.comparison.verdict import Verdict
 from tinymvit.graph import Node
 from tinymvit.inspection.summary import describe
-from tinymvit.numerics import difference, rms
+from tinymvit.numerics import Array, difference, rms
 from tinymvit.ops import Context, Shape
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

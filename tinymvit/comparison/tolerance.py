@@ -11,9 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from tinymvit.numerics import UNIT, difference, largest, rms
-
-Array = np.ndarray
+from tinymvit.numerics import UNIT, Array, difference, largest, rms
 
 # How much further from the truth than the float32 reference a right float32 port may be, in the rms and at the worst
 # element: at least twice what PyTorch, ONNX Runtime and LiteRT were measured to need (docs/porting.md).

@@ -23,11 +23,9 @@ from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.comparison.verdict import Comparison, Hint, Judgement, Verdict
 from tinymvit.inspection.dump import Dump
-from tinymvit.numerics import NUMBERS, difference, half_unit, rms
+from tinymvit.numerics import NUMBERS, Array, difference, half_unit, rms
 from tinymvit.ops import Input
 from tinymvit.text import count, some
-
-Array = np.ndarray
 
 TOLERANCE = 1e-5  # relative to a tensor's rms and largest magnitude: there is no reference to measure rounding by
 SCALES = {  # of a tensor that is proportional to the pixels, as the first convolution's is

@@ -25,9 +25,7 @@ from tinymvit.files import finite
 from tinymvit.graph import Node, last_use
 from tinymvit.inspection.summary import describe
 from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
-from tinymvit.numerics import relative_error, to_bfloat16, to_float16
-
-Array = np.ndarray
+from tinymvit.numerics import Array, relative_error, to_bfloat16, to_float16
 
 ENGINE = "engine"
 

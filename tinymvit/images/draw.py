@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tinymvit.errors import OutputError
 from tinymvit.files import write_files
 from tinymvit.labels import voc_palette
-
-Array = np.ndarray
+from tinymvit.numerics import Array
 
 OPACITY = 0.6  # of the colours over the image
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the formats that hold RGB pictures

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinymvit.errors import ImageError
+from tinymvit.numerics import Array
 
-Array = np.ndarray
 ImageSource = str | os.PathLike[str] | Image.Image | Array
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA

@@ -20,10 +20,9 @@ from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError, ImageError
 from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.images.load import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
+from tinymvit.numerics import Array
 from tinymvit.weights import Checkpoint, open_checkpoint
 from tinymvit.weights.families.transformers import PROCESSOR_FILE
-
-Array = np.ndarray
 
 MAX_PIXELS = 2**27  # of a resized or cropped image: a strip of 1 x 100,000 must not ask for gigabytes
 BAND = 64  # rows of logits that are resized at a time

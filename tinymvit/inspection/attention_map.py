@@ -25,9 +25,9 @@ from PIL import Image
 
 from tinymvit.graph import Graph
 from tinymvit.inspection.trace import Trace
+from tinymvit.numerics import Array
 from tinymvit.ops import Unfold
 
-Array = np.ndarray
 Method = TypeVar("Method", bound=Callable[..., Array])
 
 COLOUR = np.array([255, 96, 0], np.float32)  # of full attention

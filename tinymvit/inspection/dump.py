@@ -22,6 +22,7 @@ import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.files import read_json
+from tinymvit.numerics import Array
 from tinymvit.weights.formats.safetensors import (
     DTYPE_NAMES,
     DTYPES,
@@ -31,8 +32,6 @@ from tinymvit.weights.formats.safetensors import (
     map_tensor,
     open_tensors,
 )
-
-Array = np.ndarray
 
 MANIFEST = "manifest.json"
 EXPECTED = f"a .safetensors file, or a folder of .npy files or with {MANIFEST}"

@@ -22,11 +22,9 @@ import numpy as np
 from tinymvit.errors import CheckpointError, DumpError, OutputError
 from tinymvit.files import complete_or_nothing, read_json
 from tinymvit.inspection.dump import MANIFEST
-from tinymvit.numerics import TensorStatistics
+from tinymvit.numerics import Array, TensorStatistics
 from tinymvit.version import __version__
 from tinymvit.weights.formats.safetensors import PYTORCH, file_header, raw_bytes, read_metadata
-
-Array = np.ndarray
 
 FORMATS = ("safetensors", "npy", "raw")
 SUFFIXES = {"npy": ".npy", "raw": ".bin"}  # of a tensor's own file

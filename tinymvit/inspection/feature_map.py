@@ -9,9 +9,8 @@ from PIL import Image
 
 from tinymvit import reference
 from tinymvit.graph import Graph, Node
+from tinymvit.numerics import Array
 from tinymvit.ops import Fold, Unfold
-
-Array = np.ndarray
 
 SIDE = 1024  # pixels that a grid's side is enlarged to, about
 CELL = 128  # pixels that one channel's side is enlarged to, at most

@@ -18,9 +18,8 @@ from tinymvit import reference
 from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, Node
 from tinymvit.inspection.dump_writer import Spec
+from tinymvit.numerics import Array
 from tinymvit.ops import Op
-
-Array = np.ndarray
 
 DTYPES = ("float32", "float64")
 SOURCES = ("reference", "engine")

@@ -31,10 +31,9 @@ from tinymvit import ops, reference
 from tinymvit.errors import CheckpointError
 from tinymvit.graph import Graph
 from tinymvit.modeling import MobileViTPreTrainedModel
-from tinymvit.numerics import UNIT, rms
+from tinymvit.numerics import UNIT, Array, rms
 from tinymvit.ops import Shape
 
-Array = np.ndarray
 OpOnShapes = tuple[ops.Op, tuple[Shape, ...]]  # an op and the shapes of its inputs
 
 ODD_SIZE = (65, 129)  # every map below is odd on both sides, so that a patch of 2 x 2 needs the resizing
