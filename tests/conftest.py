@@ -7,6 +7,7 @@ it at all, so that a test which lacks its mark fails, and tests that are marked 
 
 import os
 import sys
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,6 +55,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "haswell" in item.fixturenames:
             item.add_marker("slow")
+        if item.get_closest_marker("torch") and find_spec("torch") is None and not is_quick(config):
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed: pip install -e '.[test]'"))
     slow = [item for item in items if item.get_closest_marker("slow")] if is_quick(config) else []
     if slow:
         config.hook.pytest_deselected(items=slow)

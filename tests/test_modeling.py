@@ -375,7 +375,7 @@ def test_the_bare_model_of_the_tensors_of_one_with_a_head(ours):
 
 def test_tensors_are_matched_strictly(ours):
     kind = tinymvit.MobileViTForImageClassification
-    start = "the tensors for a MobileViTForImageClassification: "
+    start = "the set of tensors for a MobileViTForImageClassification: "
     name = "classifier.bias"
     for change, message in (
         ({name: np.zeros(3, np.float32)}, r"does not fit the model: .*1 of another shape: classifier.bias \[3\]"),
@@ -388,6 +388,8 @@ def test_tensors_are_matched_strictly(ours):
         kind.from_tensors(ours.config, {})
     with pytest.raises(TypeError, match="config is a dict; expected a MobileViTConfig"):
         kind.from_tensors({}, ours.weights)
+    with pytest.raises(TypeError, match="tensors: NoneType, expected a mapping of names to arrays"):
+        kind.from_tensors(ours.config, None)
 
 
 # ---- the first run, and many threads ----

@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -359,6 +360,19 @@ def test_c_headers_compile_and_hold_the_same_bits(model, made, tmp_path):
     assert result.returncode == 0
     printed = np.array([float.fromhex(line) for line in result.stdout.split()], np.float32)
     assert_same(printed, made["linear_8_to_16"].outputs["output"].value.ravel())
+
+
+def test_what_is_no_model_has_no_vectors(tmp_path):
+    with pytest.raises(TypeError, match="model: str, expected one of the MobileViT models"):
+        write_vectors("digits", tmp_path / "vectors")
+
+
+def test_a_folder_is_called_what_the_caller_calls_it(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("full").mkdir()
+    Path("full", "notes.txt").write_text("keep")
+    with pytest.raises(OutputError, match=r"\Afull: is there already"):
+        write_vectors(model, "full")
 
 
 def test_a_folder_in_use_stays_as_it_is(model, tmp_path):

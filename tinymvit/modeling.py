@@ -66,7 +66,7 @@ class MobileViTPreTrainedModel:
         tensors: arrays by their names in PyTorch, which `graph().weight_shapes()` lists, of any float dtype. What is
         float32 in C order is not copied: do not change it afterwards; the rest is copied as float32. PyTorch's counts
         of batches, `num_batches_tracked`, are left out. Raises CheckpointError, a ValueError, that names the tensors,
-        and TypeError if config is no MobileViTConfig.
+        and TypeError if config is no MobileViTConfig or tensors are no mapping.
         """
         return cls.__new__(cls)._adopt(config, tensors)
 
@@ -159,7 +159,9 @@ class MobileViTPreTrainedModel:
 
     def _adopt(self, config: MobileViTConfig, tensors: Mapping[str, Array]) -> Self:
         self.config = _checked(config)
-        source = f"the tensors for a {type(self).__name__}"
+        if not isinstance(tensors, Mapping):
+            raise TypeError(f"tensors: {type(tensors).__name__}, expected a mapping of names to arrays")
+        source = f"the set of tensors for a {type(self).__name__}"
         counted = {name: tensor for name, tensor in tensors.items() if not name.endswith(BATCH_COUNT)}
         return self._match(as_weights(counted, source), source)
 

@@ -312,7 +312,7 @@ ATTENTION, FEATURES = ["attention", DIGIT, "--output", "x.png"], ["features", DI
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*ATTENTION, "--query", "1,2"], "--block is missing; expected which of the three MobileViT blocks, from 0"),
+        ([*ATTENTION, "--query", "1,2"], "--block is missing; expected the number of a MobileViT block: 0, 1 or 2"),
         ([*ATTENTION, "--block", "1"], "--query"),
         ([*ATTENTION, "--block", "3", "--query", "1,2"], "block is 3; expected 0 to 2"),
         ([*ATTENTION, "--block", "0", "--layer", "2", "--query", "1,2"], "layer is 2; expected 0 to 1"),

@@ -64,7 +64,7 @@ def block_and_layer(options: argparse.Namespace) -> tuple[int, int]:
 
     given = {word: number for word, number in vars(options).items() if word in ("block", "layer")}  # in their order
     if not given:
-        raise ValueError("--block is missing; expected which of the three MobileViT blocks, from 0")
+        raise ValueError("--block is missing; expected the number of a MobileViT block: 0, 1 or 2")
     block, layer = given.get("block", 0), given.get("layer", 0)
     if in_words_of_0_1(list(given)):
         block, layer = layer, block

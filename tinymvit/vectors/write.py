@@ -46,11 +46,13 @@ def write_vectors(
     """
     from tqdm import tqdm
 
+    if not isinstance(model, MobileViTPreTrainedModel):
+        raise TypeError(f"model: {type(model).__name__}, expected one of the MobileViT models")
     if format not in FORMATS:
         raise OutputError(f"format {format!r}; expected {', '.join(FORMATS)}")
     entries: list[dict[str, Any]] = []
     tensors: list[dict[str, Any]] = []
-    with complete_or_nothing(folder, _check_new) as temporary:
+    with complete_or_nothing(folder, lambda target: _check_new(target, folder)) as temporary:
         temporary.mkdir()
         total = len(distinct(model_graph(model, size), shrink=size is None)) + 1
         for vector in tqdm(vectors(model, size), total=total, unit="vector", disable=None, leave=False):
@@ -65,8 +67,9 @@ def write_vectors(
     return manifest
 
 
-def _check_new(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+def _check_new(target: Path, folder: str | Path) -> None:
+    """`folder`: how the caller called it."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"{folder}: is there already; expected the name of a new folder or an empty one")
 
 
