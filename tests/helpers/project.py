@@ -124,7 +124,9 @@ class Project:
         for part, allowed in may_load.items():
             loaded, later = ({self.part(name) for _, name in pairs} for pairs in self.reached(part))
             yield from (f"{part} need not load {name}" for name in sorted(allowed - loaded))
-            yield from (f"{part} need not load {name} later" for name in sorted(may_load_later.get(part, set()) - later))
+            yield from (
+                f"{part} need not load {name} later" for name in sorted(may_load_later.get(part, set()) - later)
+            )
 
     def through_the_front(self):
         """Where a module takes the package itself, or a name that the package only shows, a sentence each: it depends
