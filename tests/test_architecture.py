@@ -5,15 +5,10 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
-from project import Project
-
-ROOT = Path(__file__).parent.parent
-HOMES = {"tinymvit": ROOT / "tinymvit", "tinymvit.kernels": ROOT / "kernels", "tinymvit.weights": ROOT / "weights"}
-PROJECT = Project(HOMES)
+from project import HOMES, PROJECT, ROOT, Project
 
 # Each part, from the ground up, with all that it may load when it is imported, directly or through others. A right that
 # no module needs is taken from its row.

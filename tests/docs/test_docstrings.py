@@ -5,16 +5,11 @@ import ast
 import re
 from importlib import import_module
 from itertools import chain
-from pathlib import Path
 
 import pytest
 
-from project import Project
+from project import PROJECT, ROOT
 
-ROOT = Path(__file__).parent.parent.parent
-PROJECT = Project(
-    {"tinymvit": ROOT / "tinymvit", "tinymvit.kernels": ROOT / "kernels", "tinymvit.weights": ROOT / "weights"}
-)
 FILES = list(chain(PROJECT.modules.values(), *((ROOT / folder).rglob("*.py") for folder in ("docs", "tests"))))
 QUOTED = re.compile(r"`([^`\s]+)`")
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")

@@ -6,7 +6,10 @@ itself, its front, belongs to none.
 
 import ast
 from functools import cache
+from pathlib import Path
 
+ROOT = Path(__file__).parent.parent.parent
+HOMES = {"tinymvit": ROOT / "tinymvit", "tinymvit.kernels": ROOT / "kernels", "tinymvit.weights": ROOT / "weights"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 CALLS = ("import_module", "__import__")
 
@@ -158,3 +161,6 @@ def is_import_call(node):
 
 def _is_for_types(node, child):
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING") and child in node.body
+
+
+PROJECT = Project(HOMES)
