@@ -3,7 +3,7 @@
 In here: each file opens with its formula and its cost; the public function checks and allocates, the private loop
 below it does the work. `simd` is what the loops are written in, `runtime` what runs them. Left to others: which op
 takes which kernel (`engine.lowering`); nothing here knows the rest of the project. A new op is a file here, and so is a
-faster method for one.
+faster method for one; tests/kernels/test_every_kernel.py says which of its other parts are missing.
 
 Arithmetic is in a fixed order: products accumulate by fused multiply-add in order of k, long ones in parts that depend
 only on their length, the classifier's in float64; sums across the lanes are a fixed tree. So a result has the same bits

@@ -4,24 +4,20 @@ import ast
 import subprocess
 import sys
 import tomllib
-from functools import cache
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 
-import tinymvit
+from project import HOMES, PROJECT, ROOT, Project
 
-ROOT = Path(__file__).parent.parent
-HOMES = {"tinymvit": ROOT / "tinymvit", "tinymvit.kernels": ROOT / "kernels", "tinymvit.weights": ROOT / "weights"}
-
-# Each part, from the ground up, with all that it may load when it is imported, directly or through others. What it
-# imports only when a function is called must stand above it in this table.
-GROUND = {"errors", "version", "text", "labels", "numerics", "files", "checks"}
-MODEL = {"ops", "graph", "reference", "config", "networks"}
-WORK = GROUND | MODEL | {"weights", "kernels", "engine", "images", "inspection", "losses", "outputs"}
+# Each part, from the ground up, with all that it may load when it is imported, directly or through others. A right that
+# no module needs is taken from its row.
+GROUND = {"errors", "text", "labels", "numerics", "files", "checks"}
+WORK = GROUND | {"ops", "graph", "reference", "config", "networks", "weights", "kernels", "engine", "inspection"}
+MODEL = WORK | {"losses", "outputs"}
 MAY_LOAD = {
-    "errors": set(),
     "version": set(),
+    "errors": set(),
     "text": set(),
     "labels": set(),
     "numerics": set(),
@@ -34,112 +30,141 @@ MAY_LOAD = {
     "reference": {"graph", "ops"},
     "config": {"errors", "checks", "labels", "files", "text"},
     "networks": {"graph", "ops", "config", "errors", "checks", "labels", "files", "text"},
-    "engine": {"graph", "ops", "kernels", "numerics"},
+    "engine": {"graph", "ops", "kernels"},
     "images": {"numerics", "errors", "files", "checks", "config", "labels", "kernels", "text", "weights"},
-    "inspection": {"graph", "ops", "reference", "engine", "kernels", *GROUND, "weights"},
+    "inspection": {"graph", "ops", "reference", "engine", "kernels", "weights", "numerics", "errors", "files", "text"},
     "losses": {"numerics", "config", "errors", "checks", "labels", "files", "ops", "text"},
     "outputs": {"numerics"},
-    "modeling": WORK,
-    "pipeline": WORK | {"modeling"},
-    "comparison": WORK | {"modeling"},
-    "bench": WORK | {"modeling"},
-    "vectors": WORK | {"modeling"},
-    "error_budget": WORK | {"modeling"},
-    "training": WORK | {"modeling", "pipeline"},
-    "commands": WORK | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget", "training"},
-    "cli": WORK | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget", "training", "commands"},
+    "modeling": MODEL,
+    "pipeline": MODEL | {"modeling", "images"},
+    "comparison": MODEL | {"modeling"},
+    "bench": {"graph", "ops", "engine", "kernels", "inspection", "numerics", "errors", "text"},
+    "vectors": MODEL | {"modeling"},
+    "error_budget": MODEL | {"modeling"},
+    "training": MODEL | {"modeling", "images", "pipeline"},
+    "commands": {"errors", "text", "images"},  # `images.folders`, which loads nothing
+    "cli": {"commands", "errors", "text", "images"},
+}
+# What a function, or an annotation, may import beside that, with all that is then loaded.
+MAY_LOAD_LATER = {
+    "config": {"weights"},  # only `from_pretrained` needs them
+    "bench": MODEL | {"modeling"},
+    "commands": MODEL | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget"},
 }
 
 
-@cache
-def modules():
-    """Every module of the project by its name, with its file."""
-    found = {}
-    for home, folder in HOMES.items():
-        for path in folder.rglob("*.py"):
-            parts = path.relative_to(folder).with_suffix("").parts
-            found[".".join([home, *(part for part in parts if part != "__init__")])] = path
-    return found
-
-
-def part_of(module):
-    """`tinymvit.engine.passes` belongs to `engine`; the package itself to none."""
-    return module.split(".")[1] if "." in module else None
-
-
-@cache
-def imports(module):
-    """The project's modules that a module imports: when it is loaded, and later (in a function, or for types)."""
-    tree = ast.parse(modules()[module].read_text("utf-8"))
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    loaded, called = set(), set()
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        above, deferred = node, False
-        while above in parents:
-            above = parents[above]
-            types_only = isinstance(above, ast.If) and ast.unparse(above.test) == "TYPE_CHECKING"
-            deferred = deferred or types_only or isinstance(above, ast.FunctionDef)
-        (called if deferred else loaded).update(_named(node, module))
-    return loaded, called
-
-
-def _named(node, module):
-    """The modules that an import statement names, and the packages that are loaded on the way to them."""
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-    else:
-        base = node.module or ""
-        if node.level:
-            package = module if modules()[module].name == "__init__.py" else module.rpartition(".")[0]
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*above, *([base] if base else [])])
-        names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    for name in names:
-        steps = name.split(".")
-        yield from (known for end in range(1, len(steps) + 1) if (known := ".".join(steps[:end])) in modules())
-
-
-def loads(module):
-    """All modules that are loaded with a module, itself included."""
-    seen, todo = set(), [module]
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo += imports(name)[0]
-    return seen
-
-
 def test_every_file_belongs_to_a_part_of_the_table():
-    parts = {part_of(name) for name in modules()} - {None}
-    assert parts == set(MAY_LOAD)
+    assert {PROJECT.part(name) for name in PROJECT.modules} - {None} == set(MAY_LOAD)
 
 
-@pytest.mark.parametrize("part", MAY_LOAD)
-def test_a_part_loads_only_what_it_may(part):
-    for module in modules():
-        if part_of(module) == part:
-            reached = {part_of(name): name for name in loads(module)}
-            surplus = reached.keys() - MAY_LOAD[part] - {part, "version", None}  # the package itself loads its version
-            assert not surplus, f"{module} loads {[reached[each] for each in surplus]}"
+def test_a_part_loads_only_what_it_may():
+    assert not list(PROJECT.surplus(MAY_LOAD, MAY_LOAD_LATER))
 
 
-@pytest.mark.parametrize("part", MAY_LOAD)
-def test_what_a_call_imports_is_on_a_lower_floor(part):
-    floors = list(MAY_LOAD)
-    for module in modules():
-        if part_of(module) == part:
-            for name in imports(module)[1]:
-                below = part_of(name) in (None, part) or floors.index(part_of(name)) < floors.index(part)
-                assert below, f"{module} imports {name}, which stands higher"
+def test_a_part_may_load_only_what_it_needs():
+    assert not list(PROJECT.unused(MAY_LOAD, MAY_LOAD_LATER))
 
 
 def test_the_table_itself_goes_downwards():
     floors = list(MAY_LOAD)
     for part, allowed in MAY_LOAD.items():
-        assert all(floors.index(each) < floors.index(part) for each in allowed), part
+        below = allowed | MAY_LOAD_LATER.get(part, set())
+        assert all(floors.index(each) < floors.index(part) for each in below), part
+
+
+def test_the_front_is_for_those_outside():
+    """What stands inside would load, through it, any part. It loads nothing but its version."""
+    assert not list(PROJECT.through_the_front())
+    assert PROJECT.loads("tinymvit") == {"tinymvit", "tinymvit.version"}
+
+
+def test_imports_are_written_out():
+    """Else no table could be held against them. Two packages import their names by a table, a process its peer."""
+    assert PROJECT.computed() == {"tinymvit", "tinymvit.comparison", "tinymvit.bench.contestant"}
+
+
+SMALL = {
+    "__init__.py": "from importlib import import_module\n_HOMES = {'Model': 'high'}\n",
+    "low.py": "",
+    "middle.py": "from house import low\n",
+    "high/__init__.py": "from ..middle import x\nclass Model: pass\n",
+}
+ROWS = {"low": set(), "middle": {"low"}, "high": {"low", "middle"}}
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A small project in which one file is another."""
+
+    def build(**changes):
+        for name, text in (SMALL | {f"{name}.py": text for name, text in changes.items()}).items():
+            path = tmp_path / "house" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        return Project({"house": tmp_path / "house"})
+
+    return build
+
+
+def test_a_house_in_order_passes(house):
+    assert not list(house().surplus(ROWS, {}))
+    assert not list(house().unused(ROWS, {}))
+    assert not list(house().through_the_front())
+
+
+UPWARDS = [
+    "from house.high import Model",
+    "from .high import Model",
+    "from . import high",
+    "from house import Model",  # the front's name for it
+    "import house.high as high",
+    "import_module('house.high')",
+    "importlib.import_module('.high', __package__)",
+    "__import__('house.high')",
+    "if TYPE_CHECKING:\n        pass\n    else:\n        from house import high",
+]
+
+
+@pytest.mark.parametrize("statement", UPWARDS)
+@pytest.mark.parametrize("head", ["if True:", "def f():", "async def f():"])
+def test_an_import_of_what_stands_higher_is_seen(house, head, statement):
+    found = list(house(low=f"{head}\n    {statement}\n").surplus(ROWS, {}))
+    later = " when a function is called" if "def" in head else ""
+    assert f"low loads house.high{later}" in " ".join(found)
+    assert any(each.startswith("house.middle loads house.high") for each in found) == (not later)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import house", "import house.low", "from house import Model", "from house import *", "import_module('house')"],
+)
+def test_what_comes_through_the_front_is_seen(house, statement):
+    if "*" not in statement:
+        statement = f"def f():\n    {statement}"
+    assert len(list(house(middle=statement).through_the_front())) == 1
+
+
+def test_a_function_may_import_only_what_its_row_says_and_what_it_may_load_later(house):
+    found = house(**{"high/__init__": "def f():\n    from house import low\n"})
+    assert not list(found.surplus(ROWS, {}))
+    assert list(found.surplus(ROWS | {"high": set()}, {})) == ["house.high loads house.low when a function is called"]
+    assert not list(found.surplus(ROWS | {"high": set()}, {"high": {"low"}}))
+
+
+def test_what_is_loaded_with_what_a_function_imports_counts(house):
+    found = house(**{"high/__init__": "def f():\n    from house import middle\n"})
+    assert list(found.surplus(ROWS | {"high": set()}, {"high": {"middle"}})) == [
+        "house.high loads house.low when a function is called"
+    ]
+
+
+def test_a_right_that_nothing_needs_is_seen(house):
+    assert list(house(middle="").unused(ROWS, {})) == ["middle need not load low", "high need not load low"]
+    assert list(house().unused(ROWS, {"high": {"low"}})) == ["high need not load low later"]
+
+
+def test_a_computed_import_is_seen(house):
+    assert house(low="def f(name):\n    return import_module(f'house.{name}')\n").computed() == {"house.low"}
 
 
 def test_the_first_level_fits_on_a_screen():
@@ -154,14 +179,13 @@ def test_every_folder_opens_with_its_charter():
             charter = path.parent / "__init__.py"
             assert charter.exists(), f"{path.parent} has no __init__.py"
             text = ast.get_docstring(ast.parse(charter.read_text("utf-8"))) or ""
-            if path.parent != HOMES["tinymvit"]:
-                missing = [words for words in ("In here:", "Left to", "new") if words not in " ".join(text.split())]
-                assert not missing, f"{charter.relative_to(ROOT)}, of {home}, does not say: {missing}"
+            missing = [words for words in ("In here:", "Left to", "new") if words not in " ".join(text.split())]
+            assert not missing, f"{charter.relative_to(ROOT)}, of {home}, does not say: {missing}"
 
 
 def test_the_wheel_has_every_folder():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-    folders = {name for name, path in modules().items() if path.name == "__init__.py"}
+    folders = {name for name, path in PROJECT.modules.items() if path.name == "__init__.py"}
     assert set(settings["packages"]) == folders
 
 
@@ -175,14 +199,24 @@ def test_importing_the_package_is_light_and_its_names_are_there():
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, cwd=ROOT / "tests")
 
 
-def test_type_checkers_are_told_the_names_that_python_finds():
-    """`tinymvit/__init__.py` imports its names when they are used, by a table, and shows them to type checkers."""
-    tree = ast.parse(modules()["tinymvit"].read_text("utf-8"))
-    [shown] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-    told = {alias.asname: node.module for node in shown.body for alias in node.names}
-    assert told.keys() == tinymvit._HOMES.keys()
-    for name, home in tinymvit._HOMES.items():
-        assert f"{told[name]}.".startswith(f"tinymvit.{home}."), name
+@pytest.mark.parametrize("package", ["tinymvit", "tinymvit.comparison"])
+def test_type_checkers_are_told_the_names_that_python_finds(package):
+    """Both packages import their names when they are used, by a table, and show them to type checkers."""
+    module = import_module(package)
+    [shown] = [
+        node
+        for node in PROJECT.tree(package).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    told = {alias.asname: (node.module, alias.name) for node in shown.body for alias in node.names}
+    assert told.keys() == PROJECT.lazy_names(package).keys()
+    for name, home in PROJECT.lazy_names(package).items():
+        assert f"{told[name][0]}.".startswith(f"{home}."), name
+        assert told[name][1] == name
+        assert getattr(module, name) is getattr(import_module(home), name)
+    assert {name for name in module.__all__ if not name.startswith("_")} == told.keys()
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'missing'"):
+        _ = module.missing
 
 
 def test_type_checkers_find_in_a_clone_what_stands_elsewhere():

@@ -5,7 +5,7 @@ import pytest
 from tinymvit import graph, ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.graph import Graph, parameters
-from tinymvit.networks import mobilevit as model
+from tinymvit.networks import mobilevit
 from tinymvit.networks.layers import pixels
 from tinymvit.ops import Add, Conv2d, Linear
 from torch_models import TINY
@@ -20,7 +20,7 @@ def test_multiply_adds_of_one_convolution_by_hand():
 
 
 def test_select_keeps_only_what_the_outputs_need():
-    g = model.image_classification(MobileViTConfig(**TINY), (1, 3, 32, 32))
+    g = mobilevit.image_classification(MobileViTConfig(**TINY), (1, 3, 32, 32))
     first = g.select(["hidden_states.0"])
     assert list(first.outputs) == ["hidden_states.0"]
     assert all(name == "pixel_values" or ".conv_stem." in name or ".layer.0." in name for name in first.nodes)

@@ -4,7 +4,10 @@
     tinymvit.classify("digit.png")                              # the short way
     model = tinymvit.MobileViTForImageClassification.from_pretrained("apple/mobilevit-small")
 
-Each public name is imported when it is first used: `import tinymvit` itself costs nothing.
+In here: the front of the package, a table of its public names. Each is imported when it is first used: `import
+tinymvit` itself costs nothing. Left to others: everything else, a part a folder or file, each of which imports from
+those below it and none from here. A new public name is a line in both lists; docs/contributing/adding.md has the place
+of every other new thing.
 """
 
 from importlib import import_module

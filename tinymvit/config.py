@@ -1,7 +1,7 @@
 """`MobileViTConfig`: every number that shapes a MobileViT, under the names that the transformers library gave them.
 
 Reads and writes `config.json`, checks each value on construction, and holds the published shapes in one table. What
-the numbers mean for the network is left to `model`.
+the numbers mean for the network is left to `networks`.
 """
 
 from __future__ import annotations

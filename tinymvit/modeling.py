@@ -24,8 +24,7 @@ from tinymvit.graph import Graph, parameters
 from tinymvit.inspection.attention_map import Query, attention_map, with_words_of_0_1
 from tinymvit.inspection.trace import Trace
 from tinymvit.losses import classification_loss, segmentation_loss
-from tinymvit.networks import mobilevit as model
-from tinymvit.networks import random_weights
+from tinymvit.networks import mobilevit, random_weights
 from tinymvit.numerics import Array
 from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
@@ -103,7 +102,7 @@ class MobileViTPreTrainedModel:
         "*.scores"; by default all nodes. dtype: "float32" or "float64", of the computation and the results.
         source: "reference" (NumPy), or "engine": what the engine itself computes, in float32, its merged nodes under
         the name of the last of them. Raises ValueError for a name that is not there and TypeError or ValueError for
-        pixels as a call does. For large inputs iterate over a `trace.Trace`, which keeps nothing.
+        pixels as a call does. For large inputs iterate over a `tinymvit.Trace`, which keeps nothing.
         """
         return dict(iter(self._trace(pixel_values, names, dtype, source)))
 
@@ -211,14 +210,14 @@ class MobileViTPreTrainedModel:
 class MobileViTModel(MobileViTPreTrainedModel):
     """The network without a head. expand_output=False leaves out the last 1x1 convolution and the pooling."""
 
-    recorder = staticmethod(model.mobilevit)
+    recorder = staticmethod(mobilevit.mobilevit)
 
     def __init__(self, config: MobileViTConfig, expand_output: bool = True, *, seed: int = 0) -> None:
         self.expand_output = expand_output
         super().__init__(config, seed=seed)
 
     def _record(self, shape: Shape) -> Graph:
-        return model.mobilevit(self.config, shape, self.expand_output)
+        return mobilevit.mobilevit(self.config, shape, self.expand_output)
 
     def _own_tensors(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         return weights.backbone_tensors(tensors)
@@ -260,7 +259,7 @@ class MobileViTModel(MobileViTPreTrainedModel):
 class MobileViTForImageClassification(MobileViTPreTrainedModel):
     """The network with a linear classifier on the pooled features."""
 
-    recorder = staticmethod(model.image_classification)
+    recorder = staticmethod(mobilevit.image_classification)
 
     def __call__(
         self,
@@ -285,7 +284,7 @@ class MobileViTForImageClassification(MobileViTPreTrainedModel):
 class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
     """The network with a DeepLabV3 head."""
 
-    recorder = staticmethod(model.semantic_segmentation)
+    recorder = staticmethod(mobilevit.semantic_segmentation)
 
     def __call__(
         self,

@@ -168,7 +168,9 @@ def fields(name, kind):
 def markdown(text, names):
     """A docstring as Markdown: what it says of a parameter is an item, what is raised a paragraph."""
     if names:
-        text = re.sub(rf"(?:^|\s+)(?<![\w,;] )({'|'.join(names)}): ", r"\n\n- `\1`: ", text)
+        name = f"(?:{'|'.join(names)})"
+        explained = rf"(?:^|\s+)(?<![\w,;]\s)({name}(?:,\s{name})*):\s+"  # perhaps several at once
+        text = re.sub(explained, lambda found: "\n\n- " + re.sub(name, r"`\g<0>`", found[1]) + ": ", text)
     text = re.sub(r"\s+(?=Raises )", "\n\n", text)
     text = "\n\n".join(wrapped(paragraph) for paragraph in text.strip().split("\n\n"))
     return re.sub(r"(\n- .*(?:\n  .*)*)\n(?=\n- )", r"\1", f"\n{text}")

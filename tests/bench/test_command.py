@@ -14,7 +14,7 @@ import pytest
 from command_line import run
 from tinymvit.bench import layer_times
 from tinymvit.config import MobileViTConfig
-from tinymvit.networks import mobilevit as model
+from tinymvit.networks import mobilevit
 from tinymvit.ops import Conv2d
 
 
@@ -55,7 +55,7 @@ def test_the_command_prints_a_table_and_writes_everything_as_json(capsys, tmp_pa
     assert lines[-1] == "broken: its process ended: RuntimeError: the model is too beautiful"
 
     facts = json.loads(target.read_text())
-    graph = model.image_classification(MobileViTConfig.preset("xx-small"), (2, 3, 64, 64))
+    graph = mobilevit.image_classification(MobileViTConfig.preset("xx-small"), (2, 3, 64, 64))
     assert facts["multiply_adds"] == sum(graph.multiply_adds(node) for node in graph)
     assert (facts["input"], facts["threads"], facts["class"]) == ([2, 3, 64, 64], 1, "MobileViTForImageClassification")
     assert facts["cpu"]
@@ -94,7 +94,7 @@ def test_per_layer_counts_every_multiply_add_of_the_graph(capsys, monkeypatch, t
     target = tmp_path / "bench.json"
     code, out, err = run(capsys, *arguments, "--rounds", 1, "--runs", 1, "--per-layer", "--json", target)
     assert (code, err) == (0, "")
-    graph = model.semantic_segmentation(MobileViTConfig.preset("deeplabv3-xx-small"), (1, 3, 64, 64))
+    graph = mobilevit.semantic_segmentation(MobileViTConfig.preset("deeplabv3-xx-small"), (1, 3, 64, 64))
     profile = json.loads(target.read_text())["profile"]
     layers = profile["layers"]
     assert sum(layer["multiply_adds"] for layer in layers) == sum(multiply_adds_done(graph, node) for node in graph)

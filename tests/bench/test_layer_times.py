@@ -8,7 +8,7 @@ from tinymvit.engine.engine import Engine
 from tinymvit.kernels import set_num_threads
 from tinymvit.kernels.runtime import peak
 from tinymvit.kernels.runtime.jit import KERNELS
-from tinymvit.networks import mobilevit as model
+from tinymvit.networks import mobilevit
 
 PIXELS = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
 
@@ -20,7 +20,7 @@ def test_profile_times_every_node(tiny):
 
 
 def test_bytes_and_bounds_of_a_node():
-    graph = model.image_classification(MobileViTConfig.preset("xx-small"), (1, 3, 64, 64))
+    graph = mobilevit.image_classification(MobileViTConfig.preset("xx-small"), (1, 3, 64, 64))
     node = graph["mobilevit.conv_stem.convolution"]  # 3 x 64 x 64 to 16 x 32 x 32 by 16 x 3 x 3 x 3
     moved = layer_times.moved_bytes(graph, node)
     assert moved == 4 * (3 * 64 * 64 + 16 * 32 * 32 + 16 * 27)

@@ -1,16 +1,25 @@
 """How far from the truth a right tensor may be: measured, given by the user, and wider for shorter formats."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tiny_port import STEM, channels_swapped, dump, model, pixels, right
 from tinymvit import compare
-from tinymvit.comparison.tolerance import FACTORS
+from tinymvit.comparison.tolerance import FACTORS, FEW
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "porting.md"
 
 
 def test_the_factors_are_those_of_the_page():
     """What right ports use of them is tested with these, in `test_foreign_runtimes`."""
-    assert FACTORS == (8.0, 16.0)
+    page = " ".join(PAGE.read_text("utf-8").split())
+    [told] = re.findall(r"more than (\d+) times that in the rms, or more than (\d+) times that at the worst", page)
+    assert tuple(map(float, told)) == FACTORS
+    [few] = re.findall(r"a tensor of n numbers gets 1 \+ (\d+) / sqrt\(n\) times as much", page)
+    assert float(few) == FEW
 
 
 def test_a_tolerance_of_ones_own():

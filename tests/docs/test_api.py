@@ -48,6 +48,14 @@ def test_the_page_is_what_the_docstrings_say(write_api):
     assert current == expected, "docs/api.md is not current: run python docs/contributing/write_api.py"
 
 
+def test_each_parameter_that_is_explained_is_an_item(write_api):
+    """Wherever the docstring breaks its lines; several may share a sentence."""
+    text = "Of a map.\n\nx: (B, H, W, C). low,\nhigh: its bounds, low: first. name:\nits name. Not name: this one."
+    assert write_api.markdown(text, ["x", "low", "high", "name"]).split("\n\n", 1)[1] == (
+        "- `x`: (B, H, W, C).\n- `low`, `high`: its bounds, low: first.\n- `name`: its name. Not name: this one."
+    )
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_docstring_says_what_a_caller_must_know(name):
     thing, owner = PUBLIC[name]

@@ -9,7 +9,7 @@ from oracle import MODEL_FLOAT32, assert_same
 from tinymvit import kernels, reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine
-from tinymvit.networks import mobilevit as model
+from tinymvit.networks import mobilevit
 from tinymvit.networks.random_weights import as_trained
 from torch_models import TINY
 
@@ -22,7 +22,7 @@ def weights():
 
 
 def record(shape):
-    return model.semantic_segmentation(MobileViTConfig(**OPTIONS), shape)
+    return mobilevit.semantic_segmentation(MobileViTConfig(**OPTIONS), shape)
 
 
 def test_results_are_the_reference_s_and_last(weights):
@@ -58,7 +58,7 @@ def test_the_bits_do_not_depend_on_threads_batch_or_company(weights):
 @pytest.mark.parametrize("threads", range(1, kernels.max_num_threads() + 1))
 @pytest.mark.parametrize("hidden_act", ["silu", np.tanh])
 def test_an_engine_for_one_image_serves_any_number(weights, threads, hidden_act):
-    graph = model.semantic_segmentation(MobileViTConfig(**OPTIONS, hidden_act=hidden_act), (1, 3, 40, 51))
+    graph = mobilevit.semantic_segmentation(MobileViTConfig(**OPTIONS, hidden_act=hidden_act), (1, 3, 40, 51))
     x = np.random.default_rng(5).random((5, 3, 40, 51), np.float32)
     before = kernels.get_num_threads()
     kernels.set_num_threads(threads)
@@ -90,7 +90,7 @@ def test_a_user_s_activation_sees_the_public_layout(weights):
 
     silu = Engine(record((1, 3, 32, 48)), weights)
     own = Engine(
-        model.semantic_segmentation(MobileViTConfig(**OPTIONS, hidden_act=activation), (1, 3, 32, 48)), weights
+        mobilevit.semantic_segmentation(MobileViTConfig(**OPTIONS, hidden_act=activation), (1, 3, 32, 48)), weights
     )
     x = np.random.default_rng(4).random((1, 3, 32, 48), np.float32)
     assert_same(own.run(x)["logits"], silu.run(x)["logits"], MODEL_FLOAT32)

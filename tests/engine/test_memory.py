@@ -12,7 +12,7 @@ from tinymvit.config import MobileViTConfig
 from tinymvit.engine import Engine, memory_of
 from tinymvit.engine.memory import plan_memory
 from tinymvit.graph import last_use
-from tinymvit.networks import mobilevit as model
+from tinymvit.networks import mobilevit
 from tinymvit.networks.random_weights import as_trained
 from torch_models import TINY
 
@@ -20,7 +20,7 @@ OPTIONS = TINY | {"output_stride": 16}
 
 
 def record(shape):
-    return model.semantic_segmentation(MobileViTConfig(**OPTIONS), shape)
+    return mobilevit.semantic_segmentation(MobileViTConfig(**OPTIONS), shape)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_memory_is_what_is_allocated(weights, count):
     assert memory.scratch > 10_000
 
 
-@pytest.mark.parametrize("task", [model.image_classification, model.semantic_segmentation])
+@pytest.mark.parametrize("task", [mobilevit.image_classification, mobilevit.semantic_segmentation])
 @pytest.mark.parametrize("shape", ["xx-small", "deeplabv3-small"])
 def test_memory_is_known_without_weights(task, shape):
     graph = task(MobileViTConfig.preset(shape), (1, 3, 64, 96)).select(["logits"])

@@ -10,7 +10,7 @@ from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import passes
 from tinymvit.graph import Graph
-from tinymvit.networks import mobilevit as model
+from tinymvit.networks import mobilevit
 from tinymvit.networks.layers import activate, pixels
 from tinymvit.networks.random_weights import as_trained
 from tinymvit.ops import Add, Linear
@@ -34,7 +34,7 @@ def kinds(graph):
 @pytest.fixture(scope="module")
 def segmenter():
     options = TINY | {"output_stride": 16}
-    graph = model.semantic_segmentation(MobileViTConfig(**options), (2, 3, 34, 47))
+    graph = mobilevit.semantic_segmentation(MobileViTConfig(**options), (2, 3, 34, 47))
     return graph, as_trained(graph)
 
 

@@ -14,8 +14,7 @@ import transformers
 
 import tinymvit
 from tinymvit.config import MobileViTConfig
-from tinymvit.networks import mobilevit as model
-from tinymvit.networks import random_weights
+from tinymvit.networks import mobilevit, random_weights
 from tinymvit.text import align
 from tinymvit.weights import save_checkpoint
 
@@ -28,7 +27,7 @@ def errors(shape, seed):
     config = MobileViTConfig.preset(shape)
     segments = shape.startswith("deeplabv3-")
     name = "MobileViTForSemanticSegmentation" if segments else "MobileViTForImageClassification"
-    record = model.semantic_segmentation if segments else model.image_classification
+    record = mobilevit.semantic_segmentation if segments else mobilevit.image_classification
     size = (1, config.num_channels, *config.image_shape)
     with tempfile.TemporaryDirectory() as folder:
         named = config.to_dict() | {"architectures": [name]}

@@ -6,13 +6,13 @@ from frameworks import torch, transformers
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError
 from tinymvit.graph import parameters
-from tinymvit.networks import mobilevit as model
+from tinymvit.networks import mobilevit
 from torch_models import CLASSES, PUBLISHED, TINY, build, tensors
 
 RECORD = {
-    "MobileViTModel": model.mobilevit,
-    "MobileViTForImageClassification": model.image_classification,
-    "MobileViTForSemanticSegmentation": model.semantic_segmentation,
+    "MobileViTModel": mobilevit.mobilevit,
+    "MobileViTForImageClassification": mobilevit.image_classification,
+    "MobileViTForSemanticSegmentation": mobilevit.semantic_segmentation,
 }
 
 
@@ -41,7 +41,7 @@ def test_weights_are_those_of_the_checkpoint_in_its_shapes(name):
 
 
 def test_a_graph_knows_its_shapes_for_any_input_size():
-    g = model.image_classification(MobileViTConfig(**TINY), (2, 3, 17, 50))
+    g = mobilevit.image_classification(MobileViTConfig(**TINY), (2, 3, 17, 50))
     assert g["mobilevit.conv_stem"].shape == (2, 4, 9, 25)
     assert g["mobilevit.encoder.layer.2.unfolding"].shape == (2 * 4, 2 * 4, 8)  # 3 x 7 pixels, resized to 4 x 8
     assert g["mobilevit.encoder.layer.2.folding.interpolate"].shape == (2, 8, 3, 7)
@@ -54,10 +54,10 @@ def test_a_graph_knows_its_shapes_for_any_input_size():
     [("small", 2001, 13694), ("x-small", 1026, 7378), ("xx-small", 407, 3953)],
 )
 def test_totals_equal_the_published_ones(shape, classifier, segmenter):
-    g = model.image_classification(MobileViTConfig(**PUBLISHED[shape], num_labels=1000), (1, 3, 256, 256))
+    g = mobilevit.image_classification(MobileViTConfig(**PUBLISHED[shape], num_labels=1000), (1, 3, 256, 256))
     assert round(sum(map(g.multiply_adds, g)) / 1e6) == classifier
     config = MobileViTConfig(**PUBLISHED[shape], num_labels=21, output_stride=16)
-    g = model.semantic_segmentation(config, (1, 3, 512, 512))
+    g = mobilevit.semantic_segmentation(config, (1, 3, 512, 512))
     assert round(sum(map(g.multiply_adds, g)) / 1e6) == segmenter
 
 
@@ -73,4 +73,4 @@ def test_parameters_are_counted_as_pytorch_does(name, shape):
 
 def test_a_segmentation_head_needs_labels():
     with pytest.raises(ConfigError, match="num_labels: 0, expected at least 1"):
-        model.semantic_segmentation(MobileViTConfig(num_labels=0), (1, 3, 32, 32))
+        mobilevit.semantic_segmentation(MobileViTConfig(num_labels=0), (1, 3, 32, 32))

@@ -6,11 +6,10 @@ import pytest
 from oracle import assert_same
 from tinymvit import reference
 from tinymvit.config import MobileViTConfig
-from tinymvit.networks import mobilevit as model
-from tinymvit.networks import random_weights
+from tinymvit.networks import mobilevit, random_weights
 
 
-@pytest.mark.parametrize("record", [model.image_classification, model.semantic_segmentation])
+@pytest.mark.parametrize("record", [mobilevit.image_classification, mobilevit.semantic_segmentation])
 def test_drawn_weights_keep_activations_alive(record):
     graph = record(MobileViTConfig.preset("xx-small"), (1, 3, 128, 128))
     weights = random_weights.as_trained(graph)
@@ -25,7 +24,7 @@ def test_drawn_weights_keep_activations_alive(record):
 
 
 def test_weights_for_training_are_normal_and_norms_do_nothing():
-    graph = model.image_classification(MobileViTConfig.preset("xx-small"), (1, 3, 64, 64))
+    graph = mobilevit.image_classification(MobileViTConfig.preset("xx-small"), (1, 3, 64, 64))
     weights = random_weights.as_for_training(graph, 0.02, seed=3)
     assert {name: value.shape for name, value in weights.items()} == graph.weight_shapes()
     assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}

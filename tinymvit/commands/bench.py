@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +67,7 @@ def peers(text: str) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     if options.task and options.model:
         raise ConfigError("--task goes with --shape; a MODEL's own configuration says its task")
+    import tempfile
     from dataclasses import asdict
 
     import numpy as np

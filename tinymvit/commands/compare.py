@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.commands.options import add_command, output_file
-from tinymvit.comparison.settings import LAYOUTS
 
 
 def add(commands: Any) -> None:
@@ -33,7 +32,10 @@ def add(commands: Any) -> None:
         "--map", type=Path, metavar="NAMES.json", help="a JSON object from their names to ours, where they differ"
     )
     command.add_argument(
-        "--layout", choices=LAYOUTS, default="auto", help="how their maps lie in memory (default: auto, by the values)"
+        "--layout",
+        choices=("auto", "nchw", "nhwc", "tokens"),
+        default="auto",
+        help="how their maps lie in memory (default: auto, by the values)",
     )
     command.add_argument(
         "--tolerance",

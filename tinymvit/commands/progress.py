@@ -17,7 +17,8 @@ def each(paths: list[Path], work: Callable[[Path], Result]) -> Iterator[tuple[Pa
     show a progress bar if stderr is a terminal."""
     from tqdm import tqdm
 
-    with tqdm(paths, unit="image", disable=None if len(paths) > 2 else True, leave=False) as bar:
+    hidden = True if len(paths) <= 2 else None  # None: unless stderr is a terminal
+    with tqdm(paths, unit="image", disable=hidden, leave=False) as bar:
         for path in bar:
             result: Result | Exception
             try:

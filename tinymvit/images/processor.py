@@ -2,7 +2,7 @@
 
 Before: resize, crop the centre, scale to 0..1, swap red and blue, stack into a batch (B, C, H, W). After: scores per
 class become a map of class ids, at the size asked for. With the same settings the numbers equal those of transformers'
-`MobileViTImageProcessorPil` bit for bit. Reading files and the many kinds of images is left to `image`.
+`MobileViTImageProcessorPil` bit for bit. Reading files and the many kinds of images is left to `load`.
 """
 
 import math
@@ -72,7 +72,7 @@ class MobileViTImageProcessor:
     rescale_factor: float = 1 / 255  # of pixels from 0 to 255; floats from 0 to 1 count as 255ths
     do_flip_channel_order: bool = True  # RGB to BGR, as the published checkpoints were trained
     do_reduce_labels: bool = False  # in segmentation maps: class n to n - 1, and 0, the background, to 255, ignored
-    do_convert_rgb: bool | None = None  # see `image.load_image`
+    do_convert_rgb: bool | None = None  # see `images.load.load_image`
 
     def __init__(self, **settings: Any) -> None:
         settings = _known_settings(settings)
@@ -100,7 +100,7 @@ class MobileViTImageProcessor:
     ) -> BatchFeature:
         """One image or a list of them, and perhaps as many segmentation maps, to a batch.
 
-        images: what `image.load_image` takes, a list of that, or an array (B, H, W, C) or (B, C, H, W).
+        images: what `images.load.load_image` takes, a list of that, or an array (B, H, W, C) or (B, C, H, W).
         segmentation_maps: paths, PIL images or arrays (H, W) of class ids, each as large as its image.
         return_tensors: None, or "np" to insist on one array: then results of several sizes are an error.
         input_data_format: "channels_first" or "channels_last", for arrays that can be read as both.
