@@ -23,7 +23,7 @@ from tinymvit.comparison.names import (
     namesakes,
     node_names,
 )
-from tinymvit.comparison.network import Network
+from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.errors import DumpError
 from tinymvit.inspection.dump import Dump
@@ -41,12 +41,12 @@ CLOSE = 1e-3  # of the rms: how close the statistics of one tensor computed twic
 class ModelPairing:
     """A dump paired with a model.
 
-    network: the model on their pixels. axes: of each node. matches: nodes to the tensors that are read for them.
+    run: the model on their pixels. axes: of each node. matches: nodes to the tensors that are read for them.
     namesakes: nodes to the other tensors that their names say are the same. unnamed: their tensors whose names mean
     nothing, be they guessed or not.
     """
 
-    network: Network
+    run: ReferenceRun
     axes: Mapping[str, Axes]
     matches: Mapping[str, Match]
     namesakes: Mapping[str, Sequence[str]]
@@ -66,14 +66,14 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
     """Which tensor is which node of the model. Raises DumpError for a dump without pixels or without anything else."""
     pixels = _find_pixels(dump, model.config.num_channels, settings)
     graph = model.graph(pixels.value.shape)
-    network = Network(graph, model.weights, pixels.value)
+    run = ReferenceRun(graph, model.weights, pixels.value)
     known = node_names(graph)
     check_map(settings.names, dump, known)
     named = match_by_name(known, dump, settings.names) | {PIXEL_VALUES: pixels.match}
     tensor = pixels.match.theirs
     unnamed = [name for name in dump if name != tensor and not means_something(name, known, settings.names)]
     axes = node_axes(graph)
-    guessed = _guess_nodes(network, axes, dump, named, unnamed, settings)
+    guessed = _guess_nodes(run, axes, dump, named, unnamed, settings)
     if len(dump) == 1:
         raise DumpError(f"their dump holds only {tensor}, the pixels; expected what is computed from them too")
     if len(named) == 1 and not guessed:
@@ -82,7 +82,7 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
             f"shape; theirs are {some(unnamed, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
         )
     return ModelPairing(
-        network=network,
+        run=run,
         axes=axes,
         matches=named | guessed,
         namesakes=namesakes(known, dump, settings.names, named),
@@ -178,7 +178,7 @@ def _may_be_pixels(shape: Shape, channels: int) -> bool:
 
 
 def _guess_nodes(
-    network: Network,
+    run: ReferenceRun,
     axes: Mapping[str, Axes],
     dump: Dump,
     named: Mapping[str, Match],
@@ -186,7 +186,7 @@ def _guess_nodes(
     settings: ComparisonSettings,
 ) -> dict[str, Match]:
     """Nodes that no name means to tensors whose names mean nothing."""
-    free = {node.name: axes[node.name] for node in network.graph if node.name not in named}
+    free = {node.name: axes[node.name] for node in run.graph if node.name not in named}
     fitting = [
         name
         for name in _numbers(dump, unnamed)
@@ -194,7 +194,7 @@ def _guess_nodes(
     ]
     if not fitting:
         return {}
-    steps = settings.bar(network.steps(np.float32), len(network.graph))
+    steps = settings.bar(run.steps(np.float32), len(run.graph))
     ours = {node.name: TensorStatistics.of(value) for node, value in steps}
     return _align_tensors(free, ours.__getitem__, dump, fitting, settings.layout, len(named) == 1)
 

@@ -44,6 +44,6 @@ class Tolerance:
         return cls((tolerance + half) * rms(truth), (tolerance + half) * largest(truth))
 
     def allows(self, theirs: Array, truth: Array) -> bool:
-        """Whether theirs is right."""
+        """Whether theirs is right: this is what the word means in all the stages."""
         error = difference(theirs, truth)
         return bool(np.isfinite(error).all()) and rms(error) <= self.rms and largest(error) <= self.largest
