@@ -28,10 +28,10 @@ class Reading:
     """A tensor of theirs as the value of a node of ours.
 
     op, shape: the node's. their_shape: the tensor's own. together: as in `Expected`. truth: the right value. fault: why
-    the tensor cannot be read, if so. value, arrangement, tolerance: the tensor in our layout, in float64, the layout
-    that it had, and how far from the truth it may be. right: whether it is no further. other_orders: the orders of axes
-    that its shape fits but its values, which are right, do not. tokens_reordered: whether it can be read only with
-    orders of tokens that a mistake gives too.
+    the tensor cannot be read, or None. value, arrangement, tolerance: the tensor in our layout, in float64, the layout
+    that it had, and how far from the truth it may be. right: whether it is no further. other_orders: if it is right,
+    the other orders of axes that its shape allows. tokens_reordered: whether it can be read only with orders of tokens
+    that a mistake gives too.
     """
 
     node: str
