@@ -6,11 +6,12 @@
 Cost for each image: 2 H' W' O kh kw I / groups operations; it reads 4 H W I bytes, and the weights once for every BLOCK
 output pixels, and writes 4 H' W' O bytes.
 
-A few output rows are taken at a time, one row of the kernel after another, each product added to the last. Channels
-are last, so a kernel row of a patch is one run of memory, and the next pixel's patch begins `stride` pixels further:
-the product reads them as they lie, from a copy of the input's rows with zeros at both ends. With dilation or groups
-there are no such runs; then each tap is a product by itself, with the pixels for which it lies inside the map, so that
-of a kernel that reaches far outside, the zeros cost nothing. A 1x1 convolution of stride 1 is faster as `linear`.
+A few output rows are taken at a time, one row of the filter after another, each product added to the last. Channels
+are last, so a patch's part under one row of the filter is one run of memory, and the next pixel's patch begins `stride`
+pixels further: the product reads them as they lie, from a copy of the input's rows with zeros at both ends. With
+dilation or groups there are no such runs; then each tap is a product by itself, with the pixels for which it lies
+inside the map, so that a filter that reaches far outside spends no time on zeros. A 1x1 convolution of stride 1 is
+faster as `linear`.
 """
 
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Sizes(NamedTuple):
     code: int
 
 
-class Block(NamedTuple):
+class Band(NamedTuple):
     """Some output rows of an image, from `top` on."""
 
     image: int
@@ -110,18 +111,31 @@ def conv2d(
     arguments.packed(weight, "conv2d: weight", PackedConv2d, "pack_conv2d")
     batch, height, width, channels = x.shape
     arguments.last_axis(x, "conv2d: x", weight.inputs * weight.groups, "channels")
-    steps = arguments.steps(stride, padding, dilation, "conv2d")
+    geometry = arguments.geometry(stride, padding, dilation, "conv2d")
     kernel_size = (weight.kernel_height, weight.kernel_width)
-    out_height, out_width = arguments.window_positions((height, width), kernel_size, *steps, "conv2d")
+    out_height, out_width = arguments.window_positions((height, width), kernel_size, *geometry, "conv2d")
     shape = (batch, out_height, out_width, weight.outputs)
     bias = arguments.bias(bias, "conv2d: bias", weight.outputs)
     residual = arguments.residual(residual, "conv2d: residual", shape)
     code = activation_code(activation, "conv2d")
     out = arguments.output(out, "conv2d: out", shape, [x, bias, residual])
-    geometry = (height, width, channels, *kernel_size, *steps, weight.groups, out_height, out_width)
-    sizes = Sizes(*geometry, weight.outputs, code)
+    sizes = Sizes(
+        height=height,
+        width=width,
+        channels=channels,
+        kernel_height=weight.kernel_height,
+        kernel_width=weight.kernel_width,
+        stride=geometry.stride,
+        padding=geometry.padding,
+        dilation=geometry.dilation,
+        groups=weight.groups,
+        out_height=out_height,
+        out_width=out_width,
+        outputs=weight.outputs,
+        code=code,
+    )
     scratch = _lines(out_width) * _padded_line(sizes) if _has_runs(sizes) else 0
-    grain = _lines(2 * out_width)  # half a block at least, for all the weights pass each time
+    grain = _lines(2 * out_width)  # half a band at least, because all the weights pass each time
     launch(Step(_conv2d, batch * out_height, [x, weight.data, bias, residual], out, sizes, scratch, grain))
     return out
 
@@ -137,15 +151,15 @@ def _conv2d(arrays, sizes, first, last):
     unit = first
     while unit < last:
         image, top = divmod(unit, size.out_height)
-        block = Block(image, top, min(_lines(size.out_width), size.out_height - top, last - unit))
+        band = Band(image, top, min(_lines(size.out_width), size.out_height - top, last - unit))
         for group in range(size.groups):
             target = Lines(out, at=unit * line + group * outputs, line=line, row=size.outputs)
             if _has_runs(size):
-                _add_rows(block, x, weight, Lines(bias, at=0, line=0, row=0), target, end, scratch, size)
+                _add_rows(band, x, weight, Lines(bias, at=0, line=0, row=0), target, end, scratch, size)
             else:
                 weights, biases = Matrix(weight, group * group_size, row=0), Matrix(bias, group * outputs, row=0)
-                _add_taps(block, group, x, weights, biases, target, end, size)
-        unit += block.lines
+                _add_taps(band, group, x, weights, biases, target, end, size)
+        unit += band.lines
 
 
 @jit
@@ -156,7 +170,7 @@ def _lines(out_width):
 
 @jit
 def _has_runs(size):
-    """Whether a kernel row of a patch is one run of memory, longer than a pixel."""
+    """Whether a patch's part under one row of the filter is one run of memory, longer than a pixel."""
     return size.kernel_width > 1 and size.dilation == 1 and size.groups == 1
 
 
@@ -167,21 +181,21 @@ def _padded_line(size):
 
 
 @jit
-def _add_rows(block, x, weight, so_far, target, end, padded, size):
-    """The product of each kernel row, from a copy of the input rows that it meets."""
+def _add_rows(band, x, weight, so_far, target, end, padded, size):
+    """The product of each row of the filter, from a copy of the input rows that it meets."""
     channels, margin = size.channels, size.padding * size.channels
     line_size, depth, pixels = _padded_line(size), size.kernel_width * channels, size.width * channels
     for kernel_row in range(size.kernel_height):
-        for line in range(block.lines):
-            row = (block.top + line) * size.stride - size.padding + kernel_row
+        for line in range(band.lines):
+            row = (band.top + line) * size.stride - size.padding + kernel_row
             at = line * line_size
             if 0 <= row < size.height:
                 fill(padded, at, margin, 0.0)
-                copy(x, (block.image * size.height + row) * pixels, padded, at + margin, pixels)
+                copy(x, (band.image * size.height + row) * pixels, padded, at + margin, pixels)
                 fill(padded, at + margin + pixels, margin, 0.0)
             else:
                 fill(padded, at, line_size, 0.0)
-        shape = Shape(block.lines, size.out_width, depth, size.outputs)
+        shape = Shape(band.lines, size.out_width, depth, size.outputs)
         patches = Rows(padded, at=0, line=line_size, row=size.stride * channels, step=1)
         panels = Panels(weight, at=kernel_row * depth * padded_columns(size.outputs), depth=depth, first=0)
         then = end if kernel_row == size.kernel_height - 1 else Finish(end.residual[:0], IDENTITY)
@@ -190,23 +204,25 @@ def _add_rows(block, x, weight, so_far, target, end, padded, size):
 
 
 @jit
-def _add_taps(block, group, x, weights, biases, target, end, size):
-    """The product of each kernel tap, for the pixels for which it is inside the map. `weights` and `biases`, each a
-    Matrix, begin with those of the group."""
+def _add_taps(band, group, x, weights, biases, target, end, size):
+    """The product of each tap of the filter, for the pixels for which it is inside the map.
+
+    `weights` and `biases`, a Matrix each, begin with those of the group.
+    """
     inputs, outputs = size.channels // size.groups, size.outputs // size.groups
     out = target.array
-    for line in range(block.lines):
+    for line in range(band.lines):
         for column in range(size.out_width):
             copy(biases.array, biases.at, out, target.at + line * target.line + column * target.row, outputs)
     panel_at = weights.at
     for kernel_row in range(size.kernel_height):
-        down = kernel_row * size.dilation - size.padding + block.top * size.stride
-        first_line, last_line = _inside(down, size.stride, block.lines, size.height)
+        down = kernel_row * size.dilation - size.padding + band.top * size.stride
+        first_line, last_line = _inside(down, size.stride, band.lines, size.height)
         for tap in range(size.kernel_width):
             right = tap * size.dilation - size.padding
             first, last = _inside(right, size.stride, size.out_width, size.width)
             y, x_first = first_line * size.stride + down, first * size.stride + right
-            pixel = (block.image * size.height + y) * size.width + x_first
+            pixel = (band.image * size.height + y) * size.width + x_first
             line, row = size.stride * size.width * size.channels, size.stride * size.channels
             source = Rows(x, pixel * size.channels + group * inputs, line, row, step=1)
             panels = Panels(weights.array, panel_at, depth=size.kernel_width * inputs, first=tap * inputs)
@@ -215,7 +231,7 @@ def _add_taps(block, group, x, weights, biases, target, end, size):
             nothing, sums = Lines(x[:0], 0, 0, 0), Lines(out, sums_at, target.line, target.row)
             product(shape, source, panels, nothing, sums, Finish(end.residual[:0], IDENTITY))
         panel_at += size.kernel_width * inputs * padded_columns(outputs)
-    for line in range(block.lines):
+    for line in range(band.lines):
         rows = Matrix(out, target.at + line * target.line, target.row)
         finish(rows, size.out_width, outputs, end.residual, end.code)
 

@@ -1,6 +1,7 @@
 """Depthwise convolution: each channel by itself, so vector arithmetic along the channels of a pixel.
 
     out[y, x, c] = activation(sum over ky, kx of padded[y s + ky d, x s + kx d, c] * weight[c, ky, kx] + bias[c])
+                   + residual[y, x, c]
 
 Cost for each image: 2 H' W' C kh kw operations; it reads about 4 H W C bytes, each input value kh kw / s^2 times from
 cache, and writes 4 H' W' C. Loads are the limit, so neighbouring output pixels share each load of a weight.
@@ -47,14 +48,15 @@ class Window(NamedTuple):
     together: bool
 
 
-class Steps(NamedTuple):
-    """Elements from one pixel to the next, from an output pixel's window to the next, and from tap to tap."""
+class Distances(NamedTuple):
+    """How many elements it is from one pixel to the next, from an output pixel's window to the next, to the right and
+    down from tap to tap, and from one row of taps to the next in the weight."""
 
     pixel: int
     window: int
     right: int
     down: int
-    kernel_row: int  # of the weight
+    kernel_row: int
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ def depthwise_conv2d(
     padding: int = 0,
     dilation: int = 1,
     activation: str = "identity",
+    residual: np.ndarray | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """activation(convolution + bias) with one group a channel: x (B, H, W, C) -> (B, H', W', C), float32.
+    """activation(convolution + bias) + residual with one group a channel: x (B, H, W, C) -> (B, H', W', C), float32.
 
     Stride, zero padding and dilation hold for both axes. Raises TypeError or ValueError, one line, for an argument of
     the wrong type, shape or name.
@@ -103,24 +106,43 @@ def depthwise_conv2d(
     kernel_height, kernel_width, weight_channels = weight.data.shape
     kernel_size = (kernel_height, kernel_width)
     arguments.last_axis(x, "depthwise_conv2d: x", weight_channels, "channels")
-    steps = arguments.steps(stride, padding, dilation, "depthwise_conv2d")
-    out_height, out_width = arguments.window_positions((height, width), kernel_size, *steps, "depthwise_conv2d")
+    geometry = arguments.geometry(stride, padding, dilation, "depthwise_conv2d")
+    out_height, out_width = arguments.window_positions((height, width), kernel_size, *geometry, "depthwise_conv2d")
+    shape = (batch, out_height, out_width, channels)
     bias = arguments.bias(bias, "depthwise_conv2d: bias", channels)
+    residual = arguments.residual(residual, "depthwise_conv2d: residual", shape)
     code = activation_code(activation, "depthwise_conv2d")
-    out = arguments.output(out, "depthwise_conv2d: out", (batch, out_height, out_width, channels), [x, bias])
-    sizes = Sizes(height, width, channels, *kernel_size, *steps, out_height, out_width, code)
-    launch(Step(_depthwise_conv2d, batch * out_height, [x, weight.data, bias], out, sizes))
+    out = arguments.output(out, "depthwise_conv2d: out", shape, [x, bias, residual])
+    sizes = Sizes(
+        height=height,
+        width=width,
+        channels=channels,
+        kernel_height=kernel_height,
+        kernel_width=kernel_width,
+        stride=geometry.stride,
+        padding=geometry.padding,
+        dilation=geometry.dilation,
+        out_height=out_height,
+        out_width=out_width,
+        code=code,
+    )
+    launch(Step(_depthwise_conv2d, batch * out_height, [x, weight.data, bias, residual], out, sizes))
     return out
 
 
 @kernel
 def _depthwise_conv2d(arrays, sizes, first, last):
     """A unit of work is one output row."""
-    x, weight, bias, no_residual, out, _ = arrays
+    x, weight, bias, residual, out, _ = arrays
     size = unpack(sizes, Sizes)
     channels, tail = size.channels, size.channels % LANES
-    pixel_step, tap_step = size.stride * channels, size.dilation * channels
-    steps = Steps(channels, pixel_step, tap_step, tap_step * size.width, size.kernel_width * channels)
+    distances = Distances(
+        pixel=channels,
+        window=size.stride * channels,
+        right=size.dilation * channels,
+        down=size.dilation * channels * size.width,
+        kernel_row=size.kernel_width * channels,
+    )
     for row in range(first, last):
         image, y = divmod(row, size.out_height)
         top = y * size.stride - size.padding
@@ -137,12 +159,12 @@ def _depthwise_conv2d(arrays, sizes, first, last):
             out_at = (row * size.out_width + pixel) * channels
             window = Window(first_y, last_y, first_x, last_x, x_at, out_at, together)
             for channel in range(0, channels - tail, LANES):
-                _sum_taps((x, weight, bias, out), window, steps, channel, LANES)
+                _sum_taps((x, weight, bias, out), window, distances, channel, LANES)
             if tail:
-                _sum_taps((x, weight, bias, out), window, steps, channels - tail, tail)
+                _sum_taps((x, weight, bias, out), window, distances, channels - tail, tail)
             pixel += NEIGHBOURS if together else 1
         whole_row = Matrix(out, row * size.out_width * channels, row=0)
-        finish(whole_row, 1, size.out_width * channels, no_residual, size.code)
+        finish(whole_row, 1, size.out_width * channels, residual, size.code)
 
 
 @jit
@@ -153,22 +175,22 @@ def _taps_inside(start, dilation, taps, size):
 
 
 @inline
-def _sum_taps(arrays, window, steps, channel, lanes):
+def _sum_taps(arrays, window, distances, channel, lanes):
     """The sums of one vector of channels: of one output pixel, or of NEIGHBOURS together."""
     x, weight, bias, out = arrays
     a = b = c = d = load(bias, channel, lanes, 0.0)
     for tap_y in range(window.first_y, window.last_y):
         for tap_x in range(window.first_x, window.last_x):
-            w = load(weight, tap_y * steps.kernel_row + tap_x * steps.pixel + channel, lanes, 0.0)
-            at = window.x_at + tap_y * steps.down + tap_x * steps.right + channel
+            w = load(weight, tap_y * distances.kernel_row + tap_x * distances.pixel + channel, lanes, 0.0)
+            at = window.x_at + tap_y * distances.down + tap_x * distances.right + channel
             a = fma(load(x, at, lanes, 0.0), w, a)
             if window.together:
-                b = fma(load(x, at + steps.window, lanes, 0.0), w, b)
-                c = fma(load(x, at + 2 * steps.window, lanes, 0.0), w, c)
-                d = fma(load(x, at + 3 * steps.window, lanes, 0.0), w, d)
+                b = fma(load(x, at + distances.window, lanes, 0.0), w, b)
+                c = fma(load(x, at + 2 * distances.window, lanes, 0.0), w, c)
+                d = fma(load(x, at + 3 * distances.window, lanes, 0.0), w, d)
     out_at = window.out_at + channel
     store(out, out_at, lanes, a)
     if window.together:
-        store(out, out_at + steps.pixel, lanes, b)
-        store(out, out_at + 2 * steps.pixel, lanes, c)
-        store(out, out_at + 3 * steps.pixel, lanes, d)
+        store(out, out_at + distances.pixel, lanes, b)
+        store(out, out_at + 2 * distances.pixel, lanes, c)
+        store(out, out_at + 3 * distances.pixel, lanes, d)

@@ -50,8 +50,8 @@ class FilterRows(NamedTuple):
     below: int
 
 
-class FilterSteps(NamedTuple):
-    """Elements from the filter's first output pixel to the next, from tap to tap, from pixel to pixel."""
+class FilterDistances(NamedTuple):
+    """How many elements it is from one output pixel's window to the next, from tap to tap, and from pixel to pixel."""
 
     window: int
     tap: int
@@ -129,15 +129,26 @@ def inverted_residual(
     arguments.packed(weights, "inverted_residual: weights", PackedInvertedResidual, "pack_inverted_residual")
     batch, height, width, channels = x.shape
     arguments.last_axis(x, "inverted_residual: x", weights.inputs, "channels")
-    stride, dilation, _ = arguments.steps(stride, dilation, 1, "inverted_residual")
+    stride, _, dilation = arguments.geometry(stride, 0, dilation, "inverted_residual")
     out_height, out_width = (height - 1) // stride + 1, (width - 1) // stride + 1
     shape = (batch, out_height, out_width, weights.outputs)
     if residual and shape != x.shape:
         raise ValueError(f"inverted_residual: residual needs an output like x, {x.shape}, but it is {shape}")
     code = activation_code(activation, "inverted_residual")
     out = arguments.output(out, "inverted_residual: out", shape, [x])
-    geometry = (height, width, out_height, out_width, stride, dilation)
-    sizes = Sizes(*geometry, channels, weights.expanded, weights.outputs, code, int(residual))
+    sizes = Sizes(
+        height=height,
+        width=width,
+        out_height=out_height,
+        out_width=out_width,
+        stride=stride,
+        dilation=dilation,
+        inputs=channels,
+        expanded=weights.expanded,
+        outputs=weights.outputs,
+        code=code,
+        residual=int(residual),
+    )
     pixel = _pixel_size(weights.expanded)
     scratch = (2 * dilation + 2) * (width + 2 * dilation) * pixel + PIXELS * pixel
     launch(Step(_inverted_residual, batch * out_height, [x, weights.data], out, sizes, scratch, GRAIN))
@@ -166,7 +177,7 @@ def _inverted_residual(arrays, sizes, first, last):
     filtered = outside + row_size
     fill(scratch, 0, filtered, 0.0)
     added = x if size.residual else x[:0]
-    steps = FilterSteps(window=size.stride * pixel, tap=dilation * pixel, pixel=pixel)
+    distances = FilterDistances(window=size.stride * pixel, tap=dilation * pixel, pixel=pixel)
 
     image = next_row = -1
     for unit in range(first, last):
@@ -187,7 +198,7 @@ def _inverted_residual(arrays, sizes, first, last):
         rows = FilterRows(above_at, middle % ring * row_size, below_at)
         for start in range(0, size.out_width, PIXELS):
             count = min(PIXELS, size.out_width - start)
-            _filter(scratch, rows, start * steps.window, steps, Matrix(data, filters, wide), filtered, count)
+            _filter(scratch, rows, start * distances.window, distances, Matrix(data, filters, wide), filtered, count)
             if size.code != IDENTITY:
                 finish(Matrix(scratch, filtered, pixel), count, wide, x[:0], size.code)
             shape = Shape(lines=1, rows=count, depth=size.expanded, columns=size.outputs)
@@ -205,12 +216,12 @@ def _pixel_size(channels):
 
 
 @jit
-def _filter(scratch, rows, start, steps, filters, out_at, count):
+def _filter(scratch, rows, start, distances, filters, out_at, count):
     """The depthwise convolution for `count` output pixels, from the wide rows at `rows` to `out_at`.
 
     The first window begins `start` elements into the rows. `filters` is a Matrix: nine rows of taps and one of biases.
     """
-    data, wide, tap = filters.array, filters.row, steps.tap
+    data, wide, tap = filters.array, filters.row, distances.tap
     for channel in range(0, wide, LANES):
         at = filters.at + channel
         w0, w1, w2 = _three(data, at, wide)
@@ -219,13 +230,13 @@ def _filter(scratch, rows, start, steps, filters, out_at, count):
         bias = load(data, at + 9 * wide, LANES, 0.0)
         above, middle, below = rows.above + start + channel, rows.middle + start + channel, rows.below + start + channel
         for i in range(count):
-            a, b, c = _three(scratch, opaque(above + i * steps.window), tap)
+            a, b, c = _three(scratch, opaque(above + i * distances.window), tap)
             value = fma(c, w2, fma(b, w1, fma(a, w0, bias)))
-            a, b, c = _three(scratch, opaque(middle + i * steps.window), tap)
+            a, b, c = _three(scratch, opaque(middle + i * distances.window), tap)
             value = fma(c, w5, fma(b, w4, fma(a, w3, value)))
-            a, b, c = _three(scratch, opaque(below + i * steps.window), tap)
+            a, b, c = _three(scratch, opaque(below + i * distances.window), tap)
             value = fma(c, w8, fma(b, w7, fma(a, w6, value)))
-            store(scratch, opaque(out_at + i * steps.pixel + channel), LANES, value)
+            store(scratch, opaque(out_at + i * distances.pixel + channel), LANES, value)
 
 
 @jit

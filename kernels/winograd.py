@@ -46,9 +46,9 @@ class Sizes(NamedTuple):
     code: int
 
 
-class Block(NamedTuple):
-    """Some pairs of lines: the first line of their image, counted through the batch; their first line in the image; how
-    many pairs."""
+class Band(NamedTuple):
+    """Some pairs of lines: where their image begins, in lines of the batch; their first line in the image; how many
+    pairs they are."""
 
     image_line: int
     top: int
@@ -116,7 +116,7 @@ def winograd(
     code = activation_code(activation, "winograd")
     out = arguments.output(out, "winograd: out", shape, [x, bias, residual])
     sizes = Sizes(height, width, channels, weight.outputs, code)
-    lines, pairs = _block(height, width)
+    lines, pairs = _at_once(height, width)
     planes = 4 * (_plane(lines * pairs, channels) + _plane(lines * pairs, weight.outputs))
     scratch = 2 * padded_columns(weight.outputs) + planes
     arrays = [x, weight.data, bias, residual]
@@ -133,29 +133,31 @@ def _winograd(arrays, sizes, first, last):
     x, weight, bias, residual, out, scratch = arrays
     size = unpack(sizes, Sizes)
     height, width, inputs, outputs = size.height, size.width, size.inputs, size.outputs
-    lines_at_once, pairs = _block(height, width)
+    lines_at_once, pairs = _at_once(height, width)
     row, out_row = padded_columns(inputs), padded_columns(outputs)
     tall, matrix = (height + 1) // 2, inputs * out_row
-    fill(scratch, 0, outputs, 0.0)
-    copy(bias, 0, scratch, out_row, outputs)
+    zeros_at, bias_at = 0, out_row
+    fill(scratch, zeros_at, outputs, 0.0)
+    copy(bias, 0, scratch, bias_at, outputs)
     unit = first
     while unit < last:
         image, top = divmod(unit, tall)
         lines = min(lines_at_once, tall - top, last - unit)
-        block = Block(image * height, 2 * top, lines)
+        band = Band(image * height, 2 * top, lines)
         rows = lines * pairs
         summed = Planes(scratch, 2 * out_row, _plane(rows, inputs), row)
         products = Planes(scratch, summed.at + 4 * summed.size, _plane(rows, outputs), out_row)
         for down in range(4):
-            _add_inputs(block, down, x, size, summed)
+            _add_inputs(band, down, x, size, summed)
             for right in range(4):
                 source = Rows(scratch, summed.at + right * summed.size, line=0, row=row, step=1)
                 panels = Panels(weight, (4 * down + right) * matrix, depth=inputs, first=0)
                 # All outputs have the product of the second line and the second row as it is: there the bias enters.
-                start = Lines(scratch, out_row * (down == right == 1), line=0, row=0)
+                start_at = bias_at if down == 1 and right == 1 else zeros_at
+                start = Lines(scratch, start_at, line=0, row=0)
                 target = Lines(scratch, products.at + right * products.size, line=0, row=out_row)
                 product(Shape(1, rows, inputs, outputs), source, panels, start, target, Finish(x[:0], IDENTITY))
-            _add_products(block, down, products, out, size)
+            _add_products(band, down, products, out, size)
         for line in range(2 * top, min(2 * (top + lines), height)):
             target_line = Matrix(out, (image * height + line) * width * outputs, outputs)
             finish(target_line, width, outputs, residual, size.code)
@@ -163,7 +165,7 @@ def _winograd(arrays, sizes, first, last):
 
 
 @jit
-def _block(height, width):
+def _at_once(height, width):
     """How many pairs of lines are taken at a time, and the pairs of outputs in each."""
     pairs = (width + 1) // 2
     return min(max(1, PAIRS // pairs), (height + 1) // 2), pairs
@@ -177,17 +179,17 @@ def _plane(rows, channels):
 
 
 @jit
-def _add_inputs(block, down, x, size, summed):
+def _add_inputs(band, down, x, size, summed):
     """The four matrices of inputs that make p_`down` along y and p0 to p3 along x: a row for each pair of outputs."""
     height, width, channels = size.height, size.width, size.inputs
     pairs, plane = (width + 1) // 2, summed.size
     first, second, sign = LINES[down]
-    for line in range(block.pairs):
-        a, b = block.top + 2 * line - 1 + first, block.top + 2 * line - 1 + second
+    for line in range(band.pairs):
+        a, b = band.top + 2 * line - 1 + first, band.top + 2 * line - 1 + second
         for channel in range(0, channels, LANES):
             a_lanes, b_lanes = (channels - channel) * (0 <= a < height), (channels - channel) * (0 <= b < height)
-            a_at = (block.image_line + a) * width * channels + channel
-            b_at = (block.image_line + b) * width * channels + channel
+            a_at = (band.image_line + a) * width * channels + channel
+            b_at = (band.image_line + b) * width * channels + channel
             before, here = splat(0.0), _sum(x, a_at, a_lanes, b_at, b_lanes, sign)
             for pair in range(pairs):
                 at = summed.at + (line * pairs + pair) * summed.row + channel
@@ -210,11 +212,11 @@ def _sum(x, a, a_lanes, b, b_lanes, sign):
 
 
 @jit
-def _add_products(block, down, products, out, size):
+def _add_products(band, down, products, out, size):
     """The two outputs of each pair along x, added to the output lines: p0 + p1 + p2 and p1 - p2 - p3."""
     width, outputs = size.width, size.outputs
     pairs, plane = (width + 1) // 2, products.size
-    for line in range(block.pairs):
+    for line in range(band.pairs):
         for channel in range(0, outputs, LANES):
             lanes = outputs - channel
             for pair in range(pairs):
@@ -224,10 +226,10 @@ def _add_products(block, down, products, out, size):
                 p3 = load(products.array, at + 3 * plane, LANES, 0.0)
                 left, right = p0 + p1 + p2, p1 - p2 - p3
                 for lower in range(2):
-                    y = block.top + 2 * line + lower
+                    y = band.top + 2 * line + lower
                     if 0 <= down - lower < 3 and y < size.height:
                         sign = -1.0 if lower and down > 1 else 1.0
-                        target = ((block.image_line + y) * width + 2 * pair) * outputs + channel
+                        target = ((band.image_line + y) * width + 2 * pair) * outputs + channel
                         so_far = 0 if down == lower else lanes
                         store(out, target, lanes, fma(left, sign, load(out, target, so_far, 0.0)))
                         if 2 * pair + 1 < width:

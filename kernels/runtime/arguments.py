@@ -10,6 +10,7 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -137,9 +138,17 @@ def real_number(value: float, name: str, least: float) -> float:
     return float(value)
 
 
-def steps(stride: int, padding: int, dilation: int, op: str) -> tuple[int, int, int]:
+class Geometry(NamedTuple):
+    """How a convolution's filter goes over a map, along both axes alike."""
+
+    stride: int
+    padding: int
+    dilation: int
+
+
+def geometry(stride: int, padding: int, dilation: int, op: str) -> Geometry:
     """A convolution's stride, padding and dilation, checked."""
-    return (
+    return Geometry(
         whole_number(stride, f"{op}: stride", 1),
         whole_number(padding, f"{op}: padding", 0),
         whole_number(dilation, f"{op}: dilation", 1),

@@ -43,7 +43,7 @@ SOURCES = digest(*[path.read_bytes() for path in sorted(KERNELS.rglob("*.py"))])
 
 
 class KernelCache(NullCache):
-    """What Numba asks before it compiles one function for one signature, and tells afterwards."""
+    """The cache that Numba asks before it compiles a function for a signature, and to which it gives the result."""
 
     def __init__(self, function: Callable, signature: Signature, target: Callable[[], tuple]) -> None:
         """`target` returns what describes the processor."""
@@ -88,8 +88,12 @@ class KernelCache(NullCache):
 
 
 def _folders() -> Iterator[Path]:
-    """Where kernels may be, the best first: what the user says, beside the sources, the user's caches, a temporary one.
-    Beside the sources there is but one version of them; elsewhere each installation has a folder of its own."""
+    """The folders in which compiled kernels may be, the best first: the one that the user names, the one beside the
+    sources, one in the user's cache, and a temporary one.
+
+    The folder beside the sources serves one installation only. In the other places each installation has a folder of
+    its own.
+    """
     own = f"kernels-{digest(os.fsencode(KERNELS))}"
     if numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR
         yield Path(numba.config.CACHE_DIR) / own

@@ -98,8 +98,10 @@ class Kernel:
 
     @functools.cached_property
     def run(self) -> Callable:
-        """The compiled function. Call it with exactly what the signature says: the dispatcher, which would look at the
-        types of the arguments and first import much for that, is left out."""
+        """The compiled function, to be called with exactly the types of the signature.
+
+        Numba's dispatcher is left out: it would look at the types of the arguments, and import much to do so.
+        """
         return self._dispatcher.compile(self._signature)
 
     @functools.cached_property

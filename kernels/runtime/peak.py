@@ -59,7 +59,7 @@ _tile = types.UniTuple(vector, TILE)
 
 @instruction(_tile, vector, vector, returns=_tile)
 def _step(builder, sums, a, b):
-    """Each sum = a * b + itself: chains that do not wait for one another."""
+    """One step: a * b is added to each of the sums, none of which waits for another."""
     return [fma(builder, a, b, each) for each in sums]
 
 

@@ -112,9 +112,9 @@ class Program:
         self.run_with([], get_num_threads())
 
     def run_with(self, others: Sequence["Program"], threads: int) -> None:
-        """Run it and others that record the same on other arrays, on `threads` threads, at least one for each.
+        """Run this program and others that record the same on other arrays, on `threads` threads, at least one each.
 
-        The threads are shared out among them: there is less to wait for than with all threads on one of them.
+        Each program gets its share of the threads: so they wait less than if all worked on one program.
         """
         programs = [self, *others]
         if len(self._scratch) < threads:
@@ -196,7 +196,7 @@ def _array(typingctx, address, size):
 
 @intrinsic
 def _increment(typingctx, array, index):
-    """array[index] += 1 and the number before that, in one, for all threads to see."""
+    """Add 1 to array[index] in one instruction that all threads see; the result is the number before that."""
 
     def codegen(context, builder, signature, args):
         pointer = _pointer(context, builder, signature, args)
@@ -207,7 +207,8 @@ def _increment(typingctx, array, index):
 
 @intrinsic
 def _look(typingctx, array, index):
-    """array[index] as it is now. What another thread wrote before it changed this number is seen from here on, too."""
+    """The number array[index] as it is now. All that another thread wrote before it changed this number is seen after
+    this, too."""
 
     def codegen(context, builder, signature, args):
         return builder.load_atomic(_pointer(context, builder, signature, args), "seq_cst", 8)

@@ -109,13 +109,13 @@ def fma(builder, a, b, c):
 
 @instruction(vector, returns=double_vector)
 def widen(builder, a):
-    """In float64."""
+    """The lanes in float64."""
     return builder.fpext(a, _DOUBLE_VECTOR)
 
 
 @instruction(double_vector)
 def narrow(builder, a):
-    """Rounded to float32."""
+    """The lanes, rounded to float32."""
     return builder.fptrunc(a, _VECTOR)
 
 
@@ -208,9 +208,12 @@ def store(builder, array, at, lanes, value):
 
 @instruction(types.int64, returns=types.int64)
 def opaque(builder, n):
-    """n, without LLVM knowing that. From an offset that it knows to grow by so much a step it makes a counter for
-    each load that uses it, and where those outnumber the registers, they live in memory: the filter of an inverted
-    residual then took 26 cycles a vector, with opaque offsets 11."""
+    """The number n, but LLVM does not know that it is.
+
+    Where LLVM knows that an offset grows by the same amount in each step, it makes a counter for each load that uses
+    the offset. If the counters outnumber the registers, they live in memory: the filter of an inverted residual then
+    took 26 cycles a vector; with opaque offsets it takes 11.
+    """
     function_type = ir.FunctionType(n.type, [n.type])
     return builder.call(ir.InlineAsm(function_type, "", "=r,0"), [n])
 
@@ -305,8 +308,8 @@ SQUARE = LANES * LANES
 
 @instruction(FLOATS, types.int64, returns=types.void)
 def transpose_square(builder, array, at):
-    """Of LANES x LANES values side by side, in place: in four rounds, rows 8, 4, 2 and 1 apart exchange half of what
-    they hold."""
+    """Transpose LANES x LANES values that lie side by side, in place: in four rounds, rows that are 8, 4, 2 and 1 apart
+    exchange half of what they hold."""
     pointers = [_vector_pointer(builder, array, _add(builder, at, i * LANES)) for i in range(LANES)]
     rows = [builder.load(pointer, align=4) for pointer in pointers]
     distance = LANES // 2

@@ -45,8 +45,8 @@ ROWS = max(TILE_ROWS)  # a multiple of each
 
 
 def pack_panels(b: np.ndarray) -> np.ndarray:
-    """The packed form of a float32 matrix (depth, columns), flat: `product` reads it. For weights, once, when they are
-    loaded."""
+    """The packed form, flat, of a float32 matrix (depth, columns), which `product` reads. Weights are packed once, when
+    they are loaded."""
     depth, columns = b.shape
     padded = np.zeros((depth, padded_columns(columns)), np.float32)
     padded[:, :columns] = b
@@ -62,7 +62,7 @@ def pack_panels(b: np.ndarray) -> np.ndarray:
 
 @jit
 def panel_width(columns):
-    """How wide the next panel is where so many columns are left: they share them evenly, so that none is narrow."""
+    """How wide the next panel is where `columns` are left. The panels share them evenly, so that none is narrow."""
     vectors = (columns + LANES - 1) // LANES
     panels = (vectors + len(TILE_ROWS) - 1) // len(TILE_ROWS)
     return (vectors + panels - 1) // panels * LANES
@@ -75,7 +75,8 @@ def padded_columns(columns):
 
 
 class Shape(NamedTuple):
-    """Of a product: the lines of `a` and `out`, the rows of each, the length of a sum, the columns of `b` and `out`."""
+    """The sizes of a product: how many lines `a` and `out` have, how many rows a line has, how many products are
+    summed, and how many columns `b` and `out` have."""
 
     lines: int
     rows: int
@@ -84,7 +85,7 @@ class Shape(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """`a` in a flat array: where it begins, and how many elements further the next line, row and k are."""
+    """The matrix `a` in a flat array: where it begins, and how many elements further the next line, row and k are."""
 
     array: Any
     at: int
@@ -94,7 +95,7 @@ class Rows(NamedTuple):
 
 
 class Panels(NamedTuple):
-    """`b`, packed: where it begins in a flat array, the depth it is packed for, the first k that is used."""
+    """The matrix `b`, packed: where it begins in a flat array, the depth it is packed for, the first k that is used."""
 
     array: Any
     at: int
@@ -103,7 +104,8 @@ class Panels(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """`start` or `out` in a flat array: where it begins, and how many elements further the next line and row are."""
+    """The matrix `start` or `out` in a flat array: where it begins, and how many elements further the next line and row
+    are."""
 
     array: Any
     at: int

@@ -7,7 +7,7 @@ import pytest
 
 from tiny_port import BLOCK, LAYER, STEM, channels_swapped, dump, folded, model, pixels, right, run
 from tinymvit import compare, reference
-from tinymvit.comparison import network
+from tinymvit.comparison import reference_run
 from tinymvit.comparison.hints import IN_VAIN
 from tinymvit.comparison.mistakes import op_call
 from tinymvit.ops import BatchNorm, LayerNorm
@@ -68,7 +68,7 @@ def test_the_same_mistake_at_every_op_is_named_as_such():
 def test_a_search_in_vain_ends(monkeypatch):
     """Of a port where all is wrong in no known way, only the first tensors are tried with every mistake."""
     tried = []
-    monkeypatch.setattr(network, "op_call", lambda node, *rest: tried.append(node) or op_call(node, *rest))
+    monkeypatch.setattr(reference_run, "op_call", lambda node, *rest: tried.append(node) or op_call(node, *rest))
     rng = np.random.default_rng(0)
     found = {
         name: x if name == "pixel_values" else rng.permutation(x.ravel()).reshape(x.shape)

@@ -5,15 +5,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from oracle import REFERENCE_FLOAT64, assert_same
+from oracle import MODEL_FLOAT32, REFERENCE_FLOAT64, assert_same
 from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import passes
+from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph
 from tinymvit.networks import mobilevit
 from tinymvit.networks.layers import activate, pixels
 from tinymvit.networks.random_weights import as_trained
-from tinymvit.ops import Add, Linear
+from tinymvit.ops import Add, Conv2d, Fused, Linear
 from torch_models import TINY
 
 PASSES = (
@@ -83,3 +84,48 @@ def test_a_user_s_activation_is_not_fused():
     a = g.add("a", Linear(4, 4), pixels(g, (1, 2, 4)))
     g.outputs["b"] = activate(g, "b", a, np.sin).name
     assert kinds(passes.optimize(g, {})[0])["Activation"] == 1
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_residual_behind_a_depthwise_convolution_is_added(stride):
+    """A `Fused` may say so by its specification, whether a pass made it or a user."""
+    g = Graph()
+    x = pixels(g, (1, 20, 9, 7))
+    op = Conv2d(20, 20, 3, stride=stride, padding=1, groups=20, bias=True)
+    other = g.add("other", Conv2d(20, 20, 1, stride=stride), x)
+    g.outputs["sum"] = g.add("sum", Fused(op, "silu", residual=True), x, other).name
+    check_engine(g)
+
+
+def test_a_sum_is_done_by_the_depthwise_convolution_before_it():
+    g = Graph()
+    x = pixels(g, (1, 20, 9, 7))
+    filtered = g.add("filtered", Conv2d(20, 20, 3, padding=1, groups=20, bias=True), x)
+    g.outputs["sum"] = g.add("sum", Add(), filtered, x).name
+    assert kinds(passes.optimize(g, {})[0]) == {"Input": 1, "Fused": 1}
+    check_engine(g)
+
+
+@pytest.mark.parametrize("summed", ["wide", "filtered"])
+def test_an_inverted_residual_with_another_sum_inside_is_none(summed):
+    g = Graph()
+    x = pixels(g, (1, 8, 9, 7))
+    other = g.add("other", Conv2d(8, 32, 1), x)
+    value = g.add("wide", Conv2d(8, 32, 1, bias=True), x)
+    if summed == "wide":
+        value = g.add("wide.sum", Add(), value, other)
+    value = g.add("filtered", Conv2d(32, 32, 3, padding=1, groups=32, bias=True), value)
+    if summed == "filtered":
+        value = g.add("filtered.sum", Add(), value, other)
+    g.outputs["narrow"] = g.add("narrow", Conv2d(32, 8, 1, bias=True), value).name
+    assert "InvertedResidual" not in kinds(passes.optimize(g, {})[0])
+    check_engine(g)
+
+
+def check_engine(graph):
+    """The engine gives what the reference does."""
+    weights = as_trained(graph)
+    x = np.random.default_rng(0).random(graph["pixel_values"].shape, np.float32)
+    expected = reference.run(graph, weights, x.astype(np.float64))
+    for name, value in Engine(graph, weights).run(x).items():
+        assert_same(value, expected[name], MODEL_FLOAT32, name)

@@ -97,6 +97,12 @@ MISTAKES = {
     "inverted_residual: residual needs an output like x, (1, 4, 6, 8), but it is (1, 4, 6, 4)": (
         lambda: kernels.inverted_residual(X, INVERTED_RESIDUAL, residual=True)
     ),
+    "inverted_residual: dilation must be at least 1, not 0": lambda: kernels.inverted_residual(
+        X, INVERTED_RESIDUAL, dilation=0
+    ),
+    "depthwise_conv2d: residual must have shape (1, 2, 4, 8), not (1, 4, 6, 8)": lambda: kernels.depthwise_conv2d(
+        X, DEPTHWISE, None, residual=X
+    ),
     "inverted_residual: stride must be at least 1, not 0": lambda: kernels.inverted_residual(
         X, INVERTED_RESIDUAL, stride=0
     ),

@@ -39,6 +39,8 @@ def test_depthwise_convolution(data, kernel_size, stride, dilation, channels, ac
     padding = data.draw(st.integers(0, 3)) + dilation * max(kernel_size) // 2
     weight, bias = data.draw(weights(channels, 1, *kernel_size)), data.draw(perhaps(arrays(channels)))
     expected = F.conv2d(channels_first(x), double(weight), double(bias), stride, padding, dilation, channels)
+    expected = channels_last(expected)
+    residual = data.draw(perhaps(arrays(*expected.shape)))
     actual = kernels.depthwise_conv2d(
         x,
         kernels.pack_depthwise_conv2d(weight),
@@ -47,5 +49,6 @@ def test_depthwise_convolution(data, kernel_size, stride, dilation, channels, ac
         padding=padding,
         dilation=dilation,
         activation=activation,
+        residual=residual,
     )
-    assert_same(actual, finished(channels_last(expected), activation, None), KERNEL_FLOAT32, dtype=np.float32)
+    assert_same(actual, finished(expected, activation, residual), KERNEL_FLOAT32, dtype=np.float32)

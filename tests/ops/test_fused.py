@@ -12,6 +12,7 @@ EXAMPLES = [
     (ops.Fused(ops.Conv2d(3, 5, 3, stride=2, padding=1), "relu"), (1, 3, 5, 4)),
     (ops.Fused(ops.Conv2d(3, 5, 1, bias=True), residual=True), (1, 3, 5, 4), (1, 5, 5, 4)),
     (ops.Fused(ops.Conv2d(4, 4, 3, padding=1, groups=4, bias=True), "silu"), (1, 4, 5, 4)),
+    (ops.Fused(ops.Conv2d(4, 4, 3, padding=1, groups=4), "relu", residual=True), (1, 4, 5, 4), (1, 4, 5, 4)),
     (ops.Fused(ops.Linear(6, 5), "gelu", residual=True), (4, 3, 6), (4, 3, 5)),
     (ops.Fused(ops.Linear(6, 5), "relu"), (2, 6)),
 ]

@@ -28,7 +28,7 @@ PIXELS = "pixel_values.npy"  # the input, in the folder
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what the arguments (see above) say; the exit code."""
+    """Do what the arguments say (see above). The result is the exit code."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not come between the answers
     job, name, folder, *threads = arguments
@@ -78,8 +78,10 @@ def answer_file(folder: Path, name: str) -> Path:
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process ever held, if the system says. Linux's `ru_maxrss` does not: it begins with
-    what the parent held."""
+    """The most memory that this process ever held, in bytes; None if the system does not tell.
+
+    On Linux `ru_maxrss` is no answer, because it begins with what the parent held.
+    """
     try:
         return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     except (OSError, IndexError):

@@ -90,8 +90,8 @@ def moved_bytes(graph: Graph, node: Node) -> int:
 
 
 def describe_fused(op: Op, method: str = "") -> str:
-    """As `inspection.summary.describe`, and what is fused to the op behind it. method: what to call the op, if not by
-    its name."""
+    """The op in a few words, as `inspection.summary.describe` has them, with what is fused to it. method: what to call
+    the op, if not by its name."""
     if isinstance(op, InvertedResidual):
         layers = ", ".join(map(describe, (op.expand, op.depthwise, op.reduce)))
         return f"{describe(op)}: {layers}" + (" + add" if op.residual else "")

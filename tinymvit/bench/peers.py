@@ -42,7 +42,7 @@ class Peer(ABC):
 
 
 class TinyMViT(Peer):
-    """Ourselves, by the public classes."""
+    """This library, used through its public classes."""
 
     name = "tinymvit"
     distribution = "tinymvit"

@@ -52,7 +52,8 @@ class Times:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a peer's logits are from ours: root mean square over ours', largest difference over our largest."""
+    """How far a peer's logits are from ours: the root mean square of the differences over that of ours, and the largest
+    difference over our largest logit."""
 
     relative_rms: float
     largest: float
@@ -92,14 +93,15 @@ class Race:
     absent: dict[str, str]
 
     def ratios(self, result: Result) -> tuple[float, float]:
-        """A contestant's time over ours: of medians, round by round, the median; and of minima over all rounds."""
+        """A contestant's time over ours, twice: the median over the rounds of the ratio of their medians, and the
+        ratio of the least times of all rounds."""
         ours = self.results[0]
         pairs = zip(result.rounds, ours.rounds, strict=True)
         by_round = [np.median(theirs) / np.median(our) for theirs, our in pairs]
         return float(np.median(by_round)), result.times.minimum / ours.times.minimum
 
     def best(self) -> tuple[tuple[float, str], tuple[float, str]]:
-        """The least ratio of a peer, with its name: of medians, and of minima."""
+        """The least ratio that a peer has, with the peer's name: first of the medians, then of the least times."""
         ratios = [(*self.ratios(peer), peer.name) for peer in self.results[1:]]
         return min((median, name) for median, _, name in ratios), min((minimum, name) for _, minimum, name in ratios)
 

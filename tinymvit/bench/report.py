@@ -15,8 +15,8 @@ STEADY = 0.2  # a spread beyond this says that the machine was busy with somethi
 
 
 def machine() -> dict[str, Any]:
-    """What the times were taken on: the CPU's name, its features as LLVM names them, processors, system, Python; and
-    the environment's variables that make a runtime use fewer of the features."""
+    """The machine on which the times were taken: the CPU's name, its features as LLVM names them, the number of
+    processors, the system, Python, and the environment's variables that make a runtime use fewer of the features."""
     from llvmlite import binding
 
     name = platform.processor() or platform.machine()

@@ -57,8 +57,12 @@ def compare_with_model(
 
 @dataclass(frozen=True)
 class _Finding:
-    """What is found at one node: judgements, of its tensor unless it was a later node's after all, and of those that
-    mean it too. orders: the order of axes that its values decided for, and those that its shape fits besides."""
+    """What is found at one node.
+
+    judgements: of its tensor, unless that turned out to be judged elsewhere, and of the wrong ones among the other
+    tensors that mean the node. orders: where several orders of axes fit the tensor's shape, the one for which its
+    values decided, and the others. folded, unscaled: what a converter did, if the tensor is judged elsewhere.
+    """
 
     judgements: tuple[Judgement, ...]
     orders: tuple[str, tuple[str, ...]] | None
@@ -71,10 +75,10 @@ def _node_by_node(pairing: ModelPairing, port: Port, isolate: bool) -> tuple[dic
     """What is found at each node that has a tensor, in the graph's order, and what is known of the port at the end."""
     findings: dict[str, _Finding] = {}
     search = True
-    for node, expected in port.settings.bar(_nodes(pairing, isolate), len(pairing.network.graph)):
+    for node, expected in port.settings.bar(_nodes(pairing, isolate), len(pairing.run.graph)):
         if node.name in port.matches:
             if expected is None:
-                expected = in_isolation(pairing.network, port, node)
+                expected = in_isolation(pairing.run, port, node)
             finding, port = _examine(pairing, port, expected, isolate, search)
             findings[node.name] = finding
             # Without isolation only the first divergence is explained: what follows differs because of it.
@@ -83,23 +87,23 @@ def _node_by_node(pairing: ModelPairing, port: Port, isolate: bool) -> tuple[dic
 
 
 def _nodes(pairing: ModelPairing, isolate: bool) -> Iterator[tuple[Node, Expected | None]]:
-    """Each node with what is expected of it, unless it is judged alone: then that depends on the port's tensors."""
+    """Each node with what is expected of it; in isolation None, because that depends on how their tensors are read."""
     if isolate:
-        yield from ((node, None) for node in pairing.network.graph)
+        yield from ((node, None) for node in pairing.run.graph)
     else:
-        yield from ((expected.node, expected) for expected in in_whole(pairing.network))
+        yield from ((expected.node, expected) for expected in in_whole(pairing.run))
 
 
 def _examine(
     pairing: ModelPairing, port: Port, expected: Expected, isolate: bool, search: bool
 ) -> tuple[_Finding, Port]:
-    """The stages for one node."""
-    network, name = pairing.network, expected.node.name
-    reading = read(network, port, expected, isolate)
+    """Take one node's tensor through the stages: what is found, and what is known of the port after it."""
+    run, name = pairing.run, expected.node.name
+    reading = read(run, port, expected, isolate)
     port = remember(port, reading)
     judgement = judge(reading)
-    namesakes = judge_namesakes(network, port, expected, reading, pairing.namesakes.get(name, ()))
-    explanation = explain(network, port, expected, judgement, isolate=isolate, search=search)
+    namesakes = judge_namesakes(run, port, expected, reading, pairing.namesakes.get(name, ()))
+    explanation = explain(run, port, expected, judgement, isolate=isolate, search=search)
     elsewhere = explanation.holds is not None or explanation.unscaled
     own = () if elsewhere else (replace(judgement, hints=explanation.hints),)
     finding = _Finding(
@@ -124,7 +128,7 @@ def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Por
         *(note for finding in findings.values() for note in finding.notes),
         *_on_conversions(findings),
         *_on_layouts(pairing, findings, rows),
-        f"{sum(row.node in pairing.axes for row in rows)} of {len(pairing.network.graph)} nodes compared",
+        f"{sum(row.node in pairing.axes for row in rows)} of {len(pairing.run.graph)} nodes compared",
     ]
     if unrecognised:
         notes.append(f"{len(unrecognised)} of their {len(port.dump)} tensors not recognised: {some(unrecognised, 3)}")
@@ -160,8 +164,8 @@ def _on_layouts(pairing: ModelPairing, findings: Mapping[str, _Finding], rows: S
 def _caveats(
     pairing: ModelPairing, rows: Sequence[Judgement], unrecognised: Sequence[str], dump: Dump
 ) -> Iterator[str]:
-    """What an agreement leaves open, and what a difference may come from."""
-    *_, last = pairing.network.graph
+    """What an agreement leaves open, and where a difference may come from."""
+    *_, last = pairing.run.graph
     if unrecognised and last.name not in {row.node for row in rows}:
         yield (
             f"our last node, {last.name}, was not compared, and {count(len(unrecognised), 'tensor')} of theirs not "

@@ -1,4 +1,4 @@
-"""Which known mistake explains a tensor: each is made in place of the right op, and what it gives held against theirs.
+"""Which known mistakes explain a tensor: each is made in place of the right op, and its result is held against theirs.
 
 The mistakes themselves are in `mistakes`.
 """
@@ -13,8 +13,8 @@ import numpy as np
 from tinymvit.comparison.isolation import inputs_of, ops_between
 from tinymvit.comparison.layouts import squeezed
 from tinymvit.comparison.mistakes import SCALE_AND_SHIFT, Mistake, mistakes
-from tinymvit.comparison.network import Network
 from tinymvit.comparison.port import Port
+from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.verdict import Hint
 from tinymvit.graph import Node
 from tinymvit.inspection.summary import describe
@@ -27,59 +27,77 @@ NEAR = 0.01  # relative error beyond which a mistake is not even tried in float3
 CLOSER = 4.0  # times closer than the right value a mistake must be: what is about as far explains nothing
 
 
-@dataclass(frozen=True)
-class Found:
-    """The hints on a tensor, the best first; and the sentence of the best one's mistake, None if there are none."""
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A known mistake where it is made: at one op, or at all the ops of a kind that were judged together."""
 
-    hints: tuple[Hint, ...] = ()
-    mistake: str | None = None
+    mistake: Mistake
+    nodes: tuple[Node, ...]
+
+    @property
+    def hint(self) -> Hint:
+        first = self.nodes[0]
+        everywhere = f" (at every {describe(first.op)} of these)" if len(self.nodes) > 1 else ""
+        return Hint(first.name, self.mistake.sentence + everywhere)
+
+    def is_only(self, mistake: Mistake, node: Node) -> bool:
+        """Whether it is this mistake, made at this node alone."""
+        return self.mistake == mistake and self.nodes == (node,)
 
 
-def find_mistakes(network: Network, port: Port, target: Node) -> Found:
-    """The known mistakes that explain their tensor for a node to tolerance: one at a single op before one at all ops
-    alike, and the closest first.
+def find_mistakes(run: ReferenceRun, port: Port, target: Node) -> tuple[Made, ...]:
+    """The known mistakes each of which explains their tensor for a node, as well as rounding lets one tell.
 
-    Those that explained another tensor are tried first, since who makes a mistake makes it everywhere. If they do not,
-    all others are; that takes long, and so it ends when it was in vain IN_VAIN times.
+    A mistake at a single op comes before one at all the ops of a kind, then the closer one comes first. Mistakes that
+    explained another tensor are tried first, because a port that makes a mistake makes it everywhere. Only if none of
+    them explains this tensor all the others are tried. That takes long, so it is not done any more after IN_VAIN
+    searches in vain.
     """
-    nodes = ops_between(network, port, target)
+    nodes = ops_between(run, port, target)
     x = port.numbers(target.name)
     if len(nodes) > HINTED_OPS or x is None:
-        return Found()
-    trial = _Trial(network, port, target, nodes, inputs_of(port, nodes), x)
+        return ()
+    trial = _Trial(run, port, target, nodes, inputs_of(port, nodes), x)
     from_right = trial.distance_from_right()
-    likely = port.mistakes | {SCALE_AND_SHIFT}  # not to be missed: where a converter left them out it is no mistake
-    for tried in (True, False) if port.searches_in_vain < IN_VAIN else (True,):
-        found = []
-        for where, sentence in _suspects(nodes):
-            if (sentence in likely) is tried:
-                error = trial.error({node.name: mistakes(node.op)[sentence] for node in where}, from_right)
-                if error is not None:
-                    everywhere = f" (at every {describe(where[0].op)} of these)" if len(where) > 1 else ""
-                    found.append((len(where) > 1, error, sentence, Hint(where[0].name, sentence + everywhere)))
-        if found:
-            found.sort(key=lambda entry: entry[:2])
-            return Found(tuple(hint for *_, hint in found)[:HINTS], found[0][2])
-    return Found()
+    known = port.mistakes | {SCALE_AND_SHIFT}  # not to be missed: where a converter left them out it is no mistake
+    suspects = list(_suspects(nodes))
+    found = trial.explaining([made for made in suspects if made.mistake in known], from_right)
+    if not found and port.searches_in_vain < IN_VAIN:
+        found = trial.explaining([made for made in suspects if made.mistake not in known], from_right)
+    return tuple(found[:HINTS])
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """Mistakes are made in `nodes`, which read `inputs`; what the last of them, `target`, then gives is held against x,
-    their tensor for it as it lies."""
+    """The ops in which mistakes are made for trial, and what the result is held against.
 
-    network: Network
+    nodes: the ops, the last of which is `target`. inputs: what they read. x: their tensor for the target as it lies.
+    """
+
+    run: ReferenceRun
     port: Port
     target: Node
     nodes: list[Node]
     inputs: Mapping[str, Array]
     x: Array
 
+    def explaining(self, suspects: list[Made], from_right: float) -> list[Made]:
+        """Those of the suspects that explain their tensor, the best first."""
+        found = []
+        for made in suspects:
+            error = self.error({node.name: made.mistake for node in made.nodes}, from_right)
+            if error is not None:
+                found.append((len(made.nodes) > 1, error, made))
+        return [made for *_, made in sorted(found, key=lambda entry: entry[:2])]
+
     def error(self, made: Mapping[str, Mistake], from_right: float) -> float | None:
-        """How far theirs is from what these mistakes give, relative to its rms. None if that is further than rounding,
-        or hardly closer than the right value, from which theirs is `from_right` away."""
+        """How far theirs is from what these mistakes give, relative to the rms of that.
+
+        None if theirs is further from it than rounding explains, or hardly closer to it than to the right value, from
+        which theirs is `from_right` away.
+        """
         try:
-            wrong = self.network.compute_wrongly(self.nodes, self.inputs, np.float64, made)
+            wrong = self.run.compute_wrongly(self.nodes, self.inputs, np.float64, made)
         except (ValueError, IndexError):  # arrays of a shape that the next op cannot take
             return None
         if wrong is None:
@@ -89,14 +107,14 @@ class _Trial:
             error = distance / (rms(wrong) or 1)
             if not error < NEAR or CLOSER * distance > from_right:
                 continue
-            rounded = self.network.compute_wrongly(self.nodes, self.inputs, np.float32, made)
+            rounded = self.run.compute_wrongly(self.nodes, self.inputs, np.float32, made)
             if rounded is not None and self.port.tolerance(self.target.name, wrong, rounded).allows(value, wrong):
                 return error
         return None
 
     def distance_from_right(self) -> float:
-        """The rms of what theirs differs by from the right value; infinite if it cannot be read as one."""
-        truth = self.network.compute(self.nodes, self.inputs, np.float64)
+        """The rms of the difference between theirs and the right value; infinite if no layout fits."""
+        truth = self.run.compute(self.nodes, self.inputs, np.float64)
         options = self.port.arrangements(self.target.name, self.x)
         return min((rms(difference(option.undo(self.x), truth)) for option in options), default=np.inf)
 
@@ -109,12 +127,12 @@ class _Trial:
         return [self.x.reshape(wrong.shape)] if squeezed(self.x.shape) == squeezed(wrong.shape) else []
 
 
-def _suspects(nodes: list[Node]) -> Iterator[tuple[list[Node], str]]:
+def _suspects(nodes: list[Node]) -> Iterator[Made]:
     """Every mistake at each of these ops, then at all the ops of a kind."""
     kinds: dict[type, list[Node]] = {}
     for node in nodes:
         kinds.setdefault(type(node.op), []).append(node)
-        yield from (([node], sentence) for sentence in mistakes(node.op))
+        yield from (Made(mistake, (node,)) for mistake in mistakes(node.op))
     for alike in kinds.values():
         if len(alike) > 1:
-            yield from ((alike, sentence) for sentence in mistakes(alike[0].op))
+            yield from (Made(mistake, tuple(alike)) for mistake in mistakes(alike[0].op))

@@ -1,7 +1,8 @@
-"""What a right port would have at a node: in a right network, or alone, computed from the port's own tensors before it.
+"""What a right port would have at a node.
 
-An op whose inputs are not in the dump is computed together with those that make them, from the nearest tensors that
-are. What their tensor is held to be, and why, is left to the stages.
+Either all before the node is taken to be right, or the node is computed from the port's own tensors before it, in
+isolation. An op whose inputs are not in the dump is computed together with the ops that make them, from the nearest
+tensors that are in it. How their tensor is read and judged is left to the stages.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinymvit.comparison.network import Network
 from tinymvit.comparison.port import Port
+from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.graph import Node
 from tinymvit.numerics import Array
 
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """The value of a node: the truth, in float64, and what float32 makes of it. together: the names of the ops that
-    were computed, the node itself last."""
+    """The value of a node: the truth, in float64, and what the reference in float32 gives, rounded. together: the names
+    of the ops that were computed, the node itself last."""
 
     node: Node
     truth: Array
@@ -28,36 +29,36 @@ class Expected:
     together: tuple[str, ...]
 
 
-def in_whole(network: Network) -> Iterator[Expected]:
-    """What is expected of each node of a right network, in order."""
-    for (node, truth), (_, rounded) in zip(network.steps(np.float64), network.steps(np.float32), strict=True):
+def in_whole(run: ReferenceRun) -> Iterator[Expected]:
+    """What is expected of each node, in order, where all before it is right."""
+    for (node, truth), (_, rounded) in zip(run.steps(np.float64), run.steps(np.float32), strict=True):
         yield Expected(node, truth, rounded, (node.name,))
 
 
-def in_isolation(network: Network, port: Port, node: Node) -> Expected:
-    """What is expected of a node after the port's own tensors; in float32, after what these may have been before they
-    were stored."""
-    nodes = ops_between(network, port, node)
+def in_isolation(run: ReferenceRun, port: Port, node: Node) -> Expected:
+    """What is expected of a node that reads the port's own tensors. The reference in float32 reads them as they may
+    have been before they were stored in a shorter format."""
+    nodes = ops_between(run, port, node)
     inputs = inputs_of(port, nodes)
     before = {name: port.before_storing(name, x) for name, x in inputs.items()}
-    truth, rounded = network.compute(nodes, inputs, np.float64), network.compute(nodes, before, np.float32)
+    truth, rounded = run.compute(nodes, inputs, np.float64), run.compute(nodes, before, np.float32)
     return Expected(node, truth, rounded, tuple(node.name for node in nodes))
 
 
-def follows(network: Network, port: Port, node: Node) -> bool:
+def follows(run: ReferenceRun, port: Port, node: Node) -> bool:
     """Whether their tensor for a node is right, given their own tensors before it."""
     if node.name not in port.read:
         return False
-    expected = in_isolation(network, port, node)
+    expected = in_isolation(run, port, node)
     tolerance = port.tolerance(node.name, expected.truth, expected.rounded)
     return tolerance.allows(port.value(node.name), expected.truth)
 
 
-def ops_between(network: Network, port: Port, target: Node) -> list[Node]:
+def ops_between(run: ReferenceRun, port: Port, target: Node) -> list[Node]:
     """The ops between the nearest of their tensors and a node, in order, the node itself last."""
     needed = {target.name}
     nodes = []
-    for node in reversed(network.graph.nodes.values()):
+    for node in reversed(run.graph.nodes.values()):
         if node.name in needed:
             nodes.append(node)
             needed.update(name for name in node.inputs if name not in port.read)

@@ -9,12 +9,12 @@ import numpy as np
 
 from tinymvit.comparison.isolation import Expected
 from tinymvit.comparison.names import Match, canonical, spelled_out
-from tinymvit.comparison.network import Network
 from tinymvit.comparison.port import Port
 from tinymvit.comparison.reading import Reading, read_tensor
+from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.comparison.verdict import Judgement, Verdict
-from tinymvit.numerics import Array, Errors, same
+from tinymvit.numerics import Array, Errors, difference, same
 
 
 def judge(reading: Reading) -> Judgement:
@@ -23,7 +23,7 @@ def judge(reading: Reading) -> Judgement:
     layout, verdict, errors = "", reading.fault, None
     if reading.value is not None and reading.arrangement is not None and reading.tolerance is not None:
         layout, errors = reading.arrangement.order, Errors.of(reading.value, reading.truth)
-        verdict = _verdict(errors, reading.tolerance, reading.value, reading.truth)
+        verdict = _verdict(reading.value, reading.truth, reading.tolerance)
     assert verdict is not None  # a tensor that cannot be read has a fault
     return Judgement(
         reading.node,
@@ -40,29 +40,34 @@ def judge(reading: Reading) -> Judgement:
     )
 
 
-def _verdict(errors: Errors, tolerance: Tolerance, theirs: Array, truth: Array) -> Verdict:
-    if np.isinf(errors.absolute) and not np.isfinite(theirs[errors.worst]):
+def _verdict(value: Array, truth: Array, tolerance: Tolerance) -> Verdict:
+    """What is said of a value that could be read: whether it is right, or where it first differs by no number."""
+    if tolerance.allows(value, truth):
+        return Verdict.OK
+    finite = np.isfinite(difference(value, truth))
+    first = np.unravel_index(finite.argmin(), finite.shape)
+    if not finite[first] and not np.isfinite(value[first]):
         return Verdict.NOT_FINITE
-    if np.isinf(errors.absolute) and not np.isfinite(truth[errors.worst]):
+    if not finite[first] and not np.isfinite(truth[first]):
         return Verdict.OURS_NOT_FINITE
-    right = errors.rms <= tolerance.rms and errors.absolute <= tolerance.largest
-    return Verdict.OK if right else Verdict.DIFFERS
+    return Verdict.DIFFERS
 
 
 @dataclass(frozen=True)
 class NamesakesJudged:
-    """Those that are wrong of the tensors that mean a node too."""
+    """What is found of the other tensors that mean a node: a judgement of each that is wrong, and notes on them."""
 
     judgements: tuple[Judgement, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def judge_namesakes(
-    network: Network, port: Port, expected: Expected, reading: Reading, namesakes: Iterable[str]
+    run: ReferenceRun, port: Port, expected: Expected, reading: Reading, namesakes: Iterable[str]
 ) -> NamesakesJudged:
-    """Judge the other tensors that mean a node, whose reading is given and remembered, if they hold something else.
+    """Judge the other tensors that mean a node, where they hold something else than the one that was read for it.
 
-    Each is judged under its own name, that of a module or a result.
+    reading: of that one; `port` knows of it already. Each of the others is judged under its own name, which is that of
+    a module or of a result.
     """
     judgements, notes = [], []
     read = reading.match.theirs
@@ -76,5 +81,5 @@ def judge_namesakes(
         judgement = judge(other)
         if not judgement.ok and not one_value:
             notes.append(f"their {theirs} and {read} should be the same: both are {reading.node}")
-            judgements.append(replace(judgement, node=spelled_out(network.graph)[canonical(theirs)]))
+            judgements.append(replace(judgement, node=spelled_out(run.graph)[canonical(theirs)]))
     return NamesakesJudged(tuple(judgements), tuple(notes))

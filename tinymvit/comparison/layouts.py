@@ -2,9 +2,9 @@
 
 A layout is an *order* of elementary axes, written `"B H W C"`. Axes of size 1 may be added or dropped and neighbours in
 the order may be merged into one, so the one order `B P N D` covers (B P, N, D), (B, P, N, D), (B, P N, D) and a flat
-list of numbers. A letter is merged as a whole: what cuts a tensor inside N to join the rest with D is a mistake of
-reshaping that happens to have the right shape. Which order a tensor has follows from its shape where the shape allows
-only one; which of several is right is left to `reading`, which has the values.
+list of numbers. A letter is merged as a whole: a tensor that is cut inside N, to join the rest with D, has the right
+shape by chance, and was reshaped by mistake. Where a shape allows only one order, the tensor has that one; which of
+several is right is left to `reading`, which has the values.
 
 Legend as in `graph`, and for tokens the parts of an axis: P = i j (row and column inside a patch), N = y x (row and
 column of the patch), D = h e (head, width of a head). K stands for the keys: the N patches once more, as attention
@@ -39,8 +39,9 @@ VECTOR = ("B C",)
 
 @dataclass(frozen=True)
 class Axes:
-    """What is known of a node's tensor: our shape, its elementary axes and their sizes in our order, orders to try.
+    """What is known of a node's tensor before its values are looked at.
 
+    shape: ours. sizes: its elementary axes and their sizes, in our order. orders: those that theirs may have.
     reordered: whether an order of tokens that a mistake gives too is a layout here. There are two such: (B N, P, D),
     which tokens have if attention runs inside patches, and a map of as many rows as a patch has pixels, which can be
     read as (B, P, N, D) without a transpose.
@@ -112,7 +113,7 @@ def shape_axes(shape: Shape) -> Axes:
 
 @lru_cache(maxsize=65536)
 def arrangements(shape: Shape, axes: Axes, layout: str = "auto") -> tuple[Arrangement, ...]:
-    """The ways in which a foreign tensor of this shape can be ours; of several that give one array only the first.
+    """The ways in which a foreign tensor of this shape can be ours; of several that give the same array only the first.
 
     layout: maps may only have channels first ("nchw"), channels last ("nhwc") or be flat, (B, H W, C) ("tokens").
     """
@@ -129,16 +130,16 @@ def arrangements(shape: Shape, axes: Axes, layout: str = "auto") -> tuple[Arrang
 
 
 def _letters(order: str) -> list[list[str]]:
-    """The elementary axes of an order, letter by letter. The height and the width of a map are letters."""
+    """The elementary axes of each letter of an order. The height and the width of a map count as letters."""
     return [PARTS.get(letter, letter).split() for letter in order.replace("y i x j", "yi xj").split()]
 
 
 def _allowed(order: str, shape: Shape, axes: Axes, layout: str) -> bool:
     """Whether an order of axes may be taken for this shape.
 
-    The user may say the layout of maps. Of tokens some orders are refused, since a mistake gives them a layout's shape:
-    attention inside patches, (B N, P, D); a map reshaped to (B P, N, D) or (B, P, N, D); heads joined without a
-    transpose, (B P, h, N e).
+    The user may say which layout maps have. Some orders of tokens are refused, because a wrong tensor may have their
+    shape: (B N, P, D) if attention runs inside patches, (B P, N, D) or (B, P, N, D) if a map is reshaped, and
+    (B P, h, N e) if heads are joined without a transpose.
     """
     sizes = dict(axes.sizes)
     if order in MAP:
@@ -164,7 +165,8 @@ def squeezed(shape: Shape) -> list[int]:
 
 
 def _merges(letters: list[list[int]], shape: list[int]) -> bool:
-    """Whether `shape` is the letters' sizes, with a letter taken apart or neighbours multiplied; no size is 1."""
+    """Whether `shape` has the letters' sizes, where a letter may be taken apart and neighbours multiplied. No size is
+    1."""
     letters, shape = list(letters), list(shape)
     while letters and shape:
         letter = letters.pop(0)

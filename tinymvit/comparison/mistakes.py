@@ -1,15 +1,15 @@
 """The catalogue of known mistakes: for each op, what a port that gets it wrong in a known way would compute.
 
-A mistake is a function of an `OpCall` (an op with its inputs and weights) that returns the wrong output, or None where
-it does not apply: an op without bias cannot miss it. `CATALOGUE` names each by the sentence that a hint says. Finding
-which mistake explains a port's numbers is left to `hints`.
+A mistake is computed by a function of an `OpCall` (an op with its inputs and weights) that returns the wrong output, or
+None where it does not apply: an op without bias cannot miss it. `CATALOGUE` names each by the sentence that a hint
+says. Finding which mistake explains a port's numbers is left to `hints`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -22,9 +22,11 @@ from tinymvit.numerics import Array, to_bfloat16, to_float16, to_int8, to_int8_b
 
 @dataclass(frozen=True)
 class OpCall:
-    """An op with its inputs and weights, all of one float dtype. `others`: by node name, the weights of the ops that
-    read the same input and have the same weight shapes (of a query: the key and the value), in the graph's order;
-    the op itself is among them under `name`."""
+    """An op with its inputs and weights, all of one float dtype.
+
+    others: the node names and weights of the ops that read the same input and have the same weight shapes, in the
+    graph's order, this op among them. Beside a query they are the key and the value.
+    """
 
     name: str
     op: Any
@@ -38,12 +40,21 @@ class OpCall:
         return reference.compute(op or self.op, list(inputs or self.inputs), list(weights))
 
 
-Mistake = Callable[[OpCall], Array | None]
+Compute = Callable[[OpCall], Array | None]
 
 
-def mistakes(op: ops.Op) -> dict[str, Mistake]:
-    """The known mistakes of an op, by the sentence that tells each."""
-    return CATALOGUE.get(type(op), {})
+@dataclass(frozen=True)
+class Mistake:
+    """A known mistake. sentence: what a hint says; mistakes of one sentence are one mistake, at whichever ops they are
+    made. compute: the wrong output, or None where the mistake does not apply."""
+
+    sentence: str
+    compute: Compute = field(compare=False)
+
+
+def mistakes(op: ops.Op) -> list[Mistake]:
+    """The known mistakes of an op, in the order of the catalogue."""
+    return [Mistake(sentence, compute) for sentence, compute in CATALOGUE.get(type(op), {}).items()]
 
 
 # ---- several ops: weights, biases, number formats ----
@@ -70,7 +81,7 @@ def with_weights(change: Callable[[Array], Array], call: OpCall) -> Array | None
 
 
 def weights_of(other: int, call: OpCall) -> Array | None:
-    """With the weights of the op `other` places further in the graph that reads the same input."""
+    """The op with the weights of another that reads the same input: of the one `other` places further in the graph."""
     names = [name for name, _ in call.others]
     if len(names) < 2:
         return None
@@ -93,7 +104,7 @@ def pixels_prepared(
     return x[:, ::-1] if rgb else x
 
 
-def convolved(pixels: Mistake, call: OpCall) -> Array | None:
+def convolved(pixels: Compute, call: OpCall) -> Array | None:
     """The convolution of pixels that are wrong; one that reads other maps cannot make this mistake."""
     x = pixels(call)
     return None if x is None else call.compute(x)
@@ -400,7 +411,7 @@ def not_half_pixel(size: int, new_size: int) -> Array:
     return np.arange(new_size) * (size / new_size)
 
 
-def nearest(size: int, new_size: int) -> Array:
+def nearest_pixel(size: int, new_size: int) -> Array:
     return np.floor(not_half_pixel(size, new_size))
 
 
@@ -416,7 +427,7 @@ def padded_to_size(call: OpCall) -> Array | None:
 
 # ---- the catalogue: the commoner and the more telling first ----
 
-SCALE_AND_SHIFT = "scale and shift are missing"
+SCALE_AND_SHIFT = Mistake("scale and shift are missing", scale_and_shift_left_out)
 EPSILONS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # below 1e-6, float32 cannot tell one from another
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -433,7 +444,7 @@ PREPARATIONS = {  # of the pixels, which are right when divided by 255 once: sca
 NUMBER_FORMATS = {"float16": to_float16, "bfloat16": to_bfloat16, "int8": to_int8, "uint8 with a zero point": to_uint8}
 
 SWAPPED = "channels are swapped (RGB for BGR)"
-_pixels: dict[str, Mistake] = {
+_pixels: dict[str, Compute] = {
     SWAPPED: partial(pixels_prepared, True, 1.0, *NOTHING),
     **{f"pixels are {how}": partial(pixels_prepared, False, *constants) for how, constants in PREPARATIONS.items()},
     **{
@@ -441,14 +452,14 @@ _pixels: dict[str, Mistake] = {
         for how, constants in PREPARATIONS.items()
     },
 }
-_eps: dict[str, Mistake] = {
+_eps: dict[str, Compute] = {
     f"epsilon is {eps:g}" if eps else "epsilon is missing, or below 1e-6": partial(with_epsilon, eps)
     for eps in EPSILONS
 }
-_rounding: dict[str, Mistake] = {
+_rounding: dict[str, Compute] = {
     f"inputs are rounded to {name}": partial(with_inputs, change) for name, change in NUMBER_FORMATS.items()
 }
-_rounding_with_weights: dict[str, Mistake] = {
+_rounding_with_weights: dict[str, Compute] = {
     **_rounding,
     **{f"weights are rounded to {name}": partial(with_weights, change) for name, change in NUMBER_FORMATS.items()},
     **{
@@ -458,10 +469,10 @@ _rounding_with_weights: dict[str, Mistake] = {
     "weights are rounded to int8 channel by channel": partial(with_weights, to_int8_by_channel),
 }
 
-CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
+CATALOGUE: dict[type[ops.Op], dict[str, Compute]] = {
     ops.Input: _pixels,
     ops.Conv2d: {
-        **{f"{sentence} before it": partial(convolved, mistake) for sentence, mistake in _pixels.items()},
+        **{f"{sentence} before it": partial(convolved, pixels) for sentence, pixels in _pixels.items()},
         "the bias is missing": missing_bias,
         "dilation is ignored": dilation_ignored,
         "padding is on the wrong side (TensorFlow's SAME)": same_padding,
@@ -478,7 +489,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
         **_eps,
         "the statistics are the batch's, as in training": batch_statistics,
         "the variance is used as the deviation": variance_as_deviation,
-        SCALE_AND_SHIFT: scale_and_shift_left_out,
+        SCALE_AND_SHIFT.sentence: SCALE_AND_SHIFT.compute,
     },
     ops.Activation: {
         "the activation is missing": identity,
@@ -514,7 +525,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
     ops.LayerNorm: {
         "the normalisation is missing": identity,
         **_eps,
-        SCALE_AND_SHIFT: scale_and_shift_left_out,
+        SCALE_AND_SHIFT.sentence: SCALE_AND_SHIFT.compute,
         "the variance is unbiased (divided by D - 1)": unbiased_variance,
         "it normalises over the tokens, not the channels": normalised_over_tokens,
     },
@@ -565,7 +576,7 @@ CATALOGUE: dict[type[ops.Op], dict[str, Mistake]] = {
     ops.Resize: {
         "align_corners is true": partial(resized_at, corners_aligned),
         "resize has no half-pixel centres": partial(resized_at, not_half_pixel),
-        "resize takes the nearest pixel": partial(resized_at, nearest),
+        "resize takes the nearest pixel": partial(resized_at, nearest_pixel),
         "resize takes the nearest pixel, half-pixel centres": partial(resized_at, nearest_half_pixel),
         "resize is a zero padding": padded_to_size,
     },

@@ -6,13 +6,13 @@ has a node's own name is taken for it before one that has the name of a module.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinymvit.errors import DumpError
 from tinymvit.graph import Graph
+from tinymvit.text import nearest
 
 PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
 WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|_orig_mod)\.)+")  # data parallel, training, compiling
@@ -58,19 +58,39 @@ def check_map(given: Mapping[str, str], theirs: Iterable[str], known: Kinds) -> 
 def match_by_name(known: Kinds, theirs: Iterable[str], given: Mapping[str, str]) -> dict[str, Match]:
     """Nodes to tensors of theirs: for each node the tensor whose name is of the nearest kind. `given` maps names of
     theirs to ours and comes before all else. Raises DumpError if two tensors have the same claim to a node."""
-    claims: dict[str, tuple[int, str]] = {}  # node -> the kind of the name, the tensor
+    claims: dict[str, _Claim] = {}
     for tensor in theirs:
-        found = _meaning(given.get(tensor, tensor), known)
-        if found is None:
+        claim = _claim(tensor, known, given)
+        if claim is None:
             continue
-        kind, node = found
-        claim = (-1 if tensor in given else kind), tensor
-        rival = claims.get(node, (len(known), ""))
-        one_name = canonical(given.get(tensor, tensor)) == canonical(given.get(rival[1], rival[1]))
-        if claim[0] == rival[0] and (one_name or tensor in given):
-            raise DumpError(f"two tensors mean {node}: {rival[1]!r} and {tensor!r}; expected one")
-        claims[node] = claim if claim[0] < rival[0] else rival
-    return {node: Match(tensor, "map" if tensor in given else "name") for node, (_, tensor) in claims.items()}
+        earlier = claims.get(claim.node)
+        if earlier is None or claim.rank < earlier.rank:
+            claims[claim.node] = claim
+        elif claim.rank == earlier.rank and (claim.by_map or claim.name == earlier.name):
+            raise DumpError(f"two tensors mean {claim.node}: {earlier.tensor!r} and {tensor!r}; expected one")
+    return {node: Match(claim.tensor, "map" if claim.by_map else "name") for node, claim in claims.items()}
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A tensor of theirs that means a node. name: what it means, canonical. by_map: whether the map says so. rank: the
+    claim of the least rank wins; the map's is 0, and the nearer the kind of a name, the less is its rank."""
+
+    tensor: str
+    node: str
+    name: str
+    by_map: bool
+    rank: int
+
+
+def _claim(tensor: str, known: Kinds, given: Mapping[str, str]) -> _Claim | None:
+    """What a tensor means by the map or else by its name; None if that is nothing."""
+    name, by_map = given.get(tensor, tensor), tensor in given
+    meaning = _meaning(name, known)
+    if meaning is None:
+        return None
+    kind, node = meaning
+    return _Claim(tensor, node, canonical(name), by_map, 0 if by_map else 1 + kind)
 
 
 def namesakes(
@@ -78,8 +98,8 @@ def namesakes(
 ) -> dict[str, list[str]]:
     """For each node the other tensors whose names mean it too.
 
-    A tensor is left out if the map gives its very name to another, and so is the backbone's own, which has several
-    results.
+    A tensor is left out if the map says that another tensor is what its own name means. The tensor named after the
+    whole backbone is left out too, because the backbone has several results.
     """
     found: dict[str, list[str]] = {}
     left_out = {PREFIX.rstrip("."), *map(canonical, given.values())}
@@ -97,10 +117,12 @@ def means_something(tensor: str, known: Kinds, given: Mapping[str, str]) -> bool
 
 def _meaning(name: str, known: Kinds) -> tuple[int, str] | None:
     """Of which kind a name is, and the node that it means; None if it means nothing."""
-    kinds = ((kind, nodes.get(canonical(name))) for kind, nodes in enumerate(known))
-    return next(((kind, node) for kind, node in kinds if node is not None), None)
+    for kind, nodes in enumerate(known):
+        if canonical(name) in nodes:
+            return kind, nodes[canonical(name)]
+    return None
 
 
 def _near(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, names, cutoff=0.5)
+    return "" if near is None else f"; did you mean {near!r}?"

@@ -1,8 +1,7 @@
-"""First stage: which tensor of theirs is which node of ours. By name, by the user's map, else by shape and order.
+"""First stage: which tensor of theirs is which node of ours. A name or the user's map says so, else shape and order do.
 
-What the names mean is told by `names`. Here they are held against one another: the pixels are found, names become
-matches, and tensors whose names mean nothing are guessed. What the values say about right and wrong is left to the
-stages behind.
+`names` tells what the names mean. Here the pixels are found, names become matches, and it is guessed which nodes the
+tensors are whose names mean nothing. What the values say about right and wrong is left to the stages behind.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tinymvit.comparison.names import (
     namesakes,
     node_names,
 )
-from tinymvit.comparison.network import Network
+from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.errors import DumpError
 from tinymvit.inspection.dump import Dump
@@ -34,19 +33,19 @@ from tinymvit.text import count, some
 
 PIXEL_VALUES = "pixel_values"
 BEYOND = (-0.5, 1.5)  # pixels beyond these were not divided by 255, or something else was done to them too
-CLOSE = 1e-3  # of the rms: how close the statistics of one tensor computed twice are
+CLOSE = 1e-3  # how close, relative to the rms, the statistics of one tensor are that is computed twice
 
 
 @dataclass(frozen=True, eq=False)
 class ModelPairing:
     """A dump paired with a model.
 
-    network: the model on their pixels. axes: of each node. matches: nodes to the tensors that are read for them.
-    namesakes: nodes to the other tensors that their names say are the same. unnamed: their tensors whose names mean
-    nothing, be they guessed or not.
+    run: the model on their pixels. axes: of each node. matches: nodes to the tensors that are read for them.
+    namesakes: nodes to the other tensors whose names mean them. unnamed: their tensors whose names mean nothing,
+    whether a node was guessed for them or not.
     """
 
-    network: Network
+    run: ReferenceRun
     axes: Mapping[str, Axes]
     matches: Mapping[str, Match]
     namesakes: Mapping[str, Sequence[str]]
@@ -63,17 +62,17 @@ class DumpPairing:
 
 
 def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: ComparisonSettings) -> ModelPairing:
-    """Which tensor is which node of the model. Raises DumpError for a dump without pixels or without anything else."""
+    """Pair tensors with nodes of the model. Raises DumpError for a dump that has no pixels or nothing else."""
     pixels = _find_pixels(dump, model.config.num_channels, settings)
     graph = model.graph(pixels.value.shape)
-    network = Network(graph, model.weights, pixels.value)
+    run = ReferenceRun(graph, model.weights, pixels.value)
     known = node_names(graph)
     check_map(settings.names, dump, known)
     named = match_by_name(known, dump, settings.names) | {PIXEL_VALUES: pixels.match}
     tensor = pixels.match.theirs
     unnamed = [name for name in dump if name != tensor and not means_something(name, known, settings.names)]
     axes = node_axes(graph)
-    guessed = _guess_nodes(network, axes, dump, named, unnamed, settings)
+    guessed = _guess_nodes(run, axes, dump, named, unnamed, settings)
     if len(dump) == 1:
         raise DumpError(f"their dump holds only {tensor}, the pixels; expected what is computed from them too")
     if len(named) == 1 and not guessed:
@@ -82,7 +81,7 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
             f"shape; theirs are {some(unnamed, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
         )
     return ModelPairing(
-        network=network,
+        run=run,
         axes=axes,
         matches=named | guessed,
         namesakes=namesakes(known, dump, settings.names, named),
@@ -92,7 +91,7 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
 
 
 def pair_dumps(ours: Dump, theirs: Dump, settings: ComparisonSettings) -> DumpPairing:
-    """Which tensor of theirs is which of ours. Raises DumpError if none is."""
+    """Pair tensors of theirs with ours. Raises DumpError if there is no pair."""
     known = [{canonical(name): name for name in ours}]
     check_map(settings.names, theirs, known)
     named = match_by_name(known, theirs, settings.names)
@@ -123,7 +122,7 @@ class _Pixels:
 
 
 def _find_pixels(dump: Dump, channels: int, settings: ComparisonSettings) -> _Pixels:
-    """The pixels among their tensors. Raises DumpError if there are none to run a model of so many channels on."""
+    """The pixels among their tensors. Raises DumpError if there are none that have this many channels."""
     named = [name for name in dump if canonical(settings.names.get(name, name)) == PIXEL_VALUES]
     if len(named) > 1:
         raise DumpError(f"two tensors are the {PIXEL_VALUES}: {named[0]!r} and {named[1]!r}; expected one")
@@ -166,7 +165,7 @@ def _find_pixels(dump: Dump, channels: int, settings: ComparisonSettings) -> _Pi
 
 
 def _may_be_pixels(shape: Shape, channels: int) -> bool:
-    """Whether a tensor of this shape is a batch of images rather than a 3 x 3 kernel."""
+    """Whether a tensor of this shape is a batch of images rather than 3 x 3 filters."""
     return (
         len(shape) == 4
         and channels in (shape[1], shape[3])
@@ -178,15 +177,15 @@ def _may_be_pixels(shape: Shape, channels: int) -> bool:
 
 
 def _guess_nodes(
-    network: Network,
+    run: ReferenceRun,
     axes: Mapping[str, Axes],
     dump: Dump,
     named: Mapping[str, Match],
     unnamed: Sequence[str],
     settings: ComparisonSettings,
 ) -> dict[str, Match]:
-    """Nodes that no name means to tensors whose names mean nothing."""
-    free = {node.name: axes[node.name] for node in network.graph if node.name not in named}
+    """A guess at which tensors, of those whose names mean nothing, are the nodes that no name means."""
+    free = {node.name: axes[node.name] for node in run.graph if node.name not in named}
     fitting = [
         name
         for name in _numbers(dump, unnamed)
@@ -194,7 +193,7 @@ def _guess_nodes(
     ]
     if not fitting:
         return {}
-    steps = settings.bar(network.steps(np.float32), len(network.graph))
+    steps = settings.bar(run.steps(np.float32), len(run.graph))
     ours = {node.name: TensorStatistics.of(value) for node, value in steps}
     return _align_tensors(free, ours.__getitem__, dump, fitting, settings.layout, len(named) == 1)
 
@@ -207,7 +206,7 @@ def _align_tensors(
     layout: str,
     by_shape_alone: bool,
 ) -> dict[str, Match]:
-    """Matches of ours, whose axes are given, with tensors of theirs, both in their order: see `align`."""
+    """Ours, with their axes, matched with tensors of theirs; neither is taken out of its order (see `align`)."""
     their_statistics = cache(lambda name: TensorStatistics.of(dump[name]))
     pairs = align(
         list(ours),
@@ -226,11 +225,11 @@ def align(
     alike: Callable[[str, str], bool],
     by_shape_alone: bool,
 ) -> dict[str, str]:
-    """Ours to theirs, both in their order: the alignment with the most pairs that fit and whose statistics agree.
+    """Ours to theirs, neither taken out of its order: the most pairs that fit and whose statistics agree.
 
-    If `by_shape_alone`, the tensors behind the last of these pairs are then aligned with the most pairs that fit,
-    whatever their statistics: they may be computed from something wrong. A tensor before it is not, for right tensors
-    follow.
+    If `by_shape_alone`, the tensors behind the last of these pairs are then paired so that the most of them fit,
+    whatever their statistics are, because they may be computed from something wrong. Tensors before that pair are not,
+    because a right one comes after them.
     """
     fit, like = np.zeros((2, len(ours), len(theirs)), bool)
     for i, node in enumerate(ours):
@@ -245,7 +244,7 @@ def align(
 
 
 def _longest(may: Array) -> list[tuple[int, int]]:
-    """The most pairs (i, j) with may[i, j], both rising; of several such lists the one with the earliest i."""
+    """The longest list of pairs (i, j) with may[i, j] in which i and j rise; of several such, the one of earliest i."""
     rows, columns = may.shape
     best = np.zeros((rows + 1, columns + 1), int)  # best[i, j]: pairs in may[i:, j:]
     for i in reversed(range(rows)):

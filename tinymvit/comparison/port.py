@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tinymvit.comparison.layouts import Arrangement, Axes, arrangements
+from tinymvit.comparison.mistakes import Mistake
 from tinymvit.comparison.names import Match
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.comparison.tolerance import Tolerance
@@ -26,7 +27,7 @@ class Port:
 
     axes: of each of our nodes. matches: nodes to the tensors that are taken for them. read: nodes to how their tensor
     was read, of those before the node that is looked at now. confirmed: orders of axes to how many right tensors had
-    them. mistakes: sentences of the catalogue that explained a tensor. searches_in_vain: how often all mistakes were
+    them. mistakes: those of the catalogue that explained a tensor. searches_in_vain: how often all mistakes were
     tried and none explained it.
     """
 
@@ -36,7 +37,7 @@ class Port:
     matches: Mapping[str, Match]
     read: Mapping[str, Arrangement] = field(default_factory=dict)
     confirmed: Mapping[str, int] = field(default_factory=dict)
-    mistakes: frozenset[str] = frozenset()
+    mistakes: frozenset[Mistake] = frozenset()
     searches_in_vain: int = 0
 
     # ---- questions ----
@@ -105,9 +106,9 @@ class Port:
         rest = self.without(node)
         return replace(rest, matches={later.name: self.matches[node.name], **rest.matches})
 
-    def with_mistake(self, sentence: str) -> Port:
-        """It makes this mistake."""
-        return replace(self, mistakes=self.mistakes | {sentence})
+    def with_mistake(self, mistake: Mistake) -> Port:
+        """The port makes this mistake."""
+        return replace(self, mistakes=self.mistakes | {mistake})
 
     def after_a_search_in_vain(self) -> Port:
         return replace(self, searches_in_vain=self.searches_in_vain + 1)

@@ -1,7 +1,7 @@
 """Second stage: how a tensor of theirs lies in memory, and its value in our layout.
 
 Where its shape fits several layouts the values decide: the one in which the tensor is right, else the one that was
-right most often before. What is right is told by `tolerance`.
+right most often before. What "right" means is defined in `tolerance`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from tinymvit.comparison.isolation import Expected, in_isolation, inputs_of, ops_between
 from tinymvit.comparison.layouts import MAP, VECTOR, Arrangement, arrangements
 from tinymvit.comparison.names import Match
-from tinymvit.comparison.network import Network
 from tinymvit.comparison.port import Port
+from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.comparison.verdict import Verdict
 from tinymvit.graph import Node
@@ -28,10 +28,10 @@ class Reading:
     """A tensor of theirs as the value of a node of ours.
 
     op, shape: the node's. their_shape: the tensor's own. together: as in `Expected`. truth: the right value. fault: why
-    the tensor cannot be read, if so. value, arrangement, tolerance: the tensor in our layout, in float64, the layout
-    that it had, and how far from the truth it may be. right: whether it is no further. other_orders: the orders of axes
-    that its shape fits but its values, which are right, do not. tokens_reordered: whether it can be read only with
-    orders of tokens that a mistake gives too.
+    the tensor cannot be read, or None. value, arrangement, tolerance: the tensor in our layout, in float64, the layout
+    that it had, and how far from the truth it may be. right: whether it is no further. other_orders: if it is right,
+    the other orders of axes that its shape allows. tokens_reordered: whether it can be read only with orders of tokens
+    that a mistake gives too.
     """
 
     node: str
@@ -51,19 +51,22 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
-def read(network: Network, port: Port, expected: Expected, isolate: bool) -> Reading:
-    """Their tensor for a node. If it is not right as it stands, orders of tokens that a mistake gives too are allowed,
-    where what follows is right; and in isolation it is read only where the truth is finite, where its inputs are not.
+def read(run: ReferenceRun, port: Port, expected: Expected, isolate: bool) -> Reading:
+    """Their tensor for a node.
+
+    If it is not right as it stands, it may be read in an order of tokens that a mistake gives too, provided that the
+    tensors behind it show that this was no mistake. In isolation, if its inputs are not finite, only those of its
+    values count for which the truth is finite.
     """
     reading = read_tensor(port, expected)
     if reading.right or reading.fault is Verdict.NOT_NUMBERS:
         return reading
-    if _tokens_are_reordered(network, port, expected):
+    if _tokens_are_reordered(run, port, expected):
         port = port.with_tokens_reordered()
         reading = replace(read_tensor(port, expected), tokens_reordered=True)
     if reading.value is None or not isolate or np.isfinite(difference(reading.value, reading.truth)).all():
         return reading
-    inputs = inputs_of(port, ops_between(network, port, expected.node))
+    inputs = inputs_of(port, ops_between(run, port, expected.node))
     if all(np.isfinite(x).all() for x in inputs.values()):
         return reading
     note = f"{reading.node}: its input is not finite, so it is judged only where its value is"
@@ -72,7 +75,7 @@ def read(network: Network, port: Port, expected: Expected, isolate: bool) -> Rea
 
 
 def read_tensor(port: Port, expected: Expected, only_finite: bool = False) -> Reading:
-    """Their tensor for a node as it stands; where the truth is not finite it is taken for right if `only_finite`."""
+    """Their tensor for a node as it stands. only_finite: whether to take it for right where the truth is not finite."""
     node, truth = expected.node, expected.truth
     match, x = port.matches[node.name], port.numbers(node.name)
     their_shape = port.dump.shape(match.theirs)
@@ -108,12 +111,13 @@ def remember(port: Port, reading: Reading) -> Port:
 
 
 def _believable(port: Port, option: Arrangement) -> bool:
-    """Whether a wrong tensor may be read so: an order that is not ours and that no right tensor had fits by chance."""
+    """Whether a wrong tensor may be read so. An order that is not ours and that no right tensor had fits by chance."""
     return option.order in (*MAP, *VECTOR, option.axes.orders[0]) or port.times_confirmed(option) > 0
 
 
 def _likeliest(port: Port, options: list[Arrangement], values: dict[Arrangement, Array], truth: Array) -> Arrangement:
-    """Of layouts that all are wrong: the one confirmed most often elsewhere, else the one with the least error."""
+    """The likeliest of layouts in all of which the tensor is wrong: the one that was confirmed most often elsewhere, or
+    of several such the one with the least error."""
     most = [option for option in options if port.times_confirmed(option) == port.times_confirmed(options[0])]
     return min(most, key=lambda option: rms(difference(values[option], truth)))
 
@@ -121,14 +125,14 @@ def _likeliest(port: Port, options: list[Arrangement], values: dict[Arrangement,
 # ---- tokens in orders that a mistake gives too ----
 
 
-def _tokens_are_reordered(network: Network, port: Port, expected: Expected) -> bool:
-    """Whether their tensor for a node is right in such an order, and so is the first tensor behind an attention, which
-    would have seen other tokens."""
+def _tokens_are_reordered(run: ReferenceRun, port: Port, expected: Expected) -> bool:
+    """Whether their tensor for a node is right in such an order and no mistake: the first tensor behind the next
+    attention is right too, which it would not be if the attention had seen other tokens."""
     node = expected.node
     if len(node.shape) != 3 or port.axes[node.name].reordered or not _right_in_some_order(port, expected):
         return False
-    attended = _first_attended(network, port, node)
-    return attended is not None and _right_in_some_order(port, in_isolation(network, port, attended))
+    attended = _first_attended(run, port, node)
+    return attended is not None and _right_in_some_order(port, in_isolation(run, port, attended))
 
 
 def _right_in_some_order(port: Port, expected: Expected) -> bool:
@@ -141,9 +145,9 @@ def _right_in_some_order(port: Port, expected: Expected) -> bool:
     return any(tolerance.allows(option.undo(x), expected.truth) for option in options)
 
 
-def _first_attended(network: Network, port: Port, node: Node) -> Node | None:
+def _first_attended(run: ReferenceRun, port: Port, node: Node) -> Node | None:
     """The first node with a tensor of theirs, this one or later, whose tokens an attention made."""
-    nodes = list(network.graph)
+    nodes = list(run.graph)
     attended = False
     for later in nodes[nodes.index(node) :]:
         attended = attended or isinstance(later.op, Context)

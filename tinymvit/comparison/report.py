@@ -22,7 +22,8 @@ AGREE = "agree"  # stands where the first divergent node would
 
 
 def to_text(comparison: Comparison) -> str:
-    """The comparison as lines: the first divergent node or "agree"; why; the table in the graph's order; the notes."""
+    """The comparison as lines: the first divergent node or "agree", the reasons, the table in the graph's order, the
+    notes."""
     lines = [comparison.first or AGREE, *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
     return "\n".join(map(printable, [*lines, "", *comparison.notes]))
 
@@ -83,7 +84,7 @@ def _table(comparison: Comparison) -> list[str]:
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything, for programs; numbers that JSON lacks (NaN, infinity) are null."""
+    """All of the comparison, for programs. Numbers that JSON lacks (NaN, infinity) are null."""
     return {
         "first": comparison.first or AGREE,
         "agrees": comparison.agrees,

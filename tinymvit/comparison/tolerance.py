@@ -1,7 +1,7 @@
-"""How far from the truth a right tensor may be.
+"""How far from the truth a right tensor may be; that defines which tensors are right.
 
-The truth is the reference in float64. What float32 rounding costs at a node is how far the reference in float32 is from
-it there. What is judged by this, and what is said of it, is left to `judging`.
+The truth is the reference in float64. The distance from it to the reference in float32 is what rounding costs at a
+node. `judging` says what is wrong with the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ FEW = 8.0  # few numbers measure rounding badly: n of them widen the factors by 
 class Tolerance:
     """How far from the truth a right tensor may be: the root mean square of its errors, and the largest of them.
 
-    Both ways to set it take `half`: half a unit, relative, of the shorter formats that the tensors were stored in.
+    Both ways to make one take `half`, which allows for shorter formats in which the tensors were stored: half a unit in
+    the last place of these, relative.
     """
 
     rms: float
@@ -31,7 +32,7 @@ class Tolerance:
 
     @classmethod
     def measured(cls, truth: Array, rounded: Array, half: float) -> Self:
-        """The tolerance that `rounded`, the reference in float32, suggests. No float32 is closer than its last bit."""
+        """A multiple of the error of `rounded`, the reference in float32, which counts as half its last bit or more."""
         noise = rounded - truth
         noises, sizes = (rms(noise), largest(noise)), (rms(truth), largest(truth))
         few = 1 + FEW / max(truth.size, 1) ** 0.5
@@ -40,10 +41,10 @@ class Tolerance:
 
     @classmethod
     def relative(cls, truth: Array, tolerance: float, half: float) -> Self:
-        """This tolerance, relative to the truth's rms and to its largest magnitude."""
+        """The tolerance that the user gives, relative to the truth's rms and to its largest magnitude."""
         return cls((tolerance + half) * rms(truth), (tolerance + half) * largest(truth))
 
     def allows(self, theirs: Array, truth: Array) -> bool:
-        """Whether theirs is right."""
+        """Whether theirs is right: this is what the word means in all the stages."""
         error = difference(theirs, truth)
         return bool(np.isfinite(error).all()) and rms(error) <= self.rms and largest(error) <= self.largest

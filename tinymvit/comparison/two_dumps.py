@@ -7,6 +7,7 @@ the tolerance is one for all, and only few mistakes can be told.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,20 +89,34 @@ def _read(pair: _Pair, layout: str) -> Reading:
 
 
 def _explain(pair: _Pair, reading: Reading, judgement: Judgement) -> Judgement:
-    """The judgement with hints, as far as they can be told without a model: known mistakes if it is about the pixels,
-    and a factor of any tensor."""
+    """The judgement with the hints that need no model: known mistakes, if it is on the pixels, and for any tensor that
+    it is a multiple of ours."""
     theirs, truth = reading.value, reading.truth
     if judgement.ok or theirs is None or not (np.isfinite(theirs).all() and np.isfinite(truth).all()):
         return judgement
     factor = float((theirs * truth).mean() / (truth * truth).mean()) if truth.any() else 1.0
-    why = next((why for scale, why in SCALES.items() if math.isclose(factor, scale, rel_tol=1e-4)), "")
-    wrong = {f"it is {factor:.6g} times ours{why}": factor * truth}
-    if canonical(pair.name) == PIXEL_VALUES:
-        call = OpCall(pair.name, Input(), (truth,))
-        made = {sentence: mistake(call) for sentence, mistake in mistakes(Input()).items()}
-        wrong = {sentence: x for sentence, x in made.items() if x is not None} | wrong
-    explaining = [sentence for sentence, x in wrong.items() if pair.tolerance(x).allows(theirs, x)]
+    multiple = (f"it is {factor:.6g} times ours{_as_of_pixels(factor)}", factor * truth)
+    wrong = [*_wrong_pixels(pair.name, truth), multiple]
+    explaining = [sentence for sentence, x in wrong if pair.tolerance(x).allows(theirs, x)]
     return replace(judgement, hints=tuple(Hint(pair.name, sentence) for sentence in explaining[:HINTS]))
+
+
+def _wrong_pixels(name: str, truth: Array) -> Iterator[tuple[str, Array]]:
+    """If the tensor of this name is the pixels: what is wrong, in a sentence, and the pixels that a port then has."""
+    if canonical(name) != PIXEL_VALUES:
+        return
+    for mistake in mistakes(Input()):
+        wrong = mistake.compute(OpCall(name, Input(), (truth,)))
+        if wrong is not None:
+            yield mistake.sentence, wrong
+
+
+def _as_of_pixels(factor: float) -> str:
+    """What a factor says of the pixels, as the end of a sentence; empty if it says nothing."""
+    for scale, what in SCALES.items():
+        if math.isclose(factor, scale, rel_tol=1e-4):
+            return what
+    return ""
 
 
 def _conclude(

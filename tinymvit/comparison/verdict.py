@@ -11,7 +11,7 @@ from tinymvit.ops import Shape
 
 
 class Verdict(StrEnum):
-    """What is said of a tensor. Each is a string too: the word that the table and the JSON have."""
+    """What is said of a tensor. Each verdict is a string too: the word for it in the table and in the JSON."""
 
     OK = "ok"
     DIFFERS = "differs"
@@ -23,7 +23,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Hint:
-    """A known mistake that explains a tensor: at which node, and what; if all alike must make it, that is said too."""
+    """A known mistake that explains a tensor. node: where it is made. mistake: what is wrong, as a sentence, which also
+    says so if all ops of a kind must make the mistake."""
 
     node: str
     mistake: str
@@ -38,8 +39,9 @@ class Judgement:
     its node.
 
     op, shape: the node's. theirs, matched, their_shape: the name of their tensor, how it was found ("name", "map" or
-    "guess"), its shape. layout: the order of axes in which it was read, "" if it could not be. limit: what `errors` may
-    be. together: the ops that were judged as one because the dump lacks the tensors between them, the node itself last.
+    "guess"), its shape. layout: the order of axes in which it was read, "" if it could not be. limit: the
+    tolerance, by the name that programs read in the JSON. together: the ops that were judged as one because the dump
+    lacks the tensors between them, the node itself last.
     """
 
     node: str

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinymvit import kernels
 from tinymvit.engine import lowering
-from tinymvit.engine.memory import Memory, allocate, channels_first, memory_of_optimized, plan_memory
+from tinymvit.engine.memory import Memory, allocate, channels_first, memory_of_optimized
 from tinymvit.engine.passes import optimize
 from tinymvit.graph import Graph, Node
 from tinymvit.ops import Array, Input
@@ -49,11 +49,6 @@ class Engine:
                 tensors = [folded[name] for name in node.weights]
                 self._packed[node.weights] = self._rows[node.name].packing.pack(node.op, tensors)
         self._idle: list[Workspace] = []
-
-    @property
-    def working_set(self) -> int:
-        """The bytes that the nodes' values share, for one image at work."""
-        return plan_memory(self.graph)[1]
 
     def run(self, pixel_values: Array) -> dict[str, Array]:
         """The graph's outputs by their public names: new float32 arrays of the graph's shapes, channels first.

@@ -94,30 +94,32 @@ def launch(node: Node, row: Row, values: Mapping[str, Array], packed: Sequence[A
 
 # ---- convolutions and linear layers, alone or as the `op` of a Fused ----
 
+MaybeFused = ops.Conv2d | ops.Linear | ops.Fused
+
 
 def _layer(op: Op) -> Op:
     return op.op if isinstance(op, ops.Fused) else op
 
 
-def _operands(op: Op, others: Sequence[Any]) -> tuple[Any, Array | None, dict[str, Any]]:
+def _operands(op: MaybeFused, others: Sequence[Any]) -> tuple[Any, Array | None, dict[str, Any]]:
     """Of what follows the first input: the packed weight, the bias or None, and what is done behind the product."""
-    fused = op if isinstance(op, ops.Fused) else ops.Fused(op)  # type: ignore[arg-type]
+    fused = op if isinstance(op, ops.Fused) else ops.Fused(op)
     residual, weights = (others[0], others[1:]) if fused.residual else (None, others)
     weight, bias = weights if fused.op.bias else (*weights, None)
     return weight, bias, {"activation": fused.activation, "residual": residual}
 
 
-def linear(op: Op, out: Array, x: Array, *others: Any) -> None:
+def linear(op: MaybeFused, out: Array, x: Array, *others: Any) -> None:
     weight, bias, behind = _operands(op, others)
     kernels.linear(x, weight, bias, **behind, out=out)
 
 
-def matrix_vector(op: Op, out: Array, x: Array, *others: Any) -> None:
+def matrix_vector(op: MaybeFused, out: Array, x: Array, *others: Any) -> None:
     weight, bias, _ = _operands(op, others)
     kernels.matrix_vector(x, weight, bias, out=out)
 
 
-def winograd(op: Op, out: Array, x: Array, *others: Any) -> None:
+def winograd(op: MaybeFused, out: Array, x: Array, *others: Any) -> None:
     weight, bias, behind = _operands(op, others)
     kernels.winograd(x, weight, bias, **behind, out=out)
 
@@ -128,12 +130,12 @@ def winograd_multiply_adds(op: Op, output: Shape, *inputs: Shape) -> int:
     return batch * channels * ((height + 1) // 2) * ((width + 1) // 2) * 16 * inputs[0][1]
 
 
-def depthwise_conv2d(op: Op, out: Array, x: Array, *others: Any) -> None:
+def depthwise_conv2d(op: MaybeFused, out: Array, x: Array, *others: Any) -> None:
     weight, bias, behind = _operands(op, others)
-    kernels.depthwise_conv2d(x, weight, bias, **_geometry(op), activation=behind["activation"], out=out)
+    kernels.depthwise_conv2d(x, weight, bias, **_geometry(op), **behind, out=out)
 
 
-def conv2d(op: Op, out: Array, x: Array, *others: Any) -> None:
+def conv2d(op: MaybeFused, out: Array, x: Array, *others: Any) -> None:
     weight, bias, behind = _operands(op, others)
     kernels.conv2d(x, weight, bias, **_geometry(op), **behind, out=out)
 

@@ -139,7 +139,7 @@ def fuse_residual(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
             return None
         for name, residual in (node.inputs, node.inputs[::-1]):
             source = single(name)
-            if source is not None and isinstance(source.op, Conv2d | Linear) and not _depthwise(source):
+            if source is not None and isinstance(source.op, Conv2d | Linear):
                 op = Fused(source.op, residual=True)
                 return Node(node.name, op, (*source.inputs, residual), source.weights, node.shape), [source]
         return None
@@ -159,6 +159,8 @@ def fuse_inverted_residual(graph: Graph, weights: Weights) -> tuple[Graph, Weigh
         if reduce is None or filtered is None or depthwise is None or wide is None or expand is None:
             return None
         if not _pointwise(reduce.op) or not _pointwise(expand.op) or not _filters_3x3(depthwise.op):
+            return None
+        if expand.residual or depthwise.residual:
             return None
         if expand.activation != depthwise.activation or (reduce.residual and node.inputs[1] != wide.inputs[0]):
             return None
@@ -182,10 +184,6 @@ def _pointwise(op: Conv2d | Linear) -> TypeGuard[Conv2d]:
 
 def _filters_3x3(op: Conv2d | Linear) -> TypeGuard[Conv2d]:
     return isinstance(op, Conv2d) and op.depthwise and op.bias and op.kernel_size == 3 and op.padding == op.dilation
-
-
-def _depthwise(node: Node) -> bool:
-    return isinstance(node.op, Conv2d) and node.op.depthwise
 
 
 def _rewrite(

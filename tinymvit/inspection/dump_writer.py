@@ -2,8 +2,7 @@
 
 The formats are those that `dump` reads: one safetensors file, or a folder of `.npy` or raw files with a manifest. Our
 manifests give statistics and a digest of each tensor, and the facts that the caller adds. The test vectors are written
-with the same parts: tensors' files, a manifest. That all of it appears at once is left to `files`, what is written to
-the callers.
+by the same functions. `files` sees to it that all of a dump appears at once; the callers choose what is written.
 """
 
 from __future__ import annotations

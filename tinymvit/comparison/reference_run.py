@@ -1,4 +1,4 @@
-"""Our network on their pixels: all of it, or some of its ops on given inputs, right or with a known mistake."""
+"""The reference on their pixels: the whole graph, or some of its ops on given inputs, right or with known mistakes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tinymvit.ops import Input
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A graph with its weights and its input, (B, C, H, W)."""
+class ReferenceRun:
+    """What the reference needs to compute our values: a graph, its weights and its input, (B, C, H, W)."""
 
     graph: Graph
     weights: Mapping[str, Array]
@@ -25,7 +25,7 @@ class Network:
 
     @cached_property
     def readers(self) -> dict[str, list[Node]]:
-        """For each node those that read it, in the graph's order."""
+        """For each node the nodes that read its value, in the graph's order."""
         found: dict[str, list[Node]] = {node.name: [] for node in self.graph}
         for node in self.graph:
             for name in node.inputs:
@@ -55,7 +55,7 @@ class Network:
             sources = [values[name] for name in node.inputs]
             if node.name in mistakes:
                 call = op_call(node, self.graph, tuple(sources), lambda name: np.asarray(self.weights[name], dtype))
-                value = mistakes[node.name](call)
+                value = mistakes[node.name].compute(call)
                 if value is None:
                     return None
             else:
