@@ -23,6 +23,7 @@ import numpy as np
 from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.files import read_json
 from tinymvit.numerics import Array
+from tinymvit.weights import Checkpoint
 from tinymvit.weights.formats import format_of, safetensors, suffixes
 from tinymvit.weights.formats.safetensors import DTYPES, SHORT_NAMES, Entry, is_shape, map_tensor
 from tinymvit.weights.stored import StoredTensor
@@ -80,16 +81,19 @@ class _InMemory(Dump):
         return self._tensors[name].load().dtype
 
 
-def open_dump(path: str | Path) -> Dump:
+def open_dump(path: str | Path | Checkpoint) -> Dump:
     """The dump at `path`: a safetensors file, or one of another format that is known here, a folder with manifest.json,
-    or a folder of .npy files.
+    or a folder of .npy files. A checkpoint that is open already gives the tensors of its file, which is not read again.
 
     Names, shapes, dtypes and the sizes of the files are checked now, values are read when asked for.
     Raises DumpError, a ValueError, that names the file and the tensor and what was expected.
     """
-    path = Path(path).expanduser()
+    checkpoint, path = (path, path.file) if isinstance(path, Checkpoint) else (None, Path(path).expanduser())
+    tensors: Mapping[str, StoredTensor]
     try:
-        if path.is_file():
+        if checkpoint is not None:
+            tensors = checkpoint.stored
+        elif path.is_file():
             tensors = (format_of(path) or safetensors).open_file(path)  # safetensors, whatever the file is called
         elif (path / MANIFEST).is_file():
             tensors = _manifest(path)

@@ -14,6 +14,8 @@ from tinymvit.weights.stored import StoredSettings, StoredTensor
 NAME = "transformers"
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
+CONFIG_FILES: tuple[str, ...] = (CONFIG_FILE,)
+PROCESSOR_FILES: tuple[str, ...] = (PROCESSOR_FILE,)
 
 BACKBONE = "mobilevit."  # the attribute under which a model with a head holds the bare MobileViTModel
 _STEM = "conv_stem.convolution.weight"  # which every MobileViT has
