@@ -23,6 +23,7 @@ from tinymvit.weights.formats import format_of
 from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.stored import StoredSettings, StoredTensor
 
+_IN_WORDS = {"classify": "classification", "segment": "segmentation"}  # tasks, as messages call them
 _LISTED = 10  # tensors of a kind that an error lists
 
 
@@ -225,7 +226,7 @@ def _diagnosis(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[i
         reasons.append("the checkpoint is a bare MobileViTModel without a head")
     for task, name in CLASSIFIERS.items():
         if name in tensors and name not in expected and has_head(expected):
-            reasons.append(f"the checkpoint is a {task} model")
+            reasons.append(f"the checkpoint is a {_IN_WORDS[task]} model")
         if name in tensors and name in expected and tensors[name].shape[:1] != tuple(expected[name][:1]):
             reasons.append(
                 f"the checkpoint has {_rows(tensors[name].shape)} labels, the configuration {_rows(expected[name])}"
