@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from frameworks import transformers
 from oracle import assert_same
-from tinymvit.config import ACTIVATIONS, PRESETS, MobileViTConfig
+from tinymvit.config import ACTIVATIONS, PRESETS, MobileViTConfig, preset_task, preset_with_segmenter
 from tinymvit.errors import ConfigError, OutputError
 from tinymvit.labels import VOC_NAMES, voc_palette
 
@@ -183,6 +183,9 @@ def test_presets():
 def test_presets_answer_to_the_published_names():
     assert MobileViTConfig.preset("apple/mobilevit-x-small") == MobileViTConfig.preset("x-small")
     assert MobileViTConfig.preset("deeplabv3-mobilevit-small") == MobileViTConfig.preset("deeplabv3-small")
+    assert preset_task("apple/deeplabv3-mobilevit-small") == preset_task("deeplabv3-small") == "segment"
+    assert preset_task("apple/mobilevit-small") == preset_task("small") == "classify"
+    assert preset_with_segmenter("apple/mobilevit-small") == preset_with_segmenter("deeplabv3-small")
     assert MobileViTConfig.preset("xx-small", num_labels=10).num_labels == 10
     with pytest.raises(ConfigError, match=r'smal: no such preset, expected one of small, x-small.* mean "small"\?'):
         MobileViTConfig.preset("smal")

@@ -62,6 +62,7 @@ _XX_SMALL = {
 }
 _IMAGENET = {"image_size": 256, "num_labels": 1000}
 _PASCAL_VOC = {"image_size": 512, "output_stride": 16, "id2label": dict(enumerate(VOC_NAMES))}
+_SEGMENTER = "deeplabv3-"  # how the names of the shapes with that head begin
 PRESETS: dict[str, dict[str, Any]] = {
     "small": _SMALL | _IMAGENET,
     "x-small": _X_SMALL | _IMAGENET,
@@ -175,7 +176,7 @@ class MobileViTConfig:
         The published checkpoints' names ("mobilevit-small", "apple/deeplabv3-mobilevit-small") mean their shapes.
         Raises ConfigError for another name or change.
         """
-        shape = str(name).removeprefix("apple/").replace("mobilevit-", "")
+        shape = _shape(name)
         if shape not in PRESETS:
             raise ConfigError(
                 f"{name}: no such preset, expected one of {', '.join(PRESETS)}{did_you_mean(shape, PRESETS)}"
@@ -261,6 +262,21 @@ class MobileViTConfig:
 
 
 _FIELDS = tuple(spec.name for spec in dataclasses.fields(MobileViTConfig))
+
+
+def preset_task(name: str) -> str:
+    """What a published shape is for, by any name that `MobileViTConfig.preset` takes: "classify" or "segment"."""
+    return "segment" if _shape(name).startswith(_SEGMENTER) else "classify"
+
+
+def preset_with_segmenter(name: str) -> str:
+    """The name of the published shape of the same size that is for segmentation."""
+    return _SEGMENTER + _shape(name).removeprefix(_SEGMENTER)
+
+
+def _shape(name: str) -> str:
+    """The name in PRESETS of a published shape or checkpoint."""
+    return str(name).removeprefix("apple/").replace("mobilevit-", "")
 
 
 def _stride(name: str, value: Any) -> int:

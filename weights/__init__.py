@@ -9,6 +9,7 @@ or format is a file in its folder, a new bundled checkpoint a folder. The public
 from tinymvit.weights.checkpoint import (
     Checkpoint,
     backbone_tensors,
+    find_checkpoint,
     load_tensors,
     match_tensors,
     open_checkpoint,
@@ -23,6 +24,7 @@ __all__ = [
     "backbone_tensors",
     "bundled",
     "catalog",
+    "find_checkpoint",
     "load_tensors",
     "match_tensors",
     "open_checkpoint",

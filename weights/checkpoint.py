@@ -17,12 +17,13 @@ from tinymvit.errors import CheckpointError, warn
 from tinymvit.files import json_writer, write_files
 from tinymvit.text import nearest
 from tinymvit.weights import locate
-from tinymvit.weights.families import FAMILIES, Family, family_of, transformers
+from tinymvit.weights.families import FAMILIES, Family, family_of, has_settings, transformers
 from tinymvit.weights.families.transformers import BACKBONE, BATCH_COUNT, CLASSIFIERS, RUNNING_VARIANCE, has_head
 from tinymvit.weights.formats import format_of
 from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.stored import StoredSettings, StoredTensor
 
+_IN_WORDS = {"classify": "classification", "segment": "segmentation"}  # tasks, as messages call them
 _LISTED = 10  # tensors of a kind that an error lists
 
 
@@ -39,6 +40,11 @@ class Checkpoint:
     def __str__(self) -> str:
         return str(self.name)
 
+    @property
+    def is_named_by_file(self) -> bool:
+        """Whether the caller named the weights file, and not its folder."""
+        return format_of(self.name) is not None
+
     @cached_property
     def file(self) -> Path:
         """The weights file, or the index of several. Raises CheckpointError if there is none."""
@@ -49,6 +55,11 @@ class Checkpoint:
         """Whose names its tensors have. Those that no family recognises are taken for our own, which are those of
         transformers; a model that they do not fit says so."""
         return family_of(self._known) or transformers
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether a model's settings are known; if not, these are tensors and no checkpoint."""
+        return has_settings(self.folder, lambda: self._known)
 
     @cached_property
     def config(self) -> StoredSettings:
@@ -75,13 +86,13 @@ class Checkpoint:
         rounded; another dtype is an error, except for PyTorch's integer `num_batches_tracked`, which is dropped. NaN
         and infinite values draw a UserWarning naming the tensors. Raises CheckpointError naming file and tensor.
         """
-        loaded = {name: tensor.load() for name, tensor in self.family.translate(self._stored).items()}
+        loaded = {name: tensor.load() for name, tensor in self.family.translate(self.stored).items()}
         tensors = as_weights(loaded, self.file)
         _warn_of_non_finite(tensors, self.file)
         return tensors
 
     @cached_property
-    def _stored(self) -> Mapping[str, StoredTensor]:
+    def stored(self) -> Mapping[str, StoredTensor]:
         """The tensors under the names that the file gives them. Raises CheckpointError if they cannot be read."""
         format = format_of(self.file)
         assert format is not None, f"{self.file} was found as a weights file and is of no format"
@@ -89,9 +100,9 @@ class Checkpoint:
 
     @cached_property
     def _known(self) -> Mapping[str, StoredTensor]:
-        """`_stored`, or nothing where it cannot be read: who wants no more than the settings need not know."""
+        """`stored`, or nothing where it cannot be read: who wants no more than the settings need not know."""
         try:
-            return self._stored
+            return self.stored
         except CheckpointError:
             return {}
 
@@ -104,6 +115,18 @@ def open_checkpoint(name: str | Path | Checkpoint) -> Checkpoint:
     Raises CheckpointError saying what to do if there is none, TypeError for what is no name.
     """
     return name if isinstance(name, Checkpoint) else Checkpoint(name, locate.resolve(name))
+
+
+def find_checkpoint(name: str | Path) -> Checkpoint | None:
+    """As `open_checkpoint`, for a name that may also be the path of something else: None if what lies there is no
+    checkpoint, a file of another format or one of tensors without a model's settings."""
+    try:
+        checkpoint = open_checkpoint(name)
+    except CheckpointError:
+        if Path(name).expanduser().is_file() and format_of(name) is None:
+            return None
+        raise
+    return checkpoint if checkpoint.has_settings else None
 
 
 def load_tensors(name: str | Path | Checkpoint) -> dict[str, np.ndarray]:
@@ -203,7 +226,7 @@ def _diagnosis(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[i
         reasons.append("the checkpoint is a bare MobileViTModel without a head")
     for task, name in CLASSIFIERS.items():
         if name in tensors and name not in expected and has_head(expected):
-            reasons.append(f"the checkpoint is a {task} model")
+            reasons.append(f"the checkpoint is a {_IN_WORDS[task]} model")
         if name in tensors and name in expected and tensors[name].shape[:1] != tuple(expected[name][:1]):
             reasons.append(
                 f"the checkpoint has {_rows(tensors[name].shape)} labels, the configuration {_rows(expected[name])}"

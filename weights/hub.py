@@ -7,9 +7,10 @@ users, and work goes on offline. Only the files that a model needs are fetched.
 from pathlib import Path
 
 from tinymvit.errors import CheckpointError
+from tinymvit.weights.families import config_files, has_settings, settings_files
+from tinymvit.weights.formats import names_in, patterns, suffixes
 
 DEFAULT_REVISION = "main"
-_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
 
 
 def fetch(repository: str, revision: str) -> Path:
@@ -27,7 +28,7 @@ def fetch(repository: str, revision: str) -> Path:
 
     def snapshot(offline: bool) -> Path:
         path = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=_FILES, local_files_only=offline
+            repository, revision=revision, allow_patterns=[*settings_files(), *patterns()], local_files_only=offline
         )
         return Path(path)
 
@@ -45,8 +46,8 @@ def fetch(repository: str, revision: str) -> Path:
         if _is_complete(folder):
             return folder
         reason = (
-            f"revision {revision} has no config.json with .safetensors weights (pickles are not read); the hub's own "
-            f"conversion often waits as a pull request: try {repository}@refs/pr/1"
+            f"revision {revision} has no {' or '.join(config_files())} with {' or '.join(suffixes())} weights (pickles "
+            f"are not read); the hub's own conversion often waits as a pull request: try {repository}@refs/pr/1"
         )
     except errors.GatedRepoError:
         reason = f"ask for access at https://huggingface.co/{repository}, then: hf auth login"
@@ -64,4 +65,5 @@ def fetch(repository: str, revision: str) -> Path:
 
 
 def _is_complete(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    has_weights = any(path.name.endswith(tuple(suffixes())) for path in folder.iterdir())
+    return has_weights and has_settings(folder, lambda: names_in(folder))

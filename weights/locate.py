@@ -18,10 +18,10 @@ _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(.+))?")
 
 
 def resolve(name: str | Path) -> Path:
-    """The folder that holds a checkpoint's `config.json`, `preprocessor_config.json` and weights.
+    """The folder that holds a checkpoint's settings and weights.
 
-    `name` is a folder, a weights file in it (`*.safetensors` or `*.safetensors.index.json`), a bundled name, or a hub
-    id, whose files are downloaded unless they are in the cache. Raises CheckpointError saying what to do.
+    `name` is a folder, a weights file in it of one of the `formats`, a bundled name, or a hub id, whose files are
+    downloaded unless they are in the cache. Raises CheckpointError saying what to do.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(f"the checkpoint: a {type(name).__name__}, expected a name or a path")

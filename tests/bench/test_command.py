@@ -127,6 +127,7 @@ BAD_USE = [
     (["digits", "--task", "classify"], "--task goes with --shape"),
     (["digits", "--shape", "small"], "not allowed with"),
     (["--shape", "deeplabv3-small", "--task", "classify"], "--shape deeplabv3-small is for segmentation"),
+    (["--shape", "apple/deeplabv3-mobilevit-small", "--task", "classify"], "mobilevit-small is for segmentation"),
     (["--shape", "smal"], 'did you mean "small"'),
     (["--threads", "100000"], "threads must be from 1 to"),
     (["--batch", "0"], "expected a whole number of at least 1"),

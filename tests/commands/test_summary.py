@@ -34,6 +34,15 @@ def test_summary_of_a_checkpoint_and_of_another_size(capsys):
     assert layers["segmentation_head.classifier.convolution"]["output"] == [1, 11, 8, 12]
 
 
+def test_a_shape_by_the_name_of_its_checkpoint_has_its_head(capsys):
+    answers = [
+        json.loads(run(capsys, "summary", "--shape", shape, "--size", "64", "--json")[1])
+        for shape in ("deeplabv3-xx-small", "apple/deeplabv3-mobilevit-xx-small")
+    ]
+    assert answers[0] == answers[1]
+    assert any(layer["name"].startswith("segmentation_head") for layer in answers[1]["layers"])
+
+
 def test_too_large_for_the_memory_is_one_line(capsys, monkeypatch):
     from tinymvit.commands import summary
 

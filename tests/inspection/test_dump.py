@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from hypothesis.extra import numpy as hnp
 from frameworks import torch
 from oracle import assert_same
 from tinymvit.errors import DumpError, OutputError
-from tinymvit.inspection.dump import open_dump
+from tinymvit.inspection.dump import Dump, open_dump
 from tinymvit.inspection.dump_writer import FORMATS, Spec, statistics, write_dump
+from tinymvit.weights import formats
+from tinymvit.weights.stored import StoredTensor
 
 TENSORS = {
     "layer.0.conv": np.arange(6, dtype=np.float32).reshape(1, 2, 3),
@@ -146,6 +149,34 @@ def test_a_folder_of_npy_files(tmp_path):
     (tmp_path / "notes.txt").write_text("not a tensor")
     expected = {"encoder/layer.0": np.arange(6.0).reshape(2, 3), "logits": np.arange(3, dtype=np.float32)}
     assert_holds(open_dump(tmp_path), expected)
+
+
+def test_every_format_of_checkpoints_is_one_of_dumps(tmp_path, monkeypatch):
+    np.savez(tmp_path / "port.npz", **TENSORS)
+
+    def open_file(path):
+        return {name: StoredTensor(x.shape, x.dtype.name, x.copy) for name, x in np.load(path).items()}
+
+    npz = SimpleNamespace(FILES=("model.npz",), SUFFIXES=(".npz",), open_file=open_file)
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, npz))
+    assert_holds(open_dump(tmp_path / "port.npz"), TENSORS)
+    with pytest.raises(DumpError, match=r"expected a \.safetensors or \.npz file, or a folder of \.npy files"):
+        open_dump(tmp_path / "nowhere")
+
+
+def test_a_dump_in_several_files_is_read_by_its_index(tmp_path):
+    safetensors.numpy.save_file({"x": np.zeros(2)}, tmp_path / "shard.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"x": "shard.safetensors"}}')
+    assert_holds(open_dump(index), {"x": np.zeros(2)})
+
+
+def test_a_dump_knows_how_its_tensors_are_stored(tmp_path):
+    (tmp_path / "y.bin").write_bytes(struct.pack("<2H", 0x3F80, 0xC000))
+    dump = open_dump(manifest(tmp_path, {"name": "y", "shape": [2], "dtype": "bfloat16", "file": "y.bin"}))
+    assert (dump.stored("y"), dump.dtype("y")) == ("bfloat16", np.float32)
+    text = Dump.of({"y": np.array(["a"])})
+    assert text.dtype("y") == "<U1"
 
 
 def manifest(folder, *tensors, **others):

@@ -1,5 +1,6 @@
 """Families and formats of checkpoints: who recognises what, and that a new one is one file and one entry."""
 
+import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,10 +11,11 @@ import tinymvit
 from checkpoints import CLASSES, TINY, complaint, save_tiny, saved
 from oracle import assert_same
 from tinymvit import weights
-from tinymvit.errors import CheckpointError
+from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.modeling import load_model
-from tinymvit.weights import families, formats
+from tinymvit.weights import families, formats, hub
 from tinymvit.weights.families import family_of, transformers
+from tinymvit.weights.formats import safetensors
 from tinymvit.weights.formats.safetensors import tensor_writer
 from tinymvit.weights.stored import StoredSettings, StoredTensor
 
@@ -73,6 +75,8 @@ def backwards():
 
     return SimpleNamespace(
         NAME="backwards",
+        CONFIG_FILES=(),
+        PROCESSOR_FILES=(),
         recognise=lambda names: "weight/convolution/conv_stem/mobilevit" in names,
         translate=translate,
         read_config=read_config,
@@ -80,13 +84,18 @@ def backwards():
     )
 
 
-def test_a_new_family_is_one_file_and_one_entry(tmp_path, monkeypatch):
-    save_tiny("classifier", tmp_path / "ours")
-    ours = tinymvit.MobileViTForImageClassification.from_pretrained(tmp_path / "ours")
+def save_backwards(folder):
+    """A tiny model, and in `folder` what the family makes of it."""
+    save_tiny("classifier", folder / "ours")
+    ours = tinymvit.MobileViTForImageClassification.from_pretrained(folder / "ours")
     theirs = {"/".join(name.split(".")[::-1]): tensor.T for name, tensor in ours.weights.items()}
-    with (tmp_path / "model.safetensors").open("wb") as file:
+    with (folder / "model.safetensors").open("wb") as file:
         tensor_writer(theirs)(file)
+    return ours
 
+
+def test_a_new_family_is_one_file_and_one_entry(tmp_path, monkeypatch):
+    ours = save_backwards(tmp_path)
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, backwards()))
     checkpoint = weights.open_checkpoint(tmp_path)
     assert (checkpoint.family.NAME, checkpoint.task) == ("backwards", "classify")
@@ -99,6 +108,58 @@ def test_a_new_family_is_one_file_and_one_entry(tmp_path, monkeypatch):
     classifier = tinymvit.ImageClassificationPipeline(tmp_path)
     assert classifier.processor.size == {"shortest_edge": 50}
     assert len(classifier(np.zeros((60, 60, 3), np.uint8))) == 3
+
+
+def test_a_new_family_can_be_compared(tmp_path, monkeypatch):
+    ours = save_backwards(tmp_path)
+    port = dict(ours.trace(np.random.default_rng(0).random((1, 3, 32, 32), np.float32)))
+    with complaint(DumpError, f"{tmp_path}: holds no tensors; expected .npy files"):
+        tinymvit.compare(tmp_path, port)
+    monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, backwards()))
+    opened = []
+    monkeypatch.setattr(safetensors, "_open", lambda path, read=safetensors._open: opened.append(path) or read(path))
+    for name in (tmp_path, tmp_path / "model.safetensors", weights.open_checkpoint(tmp_path)):
+        opened.clear()
+        comparison = tinymvit.compare(name, port)
+        assert comparison.agrees
+        assert comparison.rows[0].op  # which only a comparison with a model has
+        assert opened == [tmp_path / "model.safetensors"]
+
+
+def test_a_new_family_comes_from_the_hub(tmp_path, monkeypatch):
+    save_backwards(tmp_path)
+    fetched = serve(monkeypatch, tmp_path)
+    with complaint(CheckpointError, "revision main has no config.json with .safetensors weights"):
+        hub.fetch("someone/backwards", "main")
+    ours = backwards()
+    ours.PROCESSOR_FILES = ("processor.yaml",)
+    monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, ours))
+    assert hub.fetch("someone/backwards", "main") == tmp_path
+    assert fetched == ["config.json", "preprocessor_config.json", "processor.yaml", *SAFETENSORS]
+
+
+def serve(monkeypatch, folder):
+    """Put a hub library in place that has `folder` in its cache; gives the patterns that it was last asked for."""
+    asked = []
+
+    def snapshot_download(repository, revision, allow_patterns, local_files_only):
+        asked[:] = allow_patterns
+        return str(folder)
+
+    errors = SimpleNamespace(**{name: type(name, (Exception,), {}) for name in HUB_ERRORS})
+    library = SimpleNamespace(snapshot_download=snapshot_download, errors=errors)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    return asked
+
+
+SAFETENSORS = ["*.safetensors", "*.safetensors.index.json"]
+HUB_ERRORS = (
+    "GatedRepoError",
+    "HFValidationError",
+    "LocalEntryNotFoundError",
+    "RepositoryNotFoundError",
+    "RevisionNotFoundError",
+)
 
 
 # ---- a new format ----
@@ -123,3 +184,10 @@ def test_a_new_format_is_one_file_and_one_entry(tmp_path, monkeypatch, checkpoin
             assert_same(tensor, content[each], name=each)
     with complaint(CheckpointError, "expected a checkpoint's folder or a .safetensors or .npz file"):
         weights.resolve(__file__)
+    fetched = serve(monkeypatch, tmp_path)
+    assert hub.fetch("someone/numbers", "main") == tmp_path
+    assert fetched == ["config.json", "preprocessor_config.json", *SAFETENSORS, "*.npz"]
+    pixels = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    port = tinymvit.MobileViTModel.from_pretrained(tmp_path).trace(pixels)
+    for name in (tmp_path, tmp_path / "model.npz"):
+        assert tinymvit.compare(name, port).rows[0].op

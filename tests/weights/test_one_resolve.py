@@ -1,5 +1,6 @@
 """One name, one search: whatever is asked for, a checkpoint is found once and then passed on."""
 
+import numpy as np
 import pytest
 
 import tinymvit
@@ -47,6 +48,14 @@ def test_compare_finds_its_model_once(capsys, tmp_path, resolved):
     assert run(capsys, "trace", DIGIT, "--output", tmp_path / "port.safetensors")[0] == 0
     resolved.clear()
     assert run(capsys, "compare", "digits", tmp_path / "port.safetensors")[0] == 0
+    assert resolved == ["digits"]
+
+
+def test_compare_takes_an_opened_checkpoint(tmp_path, resolved):
+    pixels = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    checkpoint = weights.open_checkpoint("digits")
+    port = modeling.load_model(checkpoint).trace(pixels, ["pixel_values", "logits"])
+    assert tinymvit.compare(checkpoint, port).agrees
     assert resolved == ["digits"]
 
 

@@ -7,7 +7,6 @@ are those that each runtime recommends for one image at a time on a given number
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -53,7 +52,7 @@ class TinyMViT(Peer):
         from tinymvit import kernels, modeling
 
         kernels.set_num_threads(threads)
-        self._model = getattr(modeling, architecture(folder)).from_pretrained(folder)
+        self._model: Any = modeling.load_model(folder)
 
     def run(self, pixel_values: Array) -> Array:
         return self._model(pixel_values).logits
@@ -158,16 +157,12 @@ def missing(peer: type[Peer]) -> str | None:
 # ---- reading the checkpoint, and making the other files of it ----
 
 
-def architecture(folder: Path) -> str:
-    """The name of the checkpoint's class, the same in transformers and here."""
-    return json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
-
-
 def torch_model(folder: Path) -> Any:
     """The checkpoint as transformers loads it, returning a tuple whose first entry are the logits."""
     import transformers
 
-    return getattr(transformers, architecture(folder)).from_pretrained(folder, return_dict=False).eval()
+    (architecture,) = transformers.MobileViTConfig.from_pretrained(folder).architectures
+    return getattr(transformers, architecture).from_pretrained(folder, return_dict=False).eval()
 
 
 def export_onnx(folder: Path, pixel_values: Array) -> None:

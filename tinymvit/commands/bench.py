@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> int:
 
 def make_model(options: argparse.Namespace, folder: Path) -> Any:
     """Write the checkpoint that all contestants load into `folder`, and return our model of it."""
-    from tinymvit.config import MobileViTConfig
+    from tinymvit.config import MobileViTConfig, preset_task, preset_with_segmenter
     from tinymvit.modeling import MODELS
     from tinymvit.networks import random_weights
     from tinymvit.weights import open_checkpoint
@@ -137,9 +137,9 @@ def make_model(options: argparse.Namespace, folder: Path) -> Any:
     else:
         shape = options.shape or "small"
         if options.task == "segment":
-            shape = f"deeplabv3-{shape.removeprefix('deeplabv3-')}"
+            shape = preset_with_segmenter(shape)
         config = MobileViTConfig.preset(shape)
-        task = "segment" if shape.startswith("deeplabv3-") else "classify"
+        task = preset_task(shape)
         if task == "segment" and options.task == "classify":
             raise ConfigError(f"--shape {shape} is for segmentation; expected --task segment, or none")
         graph = MODELS[task].recorder(config, (1, config.num_channels, *config.image_shape))

@@ -29,18 +29,17 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from tinymvit.config import MobileViTConfig
+    from tinymvit.config import MobileViTConfig, preset_task
     from tinymvit.inspection.summary import rows, to_text, totals
     from tinymvit.modeling import MODELS
 
     if options.shape:
-        config, segmenter = MobileViTConfig.preset(options.shape), options.shape.startswith("deeplabv3")
+        config, task = MobileViTConfig.preset(options.shape), preset_task(options.shape)
     else:
         config = MobileViTConfig.from_pretrained(options.model or "digits")
-        segmenter = config.task == "segment"
+        task = "segment" if config.task == "segment" else "classify"  # which has logits, as one without a head has not
     height, width = options.size or config.image_shape
-    kind = MODELS["segment" if segmenter else "classify"]
-    graph = kind.recorder(config, (1, config.num_channels, height, width)).select(["logits"])
+    graph = MODELS[task].recorder(config, (1, config.num_channels, height, width)).select(["logits"])
     memory = memory_of(graph)
     if options.json:
         facts = totals(graph) | {"memory": asdict(memory), "layers": [asdict(row) for row in rows(graph)]}

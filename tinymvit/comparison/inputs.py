@@ -10,7 +10,7 @@ from tinymvit.comparison.pairing import PIXEL_VALUES
 from tinymvit.errors import DumpError
 from tinymvit.inspection.dump import Dump, open_dump
 from tinymvit.numerics import Array
-from tinymvit.weights import bundled
+from tinymvit.weights import find_checkpoint
 
 Tensors = str | Path | Mapping[str, Array]  # a dump's path, a dump that was opened, or arrays by name
 
@@ -30,20 +30,20 @@ def open_theirs(tensors: Tensors) -> Dump:
     return dump
 
 
-def open_if_dump(ours: Any) -> Dump | None:
-    """Our dump, if `ours` is one or names one; None if it is a model, or the name or folder of one.
+def open_ours(ours: Any) -> Any:
+    """Our side: a dump, if `ours` is one or names one; the checkpoint, if it names one; else `ours` itself.
 
-    A folder with a config.json holds a model; so does a file beside one, unless it has pixels. A bundled model's name
-    is a model's, even if a file is called so. Raises DumpError if a dump cannot be opened.
+    A checkpoint that is named by its weights file is one unless it has pixels, which no model has. Raises DumpError if
+    a dump cannot be opened, CheckpointError if there is nothing of this name.
     """
     if isinstance(ours, Mapping):
         return open_tensors(ours)
-    if not isinstance(ours, str | Path) or ours in bundled():
-        return None
-    path = Path(ours).expanduser()
-    if path.is_dir():
-        return None if (path / "config.json").exists() else open_dump(path)
-    if path.is_file():
-        dump = open_dump(path)
-        return dump if PIXEL_VALUES in dump or not (path.parent / "config.json").exists() else None
-    return None
+    if not isinstance(ours, str | Path):
+        return ours
+    checkpoint = find_checkpoint(ours)
+    if checkpoint is None:
+        return open_dump(ours)
+    if not checkpoint.is_named_by_file:
+        return checkpoint
+    dump = open_dump(checkpoint)
+    return dump if PIXEL_VALUES in dump else checkpoint

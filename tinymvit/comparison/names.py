@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tinymvit.errors import DumpError
 from tinymvit.graph import Graph
 from tinymvit.text import nearest
+from tinymvit.weights.families.transformers import BACKBONE
 
-PREFIX = "mobilevit."  # the attribute of a model with a head that holds the backbone; dumps come with and without it
 WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|_orig_mod)\.)+")  # data parallel, training, compiling
 
 Kinds = Sequence[Mapping[str, str]]  # for each kind of name, the nearest first: canonical names to our own
@@ -29,8 +29,9 @@ class Match:
 
 
 def canonical(name: str) -> str:
-    """A name without `mobilevit.` and what stands before it, and a head's name without that of the usual wrappers."""
-    return WRAPPERS.sub("", name.rpartition(PREFIX)[2])
+    """A name without `mobilevit.` and what stands before it, since dumps come with and without it, and a head's name
+    without that of the usual wrappers."""
+    return WRAPPERS.sub("", name.rpartition(BACKBONE)[2])
 
 
 def node_names(graph: Graph) -> Kinds:
@@ -102,7 +103,7 @@ def namesakes(
     whole backbone is left out too, because the backbone has several results.
     """
     found: dict[str, list[str]] = {}
-    left_out = {PREFIX.rstrip("."), *map(canonical, given.values())}
+    left_out = {BACKBONE.rstrip("."), *map(canonical, given.values())}
     for tensor in theirs:
         meaning = None if tensor in given or canonical(tensor) in left_out else _meaning(tensor, known)
         if meaning is not None and matches[meaning[1]].theirs != tensor:

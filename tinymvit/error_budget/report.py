@@ -12,6 +12,7 @@ from tinymvit.error_budget.measure import ENGINE, WAYS, ErrorBudget
 from tinymvit.errors import OutputError
 from tinymvit.files import write_files
 from tinymvit.text import align
+from tinymvit.weights.families.transformers import BACKBONE
 
 COLUMNS = {  # of the table: head, and the accumulated error that stands there
     "float32": "float32",
@@ -136,6 +137,6 @@ def stages(budget: ErrorBudget) -> dict[str, int]:
     """The network's parts and the position of the first node of each: a stage of the encoder, or a module beside it."""
     starts: dict[str, int] = {}
     for position, node in enumerate(budget.nodes):
-        path = node.name.removeprefix("mobilevit.").removeprefix("encoder.").split(".")
+        path = node.name.removeprefix(BACKBONE).removeprefix("encoder.").split(".")
         starts.setdefault(".".join(path[: 2 if path[0] == "layer" else 1]), position)
     return starts

@@ -1,6 +1,6 @@
 """Dumps: named tensors on disk, read lazily whoever wrote them. There are three formats:
 
-- one safetensors file;
+- one file of a format of `weights.formats`: safetensors;
 - a folder of `.npy` files: a tensor's name is its path below the folder without the suffix, `/` between folders;
 - a folder with `manifest.json`, which lists the tensors, and a file for each: raw bytes, little endian and in C order,
   for people without Python, or `.npy`. Of each tensor it must give name, shape, dtype and file:
@@ -14,36 +14,21 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.files import read_json
 from tinymvit.numerics import Array
-from tinymvit.weights.formats.safetensors import (
-    DTYPE_NAMES,
-    DTYPES,
-    SHORT_NAMES,
-    Entry,
-    is_shape,
-    map_tensor,
-    open_tensors,
-)
+from tinymvit.weights import Checkpoint
+from tinymvit.weights.formats import format_of, safetensors, suffixes
+from tinymvit.weights.formats.safetensors import DTYPES, SHORT_NAMES, Entry, is_shape, map_tensor
+from tinymvit.weights.stored import StoredTensor
 
 MANIFEST = "manifest.json"
-EXPECTED = f"a .safetensors file, or a folder of .npy files or with {MANIFEST}"
-
-
-class Stored(NamedTuple):
-    """A tensor on disk: its shape, the name of its dtype there, the dtype in which it is loaded, and how."""
-
-    shape: tuple[int, ...]
-    name: str
-    dtype: np.dtype[Any]
-    load: Callable[[], Array]
 
 
 class Dump(Mapping[str, Array]):
@@ -51,7 +36,7 @@ class Dump(Mapping[str, Array]):
     anew: a read-only array in native byte order, bfloat16 widened to float32. Raises DumpError if the file has changed
     meanwhile."""
 
-    def __init__(self, path: Path, tensors: dict[str, Stored]) -> None:
+    def __init__(self, path: Path, tensors: Mapping[str, StoredTensor]) -> None:
         self.path = path
         self._tensors = tensors
 
@@ -59,7 +44,7 @@ class Dump(Mapping[str, Array]):
     def of(cls, arrays: Mapping[str, Array]) -> Dump:
         """A dump of arrays in memory."""
         loaded = {str(name): np.asarray(array) for name, array in arrays.items()}
-        return cls(Path(), {name: Stored(x.shape, x.dtype.name, x.dtype, x.view) for name, x in loaded.items()})
+        return _InMemory(Path(), {name: StoredTensor(x.shape, x.dtype.name, x.view) for name, x in loaded.items()})
 
     def __getitem__(self, name: str) -> Array:
         array = self._tensors[name].load().view(np.ndarray)
@@ -81,50 +66,56 @@ class Dump(Mapping[str, Array]):
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """The dtype in which a tensor is loaded, without loading it."""
-        return self._tensors[name].dtype
+        stored = self.stored(name)
+        return np.dtype(np.float32 if stored == "bfloat16" else stored)
 
     def stored(self, name: str) -> str:
         """The name of the dtype in which a tensor is stored: "bfloat16" is loaded as float32."""
-        return self._tensors[name].name
+        return self._tensors[name].dtype
 
 
-def open_dump(path: str | Path) -> Dump:
-    """The dump at `path`: a safetensors file, a folder with manifest.json, or a folder of .npy files.
+class _InMemory(Dump):
+    """Arrays as they are: they may be of a dtype that no file has."""
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        return self._tensors[name].load().dtype
+
+
+def open_dump(path: str | Path | Checkpoint) -> Dump:
+    """The dump at `path`: a safetensors file, or one of another format that is known here, a folder with manifest.json,
+    or a folder of .npy files. A checkpoint that is open already gives the tensors of its file, which is not read again.
 
     Names, shapes, dtypes and the sizes of the files are checked now, values are read when asked for.
     Raises DumpError, a ValueError, that names the file and the tensor and what was expected.
     """
-    path = Path(path).expanduser()
+    checkpoint, path = (path, path.file) if isinstance(path, Checkpoint) else (None, Path(path).expanduser())
+    tensors: Mapping[str, StoredTensor]
     try:
-        if path.is_file():
-            tensors = _safetensors(path)
+        if checkpoint is not None:
+            tensors = checkpoint.stored
+        elif path.is_file():
+            tensors = (format_of(path) or safetensors).open_file(path)  # safetensors, whatever the file is called
         elif (path / MANIFEST).is_file():
             tensors = _manifest(path)
         elif path.is_dir():
             tensors = _npy_files(path)
         else:
-            raise DumpError(f"{path}: no such file or folder; expected {EXPECTED}")
+            raise DumpError(f"{path}: no such file or folder; {_expected()}")
     except OSError as failure:
         raise DumpError(f"{failure.filename or path}: cannot be read: {failure.strerror}") from None
-    except CheckpointError as error:  # of the safetensors reader, which speaks of any such file
-        hint = "" if path.suffix == ".safetensors" else f"; expected {EXPECTED}"
+    except CheckpointError as error:  # of the format, which speaks of any such file
+        hint = f"; {_expected()}" if format_of(path) is None else ""
         raise DumpError(f"{error}{hint}") from None
     if not tensors:
         raise DumpError(f"{path}: holds no tensors")
     return Dump(path, tensors)
 
 
-def _safetensors(path: Path) -> dict[str, Stored]:
-    entries, data = open_tensors(path)
-    return {name: _mapped(entry, data) for name, entry in entries.items()}
+def _expected() -> str:
+    return f"expected a {' or '.join(suffixes())} file, or a folder of .npy files or with {MANIFEST}"
 
 
-def _mapped(entry: Entry, data: Array) -> Stored:
-    dtype = np.dtype(np.float32) if entry.dtype == "BF16" else DTYPES[entry.dtype].newbyteorder("=")
-    return Stored(entry.shape, DTYPE_NAMES[entry.dtype], dtype, lambda: map_tensor(entry, data))
-
-
-def _npy_files(folder: Path) -> dict[str, Stored]:
+def _npy_files(folder: Path) -> dict[str, StoredTensor]:
     paths = sorted(folder.rglob("*.npy"))
     visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not visible:
@@ -132,10 +123,9 @@ def _npy_files(folder: Path) -> dict[str, Stored]:
     return {path.relative_to(folder).with_suffix("").as_posix(): _npy_file(path) for path in visible}
 
 
-def _npy_file(path: Path) -> Stored:
+def _npy_file(path: Path) -> StoredTensor:
     array = _map_npy(path)
-    dtype = array.dtype.newbyteorder("=")
-    return Stored(array.shape, dtype.name, dtype, lambda: _native(_map_npy(path)))
+    return StoredTensor(array.shape, array.dtype.name, lambda: _native(_map_npy(path)))
 
 
 def _map_npy(path: Path) -> Array:
@@ -155,7 +145,7 @@ def _native(array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _manifest(folder: Path) -> dict[str, Stored]:
+def _manifest(folder: Path) -> dict[str, StoredTensor]:
     path = folder / MANIFEST
     manifest = read_json(path, DumpError)
     if (order := manifest.get("byte_order", "little")) != "little":
@@ -163,7 +153,7 @@ def _manifest(folder: Path) -> dict[str, Stored]:
     listed = manifest.get("tensors")
     if not isinstance(listed, list):
         raise DumpError(f'{path}: expected "tensors", a list of objects with name, shape, dtype and file')
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, StoredTensor] = {}
     for position, fields in enumerate(listed):
         match fields:
             case {"name": str(name), "shape": shape, "dtype": str(dtype), "file": str(file)} if is_shape(shape):
@@ -193,7 +183,7 @@ def _inside(folder: Path, file: str, name: str) -> Path:
     raise DumpError(f"{folder / MANIFEST}: tensor {name} is in {file!r}, expected a file in the same folder")
 
 
-def _raw_file(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> Stored:
+def _raw_file(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> StoredTensor:
     entry = Entry(SHORT_NAMES[dtype], shape, 0, math.prod(shape) * DTYPES[SHORT_NAMES[dtype]].itemsize)
     size = path.stat().st_size
     if size != entry.end:
@@ -205,12 +195,12 @@ def _raw_file(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> Stor
         except (OSError, ValueError) as failure:
             raise DumpError(f"{path}: tensor {name} cannot be read any more: {failure}") from None
 
-    return _mapped(entry, np.empty(0, np.uint8))._replace(load=load)
+    return StoredTensor(shape, dtype, load)
 
 
-def _listed_npy(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> Stored:
+def _listed_npy(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> StoredTensor:
     stored = _npy_file(path)
-    if (stored.shape, stored.dtype.name) != (shape, dtype):
+    if (stored.shape, stored.dtype) != (shape, dtype):
         raise DumpError(
             f"{path}: holds {stored.dtype} {list(stored.shape)}; the manifest gives {name} as {dtype} {list(shape)}"
         )

@@ -10,9 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from tinymvit.errors import CheckpointError
-from tinymvit.files import read_json, text_writer, write_files
+from tinymvit.files import text_writer, write_files
 from tinymvit.pipeline import ImageClassificationPipeline, ImageSegmentationPipeline
 from tinymvit.training.digit_scenes import Digits, draw_card, draw_digit, draw_scene, split_digits
+from tinymvit.weights.families import transformers
 
 CARD_SIZE = 128
 DRAWINGS = 4  # of each held-out digit
@@ -23,19 +24,20 @@ SCENE_SHAPE = (240, 320)
 def evaluate(folder: Path) -> str:
     """Measure the checkpoint in `folder`, write README.md into it, and return the table of figures.
 
-    Raises CheckpointError when `folder` holds no checkpoint that `digits.train` writes, OutputError when it cannot be
-    written.
+    Raises CheckpointError or ConfigError when `folder` holds no checkpoint that `digits.train` writes, OutputError when
+    it cannot be written.
     """
-    architectures = read_json(folder / "config.json", CheckpointError).get("architectures")
+    path, values = transformers.read_config(folder, {})
     _, held_out = split_digits()
-    if architectures == ["MobileViTForImageClassification"]:
+    task = transformers.task(values)
+    if task == "classify":
         figures = measure_classifier(ImageClassificationPipeline(folder), held_out)
         card = CLASSIFIER_CARD
-    elif architectures == ["MobileViTForSemanticSegmentation"]:
+    elif task == "segment":
         figures = measure_segmenter(ImageSegmentationPipeline(folder), held_out)
         card = SEGMENTER_CARD
     else:
-        raise CheckpointError(f"{folder}/config.json: architectures is {architectures}, expected a model for digits")
+        raise CheckpointError(f"{path}: architectures is {values.get('architectures')}, expected a model for digits")
     text = card.format(figures=figures, data=DATA)
     write_files(folder, {"README.md": text_writer(text)})
     return figures

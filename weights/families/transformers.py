@@ -14,13 +14,15 @@ from tinymvit.weights.stored import StoredSettings, StoredTensor
 NAME = "transformers"
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
+CONFIG_FILES: tuple[str, ...] = (CONFIG_FILE,)
+PROCESSOR_FILES: tuple[str, ...] = (PROCESSOR_FILE,)
 
 BACKBONE = "mobilevit."  # the attribute under which a model with a head holds the bare MobileViTModel
 _STEM = "conv_stem.convolution.weight"  # which every MobileViT has
-# The last layer of each head: its rows are the labels.
+# The last layer of each head, by what such a model is for: its rows are the labels.
 CLASSIFIERS = {
-    "classification": "classifier.weight",
-    "segmentation": "segmentation_head.classifier.convolution.weight",
+    "classify": "classifier.weight",
+    "segment": "segmentation_head.classifier.convolution.weight",
 }
 # PyTorch's count of the batches that a BatchNorm saw in training. No forward pass reads it, yet transformers calls a
 # checkpoint without it incomplete: dropped when read, written as 0 beside each running variance.

@@ -6,10 +6,11 @@ their shapes and a way to load each; and its writer, if we write it. Left to oth
 `FORMATS`: a file is read by the format that its name ends in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from tinymvit.errors import CheckpointError
 from tinymvit.weights.formats import safetensors
 from tinymvit.weights.stored import StoredTensor
 
@@ -34,6 +35,11 @@ def weights_files() -> list[str]:
     return [file for format in FORMATS for file in format.FILES]
 
 
+def patterns() -> list[str]:
+    """What the names of all files of all formats match."""
+    return [f"*{suffix}" for format in FORMATS for suffix in format.SUFFIXES]
+
+
 def suffixes() -> list[str]:
     """What the name of a weights file may end in, for messages: the main suffix of each format."""
     return [format.SUFFIXES[0] for format in FORMATS]
@@ -42,3 +48,13 @@ def suffixes() -> list[str]:
 def format_of(file: str | Path) -> Format | None:
     """The format of a weights file, told from its name; None if it is none of ours."""
     return next((format for format in FORMATS if str(file).endswith(format.SUFFIXES)), None)
+
+
+def names_in(folder: Path) -> Collection[str]:
+    """The names of the tensors in a checkpoint's folder; none if they cannot be read."""
+    path = next((folder / file for file in weights_files() if (folder / file).is_file()), None)
+    format = None if path is None else format_of(path)
+    try:
+        return [] if path is None or format is None else format.open_file(path)
+    except CheckpointError:
+        return []

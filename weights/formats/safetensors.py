@@ -69,9 +69,9 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     bfloat16 becomes float32 (exactly), and a tensor whose bytes lie unaligned in the file is realigned. Raises
     CheckpointError naming the file and the tensor.
     """
-    if path.suffix == ".json":
+    if path.name.endswith(".index.json"):
         return _open_shards(path)
-    entries, data = open_tensors(path)
+    entries, data = _open_tensors(path)
     return {
         name: StoredTensor(entry.shape, DTYPE_NAMES[entry.dtype], partial(map_tensor, entry, data))
         for name, entry in entries.items()
@@ -107,7 +107,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def open_tensors(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
+def _open_tensors(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
     """The checked header and the mapped bytes that follow it, for `map_tensor`."""
     header, data = _open(path)
     entries = {name: _parse_entry(path, name, fields) for name, fields in header.items() if name != "__metadata__"}
@@ -116,7 +116,7 @@ def open_tensors(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
 
 
 def map_tensor(entry: Entry, data: np.ndarray) -> np.ndarray:
-    """One tensor out of the mapped bytes that `open_tensors` gives with its entry."""
+    """One tensor out of the mapped bytes that follow the header, where its entry says."""
     array = data[entry.begin : entry.end].view(DTYPES[entry.dtype]).reshape(entry.shape)
     if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
         array = (array.astype(np.uint32) << 16).view(np.float32)
