@@ -22,8 +22,8 @@ FIRST = ["pipeline", "modeling", "images", "config"]
 HEAD = """# The public names
 
 `from tinymvit import ...`, all of them. `python docs/contributing/write_api.py` writes this page from the docstrings.
-B is images, C channels, H height, W width. Every error that is raised for what a caller gave is a `TinyMViTError`,
-which is a ValueError, or a TypeError.
+B is images, C channels, H height, W width. What a caller gave wrongly is a ValueError, of which the library's
+own are subclasses (`TinyMViTError`), or a TypeError.
 """
 
 

@@ -32,6 +32,13 @@ def test_settings_are_those_of_the_shorter_way():
     )
 
 
+def test_what_is_no_model_and_what_are_no_names_are_one_line():
+    with pytest.raises(TypeError, match="model: str, expected one of the MobileViT models; compare takes names too"):
+        compare_with_model("digits", right())
+    with pytest.raises(TypeError, match="names: int, expected a mapping of their names to ours"):
+        ComparisonSettings(names=5)
+
+
 def test_isolation_tells_the_wrong_ops_from_what_follows():
     scores = f"{ATTENTION}.scores"
     found = dump(model(), pixels(), wrong={STEM: channels_swapped, scores: scaled_without_heads})

@@ -44,9 +44,11 @@ def compare_with_model(
     """Compare a port's tensors with a model, which is run on the port's own `pixel_values`.
 
     theirs: a dump's path, an opened dump, or arrays by name. settings: what is known of the port. isolate: compute each
-    op from their inputs. Raises DumpError, a ValueError, for what cannot be compared at all; a tensor that cannot be
-    gets a judgement that says so.
+    op from their inputs. Raises TypeError for what is no model and DumpError, a ValueError, for a dump that cannot be
+    compared at all; a tensor that cannot be gets a judgement that says so.
     """
+    if not isinstance(model, MobileViTPreTrainedModel):
+        raise TypeError(f"model: {type(model).__name__}, expected one of the MobileViT models; compare takes names too")
     settings = settings or ComparisonSettings()
     dump = open_theirs(theirs)
     with np.errstate(all="ignore"):  # somebody else's numbers may overflow; the verdict says so

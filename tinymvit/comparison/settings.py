@@ -16,7 +16,8 @@ LAYOUTS = ("auto", "nchw", "nhwc", "tokens")
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """What the user says of the port that is compared. Raises DumpError for another layout or tolerance.
+    """What the user says of the port that is compared. Raises DumpError for another layout or tolerance, TypeError
+    for names that are no mapping.
 
     names: their names of tensors to our names of nodes, where these differ. layout: how their maps lie in memory,
     "nchw", "nhwc" or flat as "tokens"; with "auto" the values decide. tolerance: what an error may be relative to the
@@ -30,6 +31,8 @@ class ComparisonSettings:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.names, Mapping):
+            raise TypeError(f"names: {type(self.names).__name__}, expected a mapping of their names to ours")
         if self.layout not in LAYOUTS:
             raise DumpError(f"layout {self.layout!r}, expected one of {', '.join(LAYOUTS)}")
         number = isinstance(self.tolerance, float | int) and 0 < self.tolerance < math.inf
