@@ -34,6 +34,8 @@ def is_worker(config):
 
 def pytest_configure(config):
     if is_quick(config):
+        early = {"torch", "transformers"} & sys.modules.keys()
+        assert not early, f"{early} imported before the quick run could block it: by a conftest.py?"
         sys.modules.update(dict.fromkeys(("torch", "transformers")))
     if is_worker(config):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch and NumPy: the processors are busy with other workers

@@ -11,7 +11,6 @@ from tinymvit.config import MobileViTConfig
 from tinymvit.kernels import get_num_threads, set_num_threads
 from tinymvit.modeling import MobileViTForImageClassification
 from tinymvit.networks.random_weights import as_trained
-from torch_models import TINY
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +23,8 @@ def same_threads():
 @pytest.fixture(scope="session")
 def tiny():
     """A tiny model, whose weights are random but alive."""
+    from torch_models import TINY  # not above: pytest reads this file before the quick run blocks PyTorch
+
     config = MobileViTConfig(**TINY)
     graph = MobileViTForImageClassification.recorder(config, (1, 3, 32, 32))
     return MobileViTForImageClassification.from_tensors(config, as_trained(graph))
