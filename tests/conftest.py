@@ -54,10 +54,11 @@ def pytest_sessionstart(session):
 
 
 def pytest_collection_modifyitems(config, items):
+    without_torch = not is_quick(config) and find_spec("torch") is None
     for item in items:
         if "haswell" in item.fixturenames:
             item.add_marker("slow")
-        if item.get_closest_marker("torch") and find_spec("torch") is None and not is_quick(config):
+        if without_torch and item.get_closest_marker("torch"):
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed: pip install -e '.[test]'"))
     slow = [item for item in items if item.get_closest_marker("slow")] if is_quick(config) else []
     if slow:

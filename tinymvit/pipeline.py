@@ -42,10 +42,7 @@ class ImageClassificationPipeline:
     """
 
     def __init__(self, model: str | Path | Checkpoint = DEFAULT_CLASSIFIER) -> None:
-        checkpoint = open_checkpoint(model)
-        config = MobileViTConfig.from_pretrained(checkpoint)
-        if config.task == "segment":
-            raise CheckpointError(f"{model}: a segmentation checkpoint; use segment")
+        checkpoint, config = _open(model, "segment", "a segmentation checkpoint; use segment")
         self.model = MobileViTForImageClassification.from_pretrained(checkpoint, config=config)
         self.processor = MobileViTImageProcessor.from_pretrained(checkpoint)
 
@@ -76,10 +73,7 @@ class ImageSegmentationPipeline:
     """
 
     def __init__(self, model: str | Path | Checkpoint = DEFAULT_SEGMENTER) -> None:
-        checkpoint = open_checkpoint(model)
-        config = MobileViTConfig.from_pretrained(checkpoint)
-        if config.task == "classify":
-            raise CheckpointError(f"{model}: a classification checkpoint; use classify")
+        checkpoint, config = _open(model, "classify", "a classification checkpoint; use classify")
         self.model = MobileViTForSemanticSegmentation.from_pretrained(checkpoint, config=config)
         self.processor = MobileViTImageProcessor.from_pretrained(checkpoint)
 
@@ -114,3 +108,12 @@ def classify(
 def segment(image: ImageSource | list[ImageSource], model: str | Path | Checkpoint = DEFAULT_SEGMENTER) -> Any:
     """Load a checkpoint and name what each pixel shows: see `ImageSegmentationPipeline`, which is for many images."""
     return ImageSegmentationPipeline(model)(image)
+
+
+def _open(model: str | Path | Checkpoint, other: str, otherwise: str) -> tuple[Checkpoint, MobileViTConfig]:
+    """The checkpoint and its configuration; a CheckpointError if it says that it is for the `other` task."""
+    checkpoint = open_checkpoint(model)
+    config = MobileViTConfig.from_pretrained(checkpoint)
+    if config.task == other:
+        raise CheckpointError(f"{model}: {otherwise}")
+    return checkpoint, config
