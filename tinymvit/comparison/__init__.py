@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tinymvit.comparison.verdict import Comparison as Comparison
     from tinymvit.comparison.verdict import Verdict as Verdict
 
-_HOMES = {  # each is imported when it is first used: the command line reads `settings` without NumPy
+_HOMES = {  # each is imported when it is first used: a stage or the settings need not load all the others
     "compare": "entry",
     "compare_dumps": "two_dumps",
     "compare_with_model": "against_model",

@@ -12,7 +12,6 @@ from tinymvit.comparison.names import Match, canonical, spelled_out
 from tinymvit.comparison.port import Port
 from tinymvit.comparison.reading import Reading, read_tensor
 from tinymvit.comparison.reference_run import ReferenceRun
-from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.comparison.verdict import Judgement, Verdict
 from tinymvit.numerics import Array, Errors, difference, same
 
@@ -21,9 +20,9 @@ def judge(reading: Reading) -> Judgement:
     """The verdict on a tensor, with its errors if it could be read."""
     match = reading.match
     layout, verdict, errors = "", reading.fault, None
-    if reading.value is not None and reading.arrangement is not None and reading.tolerance is not None:
+    if reading.value is not None and reading.arrangement is not None:
         layout, errors = reading.arrangement.order, Errors.of(reading.value, reading.truth)
-        verdict = _verdict(reading.value, reading.truth, reading.tolerance)
+        verdict = Verdict.OK if reading.right else _how_wrong(reading.value, reading.truth)
     assert verdict is not None  # a tensor that cannot be read has a fault
     return Judgement(
         reading.node,
@@ -40,10 +39,8 @@ def judge(reading: Reading) -> Judgement:
     )
 
 
-def _verdict(value: Array, truth: Array, tolerance: Tolerance) -> Verdict:
-    """What is said of a value that could be read: whether it is right, or where it first differs by no number."""
-    if tolerance.allows(value, truth):
-        return Verdict.OK
+def _how_wrong(value: Array, truth: Array) -> Verdict:
+    """What is said of a value that is not right: which of the two is no number where they first differ by none."""
     finite = np.isfinite(difference(value, truth))
     first = np.unravel_index(finite.argmin(), finite.shape)
     if not finite[first] and not np.isfinite(value[first]):

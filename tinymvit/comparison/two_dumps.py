@@ -85,7 +85,9 @@ def _read(pair: _Pair, layout: str) -> Reading:
         return replace(reading, fault=Verdict.SHAPE)
     truth, theirs = np.asarray(pair.ours, np.float64), np.asarray(pair.theirs, np.float64)
     option = min(options, key=lambda option: rms(difference(option.undo(theirs), truth)))
-    return replace(reading, truth=truth, value=option.undo(theirs), arrangement=option, tolerance=pair.tolerance(truth))
+    value, tolerance = option.undo(theirs), pair.tolerance(truth)
+    right = tolerance.allows(value, truth)
+    return replace(reading, truth=truth, value=value, arrangement=option, tolerance=tolerance, right=right)
 
 
 def _explain(pair: _Pair, reading: Reading, judgement: Judgement) -> Judgement:
