@@ -1,6 +1,7 @@
-"""Files that are read and written whole: JSON objects in, new files and folders out.
+"""Files as they are opened, read and written: regular files and JSON objects in, new files and folders out.
 
-Every reader of a checkpoint starts with `read_json`. Every writer ends with `write_files`, which puts files into a
+Every reader opens its file with `open_file`, and asks what stands at a path with `what_is`: both say in one line what
+they cannot use, where Python's own way would raise OSError, wait for a pipe or read a device without end. Every writer ends with `write_files`, which puts files into a
 folder, or with `complete_or_nothing`, which puts a new file or folder in the place of an old one; a failure leaves what
 was there. What the files mean is left to the callers.
 """
@@ -9,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +21,86 @@ from typing import Any, BinaryIO
 from tinymvit.errors import OutputError, TinyMViTError
 
 
-def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
-    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none, and when
-    a name in it stands twice."""
+LARGEST_JSON = 16 * 2**20  # bytes; parsed, they may take a hundred times as many. The settings we know are below 1 MB
+
+FILE, FOLDER = "a file", "a folder"
+_KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: FOLDER, stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def what_is(path: str | Path, error: type[TinyMViTError], use: str = "read") -> str | None:
+    """What stands at `path`, links followed: FILE, FOLDER, another kind in words, or None for nothing. Raises `error`,
+    which says that it cannot be put to `use`, if nothing ever could: a name that is too long, a loop of links, a
+    folder that may not be entered."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_named_once)
+        return _kind(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as failure:
+        raise error(f"{path}: cannot be {use}: {reason(failure)}") from None
+
+
+def open_file(path: str | Path, error: type[TinyMViTError], expected: str = FILE) -> BinaryIO:
+    """The regular file `path`, links followed, open to be read. Raises `error` for anything else, without waiting for
+    a pipe's writer or reading from a device, and says that `expected` was."""
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+    kind = what_is(path, error)
+    if kind not in (FILE, None):  # looked at first, since to open a device may do something
+        raise error(f"{path}: is {kind}, expected {expected}")
+    try:
+        file = open(path, "rb", opener=without_waiting)  # noqa: PTH123 - a Path takes no opener
+    except (OSError, ValueError) as failure:
+        raise error(f"{path}: cannot be read: {reason(failure)}") from None
+    if (kind := _kind(os.fstat(file.fileno()))) != FILE:  # it has been exchanged meanwhile
+        file.close()
+        raise error(f"{path}: is {kind}, expected {expected}")
+    return file
+
+
+def files_below(folder: Path, complain: Callable[[str], object]) -> list[Path]:
+    """All that lies anywhere below `folder` but folders, in order. A link to a folder counts as a file. `complain` is
+    given a line about each folder that cannot be read; one that has vanished meanwhile is none."""
+    found: list[Path] = []
+    pending = [folder]
+    while pending:
+        here = pending.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    (pending if entry.is_dir(follow_symlinks=False) else found).append(here / entry.name)
+        except OSError as failure:
+            if here == folder or not isinstance(failure, FileNotFoundError):
+                complain(f"{here}: cannot be read: {reason(failure)}")
+    return sorted(found)
+
+
+def reason(failure: Exception) -> str:
+    """Why the system refuses a file, in its own words, without the name."""
+    return getattr(failure, "strerror", None) or str(failure)
+
+
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+
+
+def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
+    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none, when a
+    name in it stands twice, and when it is larger than `LARGEST_JSON`."""
+    try:
+        with open_file(path, error) as file:
+            content = file.read(LARGEST_JSON + 1)
+        if len(content) > LARGEST_JSON:
+            raise error(
+                f"{path}: is larger than {LARGEST_JSON} bytes; expected a JSON file of settings (if you trust it, raise "
+                "tinymvit.files.LARGEST_JSON)"
+            )
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_named_once)
+    except TinyMViTError:
+        raise
     except OSError as failure:
-        raise error(f"{path}: cannot be read: {failure.strerror}") from None
+        raise error(f"{path}: cannot be read: {reason(failure)}") from None
     except UnicodeDecodeError:
         raise error(f"{path}: is not UTF-8 text, expected a JSON object") from None
     except json.JSONDecodeError as failure:

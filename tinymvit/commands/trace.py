@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tinymvit.commands.options import (
     set_threads,
     threads_option,
 )
+from tinymvit.commands.terminal import say, say_json
 
 
 def add(commands: Any) -> None:
@@ -86,8 +86,8 @@ def run(options: argparse.Namespace) -> int:
         "source": options.source,
     }
     if options.json:
-        print(json.dumps(facts))
+        say_json(facts)
     else:
         amount = f"{len(trace)} tensors, {size / 1e6:.1f} MB"
-        print(f"{options.image} -> {options.output}: {amount}, {options.dtype} of the {options.source}")
+        say(f"{options.image} -> {options.output}: {amount}, {options.dtype} of the {options.source}")
     return 0

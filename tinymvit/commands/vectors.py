@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.commands.options import add_command, model_option, size
+from tinymvit.commands.terminal import say
 
 
 def add(commands: Any) -> None:
@@ -42,6 +43,6 @@ def run(options: argparse.Namespace) -> int:
     manifest = write_vectors(model, options.output, options.format, options.size, source=options.model)
     count = len(manifest["vectors"]) - 1
     size = sum(path.stat().st_size for path in options.output.iterdir())
-    print(f"{options.output}: {count} operations and the whole model, {size / 1e6:.1f} MB as {options.format}")
-    print(f"how to use them: {options.output / README}; what they are: {options.output / MANIFEST}")
+    say(f"{options.output}: {count} operations and the whole model, {size / 1e6:.1f} MB as {options.format}")
+    say(f"how to use them: {options.output / README}; what they are: {options.output / MANIFEST}")
     return 0
