@@ -1,9 +1,9 @@
 """Files as they are opened, read and written: regular files and JSON objects in, new files and folders out.
 
-Every reader opens its file with `open_file`, and asks what stands at a path with `what_is`: both say in one line what
-they cannot use, where Python's own way would raise OSError, wait for a pipe or read a device without end. Every writer ends with `write_files`, which puts files into a
-folder, or with `complete_or_nothing`, which puts a new file or folder in the place of an old one; a failure leaves what
-was there. What the files mean is left to the callers.
+Every reader opens its file with `open_file`, and asks what stands at a path with `what_is`. Both say in one line what
+they cannot use, where Python's own way would raise OSError, wait for a pipe or read a device without end. Every writer
+ends with `write_files`, which puts files into a folder, or with `complete_or_nothing`, which puts a new file or folder
+in the place of an old one; a failure leaves what was there. What the files mean is left to the callers.
 """
 
 import json
@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 
 from tinymvit.errors import OutputError, TinyMViTError
 
-
 LARGEST_JSON = 16 * 2**20  # bytes; parsed, they may take a hundred times as many. The settings we know are below 1 MB
 
 FILE, FOLDER = "a file", "a folder"
@@ -32,7 +31,7 @@ def what_is(path: str | Path, error: type[TinyMViTError], use: str = "read") -> 
     which says that it cannot be put to `use`, if nothing ever could: a name that is too long, a loop of links, a
     folder that may not be entered."""
     try:
-        return _kind(os.stat(path))
+        return _kind(Path(path).stat())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as failure:
@@ -50,7 +49,7 @@ def open_file(path: str | Path, error: type[TinyMViTError], expected: str = FILE
     if kind not in (FILE, None):  # looked at first, since to open a device may do something
         raise error(f"{path}: is {kind}, expected {expected}")
     try:
-        file = open(path, "rb", opener=without_waiting)  # noqa: PTH123 - a Path takes no opener
+        file = open(path, "rb", opener=without_waiting)  # noqa: SIM115 - a Path takes no opener
     except (OSError, ValueError) as failure:
         raise error(f"{path}: cannot be read: {reason(failure)}") from None
     if (kind := _kind(os.fstat(file.fileno()))) != FILE:  # it has been exchanged meanwhile
@@ -93,8 +92,8 @@ def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
             content = file.read(LARGEST_JSON + 1)
         if len(content) > LARGEST_JSON:
             raise error(
-                f"{path}: is larger than {LARGEST_JSON} bytes; expected a JSON file of settings (if you trust it, raise "
-                "tinymvit.files.LARGEST_JSON)"
+                f"{path}: is larger than {LARGEST_JSON} bytes, expected a JSON file of settings; "
+                "if you trust it, raise tinymvit.files.LARGEST_JSON"
             )
         value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_named_once)
     except TinyMViTError:
