@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tinymvit.errors import OutputError, TinyMViTError
+from tinymvit.errors import ConfigError, OutputError, TinyMViTError
 
 LARGEST_JSON = 16 * 2**20  # bytes; parsed, they may take a hundred times as many. The settings we know are below 1 MB
 
@@ -56,6 +56,14 @@ def open_file(path: str | Path, error: type[TinyMViTError], expected: str = FILE
         file.close()
         raise error(f"{path}: is {kind}, expected {expected}")
     return file
+
+
+def at_home(path: str | Path, error: type[TinyMViTError]) -> Path:
+    """The path with the user's folder for ~ at its beginning. Raises `error` if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as failure:
+        raise error(f"{path}: {failure}") from None
 
 
 def files_below(folder: Path, complain: Callable[[str], object]) -> list[Path]:
@@ -124,7 +132,7 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def named_json(name: Any) -> Path | None:
     """The path, if `name` is that of a JSON file with settings, not of a checkpoint."""
     is_settings = str(name).endswith(".json") and not str(name).endswith(".index.json")  # an index stands for shards
-    return Path(name).expanduser() if is_settings else None
+    return at_home(name, ConfigError) if is_settings else None
 
 
 def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], object]]) -> None:
@@ -136,8 +144,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
     as the hub's cache does. Raises OutputError.
     """
     folder = Path(folder)
-    mark = uuid.uuid4().hex[:8]
-    temporary = {name: folder / f".{name}.{mark}.tmp" for name in writers}
+    temporary = {name: _temporary(folder / name) for name in writers}
     target = folder
     try:
         try:
@@ -174,11 +181,13 @@ def complete_or_nothing(path: str | Path, check: Callable[[Path], None]) -> Iter
     """
     new = None
     try:
-        target = Path(path).expanduser().resolve()
+        target = at_home(path, OutputError)
+        what_is(target, OutputError, "written")  # refuses a loop of links, where `resolve` is a RuntimeError
+        target = target.resolve()
         check(target)
         if not target.parent.exists():  # where a file is in the way, the block's own attempt says so best
             target.parent.mkdir(parents=True, exist_ok=True)
-        new = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        new = _temporary(target)
         yield new
         _sync_all(new)
         _put_in_place(new, target)
@@ -187,6 +196,11 @@ def complete_or_nothing(path: str | Path, check: Callable[[Path], None]) -> Iter
     finally:
         if new is not None:
             _remove(new)
+
+
+def _temporary(path: Path) -> Path:
+    """A free name beside `path`, no longer than a name may be."""
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _sync_all(path: Path) -> None:

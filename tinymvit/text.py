@@ -44,8 +44,8 @@ def _shortened(text: str, longest: int | None) -> str:
 def _cut(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
-    half = (longest - len(LEFT_OUT)) // 2
-    return f"{text[:half]}{LEFT_OUT}{text[-half:]}"
+    kept = longest - len(LEFT_OUT)
+    return f"{text[: kept - kept // 2]}{LEFT_OUT}{text[-(kept // 2) :]}"
 
 
 def align(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:

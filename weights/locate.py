@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from tinymvit.errors import CheckpointError
-from tinymvit.files import FILE, FOLDER, reason, what_is
+from tinymvit.files import FILE, FOLDER, at_home, reason, what_is
 from tinymvit.text import nearest
 from tinymvit.weights import hub
 from tinymvit.weights.entries import PUBLISHED, bundled
@@ -28,10 +28,7 @@ def resolve(name: str | Path) -> Path:
         raise TypeError(f"the checkpoint: a {type(name).__name__}, expected a name or a path")
     if isinstance(name, str) and name in bundled():
         return bundled()[name]
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError as failure:  # a user that does not exist
-        raise CheckpointError(f"{name}: cannot be read: {failure}") from None
+    path = at_home(name, CheckpointError)
     kind = what_is(path, CheckpointError)
     if kind == FOLDER:
         return path

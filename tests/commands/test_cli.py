@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_written_is_named_before_the_work(capsys, monkeypa
         ("file/new/out.png", f"'file/new/out.png': {tmp_path / 'file'} is a file; expected a folder"),
         ("kept/new/out.png", f"'kept/new/out.png': the folder {tmp_path / 'kept'} cannot be written"),
         ("pipe", "'pipe': is a pipe; expected a file, or nothing there"),
-        (300 * "x", f"{147 * 'x'}[...]{146 * 'x'}: cannot be written: File name too long"),
+        (300 * "x", f"{148 * 'x'}[...]{146 * 'x'}: cannot be written: File name too long"),
     ):
         code, out, err = run(capsys, *arguments, target)
         assert (code, out) == (2, "")

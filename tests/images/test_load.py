@@ -199,7 +199,7 @@ class TestFiles:
         fails(tmp_path / "zero.png", f"{tmp_path / 'zero.png'}: is a device, expected an image file")
         fails(tmp_path / "loop.png", f"{tmp_path / 'loop.png'}: cannot be read: Too many levels of symbolic links")
         fails(f"{__file__}/a.png", f"{__file__}/a.png: no such file")
-        fails(500 * "x", f"{147 * 'x'}[...]{146 * 'x'}: cannot be read: File name too long")
+        fails(500 * "x", f"{148 * 'x'}[...]{146 * 'x'}: cannot be read: File name too long")
 
     @pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "gif", "xyz", "TIF"])
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from tinymvit.commands import progress
@@ -12,6 +11,7 @@ from tinymvit.commands.options import (
     image_option,
     model_and_pixels,
     model_option,
+    output,
     set_threads,
     threads_option,
 )
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
     model_option(command, "digits")
     command.add_argument(
         "--output",
-        type=Path,
+        type=output,
         required=True,
         metavar="DUMP",
         help="a name that ends in .safetensors, or that of a folder",

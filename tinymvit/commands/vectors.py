@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from tinymvit.commands.options import add_command, model_option, size
+from tinymvit.commands.options import add_command, model_option, output, size
 from tinymvit.commands.terminal import say
 
 
@@ -19,7 +18,7 @@ def add(commands: Any) -> None:
         "tinymvit vectors --model digits --output vectors --format c",
     )
     model_option(command, "digits")
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the new folder to write into")
+    command.add_argument("--output", type=output, required=True, metavar="FOLDER", help="the new folder to write into")
     command.add_argument(
         "--format",
         choices=("npy", "raw", "safetensors", "c"),

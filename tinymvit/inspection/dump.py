@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError
-from tinymvit.files import FILE, FOLDER, files_below, open_file, read_json, reason, what_is
+from tinymvit.files import FILE, FOLDER, at_home, files_below, open_file, read_json, reason, what_is
 from tinymvit.numerics import Array
 from tinymvit.weights import Checkpoint
 from tinymvit.weights.formats import format_of, safetensors, suffixes
@@ -91,7 +91,7 @@ def open_dump(path: str | Path | Checkpoint) -> Dump:
     Names, shapes, dtypes and the sizes of the files are checked now, values are read when asked for.
     Raises DumpError, a ValueError, that names the file and the tensor and what was expected.
     """
-    checkpoint, path = (path, path.file) if isinstance(path, Checkpoint) else (None, Path(path).expanduser())
+    checkpoint, path = (path, path.file) if isinstance(path, Checkpoint) else (None, at_home(path, DumpError))
     tensors: Mapping[str, StoredTensor]
     try:
         if checkpoint is not None:
