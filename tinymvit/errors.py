@@ -14,8 +14,8 @@ from tinymvit.text import one_line
 class TinyMViTError(ValueError):
     """Something the caller gave cannot be used; the base of the errors below."""
 
-    def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(str(message)))
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(TinyMViTError):
