@@ -53,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError) as error:
         terminal.report(error)
         return 2
+    except OSError as error:  # of the system, where no part that knows more of the file has said it: a full /tmp
+        place = f"{error.filename}: " if error.filename else ""
+        terminal.report(f"{place}{error.strerror or error}")
+        return 2
     except MemoryError:
         terminal.report("out of memory; expected a smaller --size, batch or image")
         return 2

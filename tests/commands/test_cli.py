@@ -1,5 +1,6 @@
 """The command line as a user types it: what all commands share, exit codes, and one clear line for each mistake."""
 
+import errno
 import io
 import os
 import shutil
@@ -111,6 +112,15 @@ def test_a_reader_that_stops_early_is_no_error():
     result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, cwd=ROOT / "tests")
     assert result.stdout.startswith("name")
     assert result.stderr == ""
+
+
+def test_what_the_system_refuses_where_nobody_foresaw_it_is_one_line(capsys, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/a\nb")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", fail)
+    code, out, err = run(capsys, "bench", "--against", "none")
+    assert (code, out, err) == (2, "", "tinymvit: /tmp/a\\nb: No space left on device\n")
 
 
 @pytest.mark.slow
