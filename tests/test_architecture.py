@@ -17,13 +17,13 @@ WORK = GROUND | {"ops", "graph", "reference", "config", "networks", "weights", "
 MODEL = WORK | {"losses", "outputs"}
 MAY_LOAD = {
     "version": set(),
-    "errors": set(),
     "text": set(),
+    "errors": {"text"},
     "labels": set(),
     "numerics": set(),
     "ops": set(),
-    "files": {"errors"},
-    "checks": {"errors", "text"},  # text: "did you mean"
+    "files": {"errors", "text"},
+    "checks": {"errors", "text"},
     "kernels": set(),
     "weights": {"errors", "files", "text"},
     "graph": {"ops"},

@@ -1,23 +1,159 @@
-"""Files written whole or not at all, whatever fails meanwhile."""
+"""Files read if they are files, and written whole or not at all, whatever fails meanwhile."""
 
 import contextlib
 import errno
 import os
+import socket
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from checkpoints import complaint
-from tinymvit import weights
+from tinymvit import files, weights
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, OutputError
-from tinymvit.files import complete_or_nothing, write_files
+from tinymvit.files import complete_or_nothing, files_below, open_file, read_json, what_is, write_files
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# ---- reading ----
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among the files of this system")
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    """A pipe that nobody writes to would be waited for, a device read without end."""
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as end, contextlib.chdir(tmp_path):
+        end.bind("socket")
+        (tmp_path / "link").symlink_to("pipe")
+        for path, kind in (("pipe", "a pipe"), ("link", "a pipe"), ("socket", "a socket"), ("/dev/zero", "a device")):
+            assert what_is(path, ConfigError) == kind
+            for read in (open_file, lambda path, error: read_json(Path(path), error)):
+                with complaint(ConfigError, f"{path}: is {kind}, expected a file"):
+                    read(path, ConfigError)
+        with complaint(CheckpointError, ".: is a folder, expected a picture"):
+            open_file(".", CheckpointError, "a picture")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among the files of this system")
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    os.mkfifo(path)
+    monkeypatch.setattr(files, "what_is", lambda *_: files.FILE)  # as it was when it was looked at
+    failures = []
+
+    def read():
+        with pytest.raises(ConfigError, match="is a pipe, expected a file") as caught:
+            open_file(path, ConfigError)
+        failures.append(caught)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert failures
+
+
+UNREADABLE = [
+    (500 * "x", "xxx: cannot be read: File name too long"),
+    ("loop", "loop: cannot be read: Too many levels of symbolic links"),
+    ("zero\0byte", r"zero\x00byte: cannot be read: embedded null byte"),
+    ("file/below", "file/below: cannot be read: Not a directory"),
+    ("missing", "missing: cannot be read: No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), UNREADABLE, ids=[name[:7].strip("\0") for name, _ in UNREADABLE])
+def test_names_that_nothing_can_be_read_by(tmp_path, name, message):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with complaint(ConfigError, message):
+        open_file(tmp_path / name, ConfigError)
+    if name in ("missing", "file/below"):
+        assert what_is(tmp_path / name, ConfigError) is None
+    else:
+        with complaint(OutputError, message.replace("read", "written")):
+            what_is(tmp_path / name, OutputError, "written")
+
+
+def test_json_of_any_size_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    path.write_text('{"num_labels": 3}')
+    monkeypatch.setattr(files, "LARGEST_JSON", 17)
+    assert read_json(path, ConfigError) == {"num_labels": 3}
+    monkeypatch.setattr(files, "LARGEST_JSON", 16)
+    with complaint(ConfigError, f"{path}: is larger than 16 bytes, expected a JSON file of settings; if you trust it"):
+        read_json(path, ConfigError)
+
+
+def test_files_below_a_folder(tmp_path, monkeypatch):
+    for name in ("b/c", "b/a/d", "a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("b")
+    (tmp_path / "empty").mkdir()
+    lines = []
+    assert [str(p.relative_to(tmp_path)) for p in files_below(tmp_path, lines.append)] == ["a", "b/a/d", "b/c", "link"]
+    scandir = os.scandir
+
+    def refuse(path, failure):
+        def scan(folder):
+            if folder == path:
+                raise failure
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", scan)
+
+    refuse(tmp_path / "b", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))  # between two looks
+    assert [p.name for p in files_below(tmp_path, lines.append)] == ["a", "link"]
+    assert lines == []
+    refuse(tmp_path / "b", PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    assert [p.name for p in files_below(tmp_path, lines.append)] == ["a", "link"]
+    assert lines == [f"{tmp_path / 'b'}: cannot be read: Permission denied"]
+    assert files_below(tmp_path / "none", lines.append) == []
+    assert lines[1:] == [f"{tmp_path / 'none'}: cannot be read: No such file or directory"]
+
+
+def test_folders_in_folders_without_end(tmp_path):
+    """Python's own walk through them ends in RecursionError."""
+    depth = 1200
+    with contextlib.chdir(tmp_path):
+        for _ in range(depth):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("file").touch()
+        found = files_below(tmp_path, pytest.fail)
+        Path("file").unlink()
+        for _ in range(depth):  # nor could what removes the folders of tests
+            os.chdir("..")
+            Path("d").rmdir()
+    assert [len(path.relative_to(tmp_path).parts) for path in found] == [depth + 1]
+
+
+# ---- writing ----
+
+
+def test_a_name_as_long_as_a_name_may_be_can_be_written(tmp_path):
+    name = 255 * "n"
+    write_files(tmp_path, {name: lambda file: file.write(b"1")})
+    with complete_or_nothing(tmp_path / name, allowed) as new:
+        new.write_bytes(b"2")
+    assert contents(tmp_path) == {name: b"2"}
+
+
+def test_an_output_that_can_be_no_path(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for path, why in (
+        (tmp_path / "loop", "cannot be written: Too many levels of symbolic links"),
+        ("~nobody-of-that-name/x", "Could not determine home directory"),
+    ):
+        with complaint(OutputError, f"{path}: {why}"), complete_or_nothing(path, allowed):
+            pytest.fail("the work has begun")
 
 
 def test_a_full_disk_loses_nothing(tmp_path):

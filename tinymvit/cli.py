@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import signal
 import sys
 import threading
@@ -23,9 +22,9 @@ from tinymvit.commands import (
     error,
     features,
     models,
-    progress,
     segment,
     summary,
+    terminal,
     trace,
     vectors,
     warmup,
@@ -41,27 +40,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # as an exception, so all is cleaned up
-    warnings.showwarning = lambda message, *_: print(f"tinymvit: warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: terminal.report(f"warning: {message}")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode must not cost the answer
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return options.run(options)
-    except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # of our output: see `terminal`
         return 0
     except KeyboardInterrupt:
-        print("tinymvit: interrupted", file=sys.stderr)
+        terminal.report("interrupted")
         return 130
     except (ValueError, TypeError) as error:
-        progress.report(error)
+        terminal.report(error)
+        return 2
+    except OSError as error:  # of the system, where no part that knows more of the file has said it: a full /tmp
+        place = f"{error.filename}: " if error.filename else ""
+        terminal.report(f"{place}{error.strerror or error}")
         return 2
     except MemoryError:
-        print("tinymvit: out of memory; expected a smaller --size, batch or image", file=sys.stderr)
+        terminal.report("out of memory; expected a smaller --size, batch or image")
         return 2
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = terminal.ArgumentParser(
         prog="tinymvit",
         description="MobileViT on NumPy and Numba: classify and segment images without a framework.",
         epilog="example: tinymvit classify docs/images/digit-7.png",

@@ -1,15 +1,21 @@
 """The library's own errors, and the way it warns.
 
 Each error is a `ValueError`, so callers who catch that need not know them; the command line turns each into one line on
-stderr and exit code 2. A message names the file, tensor or option, what was found and what was expected.
+stderr and exit code 2. A message names the file, tensor or option, what was found and what was expected, and is one
+line of bounded length, whatever the names in it (`text.one_line`).
 """
 
 import sys
 import warnings
 
+from tinymvit.text import one_line
+
 
 class TinyMViTError(ValueError):
     """Something the caller gave cannot be used; the base of the errors below."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(TinyMViTError):
@@ -41,4 +47,4 @@ def warn(message: str) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("tinymvit", "functools"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(one_line(message), UserWarning, stacklevel=level)

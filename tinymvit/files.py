@@ -1,14 +1,16 @@
-"""Files that are read and written whole: JSON objects in, new files and folders out.
+"""Files as they are opened, read and written: regular files and JSON objects in, new files and folders out.
 
-Every reader of a checkpoint starts with `read_json`. Every writer ends with `write_files`, which puts files into a
-folder, or with `complete_or_nothing`, which puts a new file or folder in the place of an old one; a failure leaves what
-was there. What the files mean is left to the callers.
+Every reader opens its file with `open_file`, and asks what stands at a path with `what_is`. Both say in one line what
+they cannot use, where Python's own way would raise OSError, wait for a pipe or read a device without end. Every writer
+ends with `write_files`, which puts files into a folder, or with `complete_or_nothing`, which puts a new file or folder
+in the place of an old one; a failure leaves what was there. What the files mean is left to the callers.
 """
 
 import json
 import math
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +18,96 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tinymvit.errors import OutputError, TinyMViTError
+from tinymvit.errors import ConfigError, OutputError, TinyMViTError
+
+LARGEST_JSON = 16 * 2**20  # bytes; parsed, they may take a hundred times as many. The settings we know are below 1 MB
+
+FILE, FOLDER = "a file", "a folder"
+_KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: FOLDER, stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def what_is(path: str | Path, error: type[TinyMViTError], use: str = "read") -> str | None:
+    """What stands at `path`, links followed: FILE, FOLDER, another kind in words, or None for nothing. Raises `error`,
+    which says that it cannot be put to `use`, if nothing ever could: a name that is too long, a loop of links, a
+    folder that may not be entered."""
+    try:
+        return _kind(Path(path).stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as failure:
+        raise error(f"{path}: cannot be {use}: {reason(failure)}") from None
+
+
+def open_file(path: str | Path, error: type[TinyMViTError], expected: str = FILE) -> BinaryIO:
+    """The regular file `path`, links followed, open to be read. Raises `error` for anything else, without waiting for
+    a pipe's writer or reading from a device, and says that `expected` was."""
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+    kind = what_is(path, error)
+    if kind not in (FILE, None):  # looked at first, since to open a device may do something
+        raise error(f"{path}: is {kind}, expected {expected}")
+    try:
+        file = open(path, "rb", opener=without_waiting)  # noqa: SIM115 - a Path takes no opener
+    except (OSError, ValueError) as failure:
+        raise error(f"{path}: cannot be read: {reason(failure)}") from None
+    if (kind := _kind(os.fstat(file.fileno()))) != FILE:  # it has been exchanged meanwhile
+        file.close()
+        raise error(f"{path}: is {kind}, expected {expected}")
+    return file
+
+
+def at_home(path: str | Path, error: type[TinyMViTError]) -> Path:
+    """The path with the user's folder for ~ at its beginning. Raises `error` if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as failure:
+        raise error(f"{path}: {failure}") from None
+
+
+def files_below(folder: Path, complain: Callable[[str], object]) -> list[Path]:
+    """All that lies anywhere below `folder` but folders, in order. A link to a folder counts as a file. `complain` is
+    given a line about each folder that cannot be read; one that has vanished meanwhile is none."""
+    found: list[Path] = []
+    pending = [folder]
+    while pending:
+        here = pending.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    (pending if entry.is_dir(follow_symlinks=False) else found).append(here / entry.name)
+        except OSError as failure:
+            if here == folder or not isinstance(failure, FileNotFoundError):
+                complain(f"{here}: cannot be read: {reason(failure)}")
+    return sorted(found)
+
+
+def reason(failure: Exception) -> str:
+    """Why the system refuses a file, in its own words, without the name."""
+    return getattr(failure, "strerror", None) or str(failure)
+
+
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
 
 
 def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
-    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none, and when
-    a name in it stands twice."""
+    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none, when a
+    name in it stands twice, and when it is larger than `LARGEST_JSON`."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_named_once)
+        with open_file(path, error) as file:
+            content = file.read(LARGEST_JSON + 1)
+        if len(content) > LARGEST_JSON:
+            raise error(
+                f"{path}: is larger than {LARGEST_JSON} bytes, expected a JSON file of settings; "
+                "if you trust it, raise tinymvit.files.LARGEST_JSON"
+            )
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_named_once)
+    except TinyMViTError:
+        raise
     except OSError as failure:
-        raise error(f"{path}: cannot be read: {failure.strerror}") from None
+        raise error(f"{path}: cannot be read: {reason(failure)}") from None
     except UnicodeDecodeError:
         raise error(f"{path}: is not UTF-8 text, expected a JSON object") from None
     except json.JSONDecodeError as failure:
@@ -50,7 +132,7 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def named_json(name: Any) -> Path | None:
     """The path, if `name` is that of a JSON file with settings, not of a checkpoint."""
     is_settings = str(name).endswith(".json") and not str(name).endswith(".index.json")  # an index stands for shards
-    return Path(name).expanduser() if is_settings else None
+    return at_home(name, ConfigError) if is_settings else None
 
 
 def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], object]]) -> None:
@@ -62,8 +144,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
     as the hub's cache does. Raises OutputError.
     """
     folder = Path(folder)
-    mark = uuid.uuid4().hex[:8]
-    temporary = {name: folder / f".{name}.{mark}.tmp" for name in writers}
+    temporary = {name: _temporary(folder / name) for name in writers}
     target = folder
     try:
         try:
@@ -100,11 +181,13 @@ def complete_or_nothing(path: str | Path, check: Callable[[Path], None]) -> Iter
     """
     new = None
     try:
-        target = Path(path).expanduser().resolve()
+        target = at_home(path, OutputError)
+        what_is(target, OutputError, "written")  # refuses a loop of links, where `resolve` is a RuntimeError
+        target = target.resolve()
         check(target)
         if not target.parent.exists():  # where a file is in the way, the block's own attempt says so best
             target.parent.mkdir(parents=True, exist_ok=True)
-        new = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        new = _temporary(target)
         yield new
         _sync_all(new)
         _put_in_place(new, target)
@@ -113,6 +196,11 @@ def complete_or_nothing(path: str | Path, check: Callable[[Path], None]) -> Iter
     finally:
         if new is not None:
             _remove(new)
+
+
+def _temporary(path: Path) -> Path:
+    """A free name beside `path`, no longer than a name may be."""
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _sync_all(path: Path) -> None:

@@ -1,15 +1,56 @@
-"""Text for a terminal: rows as aligned columns, lists cut short, names that may have been meant, and names of others
-that cannot break a line."""
+"""Text for a terminal: lines that nothing in them can break, rows as aligned columns, lists cut short, and names that
+may have been meant.
+
+Names of files, tensors and labels are not ours, and may hold anything. `one_line` is the one rule for such text. It is
+applied where text leaves: in the errors and warnings of `errors`, in what `commands.terminal` prints, in `align`.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+LONGEST_WORD = 300  # characters of a run without spaces, which the longest name of a file (255 bytes) is not
+LONGEST_LINE = 2000  # characters of a message
+LEFT_OUT = "[...]"
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+
+
+def one_line(text: str, longest: int | None = LONGEST_LINE) -> str:
+    """`text` as one line that is safe to show, whoever wrote it.
+
+    Line breaks, escape sequences, marks that turn the direction of writing and whatever else a terminal would obey are
+    written as escapes. A run of characters without a space that is longer than `LONGEST_WORD` is shortened in the
+    middle, where [...] then stands, and so is a whole line of more than `longest` characters, unless that is None.
+    """
+    # Before the escapes, so that a text of any length costs little, and behind them, since they lengthen it.
+    return _shortened(_escaped(_shortened(text, longest)), longest)
+
+
+def _escaped(text: str) -> str:
+    """`text` with line breaks, escape sequences and whatever else a terminal would obey written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _shortened(text: str, longest: int | None) -> str:
+    if len(text) > LONGEST_WORD:
+        text = _LONG_WORD.sub(lambda word: _cut(word[0], LONGEST_WORD), text)
+    return text if longest is None else _cut(text, longest)
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    kept = longest - len(LEFT_OUT)
+    return f"{text[: kept - kept // 2]}{LEFT_OUT}{text[-(kept // 2) :]}"
 
 
 def align(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
     """One line a row: each column as wide as its widest cell, to the left if its number is in `left`."""
-    rows = [[printable(cell) for cell in row] for row in rows]
+    rows = [[one_line(cell, LONGEST_WORD) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -41,8 +82,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about a name that is not known: `; did you mean "..."?`, or nothing if none is near."""
     near = nearest(name, known)
     return "" if near is None else f'; did you mean "{near}"?'
-
-
-def printable(text: str) -> str:
-    """`text` with line breaks, escape sequences and whatever else a terminal would obey written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit.errors import CheckpointError, warn
-from tinymvit.files import json_writer, write_files
+from tinymvit.files import FILE, at_home, json_writer, what_is, write_files
 from tinymvit.text import nearest
 from tinymvit.weights import locate
 from tinymvit.weights.families import FAMILIES, Family, family_of, has_settings, transformers
@@ -123,7 +123,7 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
     try:
         checkpoint = open_checkpoint(name)
     except CheckpointError:
-        if Path(name).expanduser().is_file() and format_of(name) is None:
+        if format_of(name) is None and what_is(at_home(name, CheckpointError), CheckpointError) == FILE:
             return None
         raise
     return checkpoint if checkpoint.has_settings else None

@@ -36,8 +36,8 @@ def fetch(repository: str, revision: str) -> Path:
         folder = snapshot(offline=True)
         if _is_complete(folder):
             return folder
-    except errors.LocalEntryNotFoundError:
-        pass  # not in the cache, or not all of it
+    except (errors.LocalEntryNotFoundError, OSError):
+        pass  # not in the cache, or not all of it, or it cannot be read: the next attempt says so
     except errors.HFValidationError:
         raise CheckpointError(f"{repository}: no such folder, and no valid Hugging Face hub id") from None
 
@@ -60,7 +60,7 @@ def fetch(repository: str, revision: str) -> Path:
             "no such folder here, not in the Hugging Face cache, and the hub is out of reach (network? offline mode?)"
         )
     except Exception as error:  # the library's HTTP client, and with it its errors, changes between releases
-        reason = f"cannot be downloaded: {str(error).strip().splitlines()[0]}"
+        reason = f"cannot be downloaded: {str(error).strip().partition(chr(10))[0] or type(error).__name__}"
     raise CheckpointError(f"{repository}: {reason}")
 
 

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from tinymvit.errors import CheckpointError
+from tinymvit.files import FILE, FOLDER, at_home, reason, what_is
 from tinymvit.text import nearest
 from tinymvit.weights import hub
 from tinymvit.weights.entries import PUBLISHED, bundled
@@ -27,16 +28,15 @@ def resolve(name: str | Path) -> Path:
         raise TypeError(f"the checkpoint: a {type(name).__name__}, expected a name or a path")
     if isinstance(name, str) and name in bundled():
         return bundled()[name]
-    try:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            return path
-        if path.is_file():
-            if format_of(path) is None:
-                raise CheckpointError(f"{path}: expected a checkpoint's folder or a {' or '.join(suffixes())} file")
-            return path.parent
-    except (OSError, RuntimeError) as failure:  # a folder that may not be entered, a user that does not exist
-        raise CheckpointError(f"{name}: cannot be read: {getattr(failure, 'strerror', failure)}") from None
+    path = at_home(name, CheckpointError)
+    kind = what_is(path, CheckpointError)
+    if kind == FOLDER:
+        return path
+    if kind is not None:
+        if kind != FILE or format_of(path) is None:
+            found = "" if kind == FILE else f"is {kind}, "
+            raise CheckpointError(f"{path}: {found}expected a checkpoint's folder or a {' or '.join(suffixes())} file")
+        return path.parent
     hub_id = _HUB_ID.fullmatch(name) if isinstance(name, str) else None
     if hub_id is None or format_of(hub_id[1]) is not None:
         raise CheckpointError(f"{name}: no such file, folder or checkpoint{_suggestion(str(name))}")
@@ -62,7 +62,7 @@ def weights_file_in(folder: Path, name: str | Path) -> Path:
     try:
         files = sorted(path.name for path in folder.iterdir())
     except OSError as failure:
-        raise CheckpointError(f"{folder}: cannot be read: {failure.strerror}") from None
+        raise CheckpointError(f"{folder}: cannot be read: {reason(failure)}") from None
     known = weights_files()
     for file in known:
         if file in files:

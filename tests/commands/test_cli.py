@@ -1,5 +1,6 @@
 """The command line as a user types it: what all commands share, exit codes, and one clear line for each mistake."""
 
+import errno
 import io
 import os
 import shutil
@@ -97,8 +98,8 @@ def test_a_file_that_cannot_be_written_is_named_before_the_work(capsys, monkeypa
         *([] if "segment" in arguments else [folder]),
         ("file/new/out.png", f"'file/new/out.png': {tmp_path / 'file'} is a file; expected a folder"),
         ("kept/new/out.png", f"'kept/new/out.png': the folder {tmp_path / 'kept'} cannot be written"),
-        ("pipe", "'pipe': is no regular file; expected one, or nothing there"),
-        (300 * "x", f"'{300 * 'x'}': cannot be written: File name too long"),
+        ("pipe", "'pipe': is a pipe; expected a file, or nothing there"),
+        (300 * "x", f"{148 * 'x'}[...]{146 * 'x'}: cannot be written: File name too long"),
     ):
         code, out, err = run(capsys, *arguments, target)
         assert (code, out) == (2, "")
@@ -111,6 +112,15 @@ def test_a_reader_that_stops_early_is_no_error():
     result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, cwd=ROOT / "tests")
     assert result.stdout.startswith("name")
     assert result.stderr == ""
+
+
+def test_what_the_system_refuses_where_nobody_foresaw_it_is_one_line(capsys, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/a\nb")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", fail)
+    code, out, err = run(capsys, "bench", "--against", "none")
+    assert (code, out, err) == (2, "", "tinymvit: /tmp/a\\nb: No space left on device\n")
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Reading pictures: every kind of source becomes the pixels one expects, or one clear line."""
 
 import io
+import os
+import sys
 import threading
 import time
 import warnings
@@ -47,9 +49,9 @@ def opened(path):
     return Image.open(io.BytesIO(path.read_bytes()))
 
 
-def encoded(file_format):
+def encoded(file_format, **options):
     buffer = io.BytesIO()
-    Image.fromarray(np.tile(RGB, (8, 8, 1))).save(buffer, file_format)
+    Image.fromarray(np.tile(RGB, (8, 8, 1))).save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -180,13 +182,44 @@ class TestFiles:
         fails(tmp_path, f"{tmp_path}: is a folder, expected an image file")
         fails(text, f"{text}: not an image in a format that Pillow can read")
         fails(empty, f"{empty}: not an image in a format that Pillow can read")
-        fails("a\0b", "a\0b: cannot be opened: embedded null byte")
+        fails("a\0b", r"a\x00b: cannot be read: embedded null byte")
 
         def refuse(*_):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("pathlib.Path.open", refuse)
-        fails(text, f"{text}: cannot be opened: Permission denied")
+        monkeypatch.setattr(os, "open", refuse)
+        fails(text, f"{text}: cannot be read: Permission denied")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among the files of this system")
+    def test_what_is_no_file(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.png")
+        (tmp_path / "zero.png").symlink_to("/dev/zero")
+        (tmp_path / "loop.png").symlink_to("loop.png")
+        fails(tmp_path / "pipe.png", f"{tmp_path / 'pipe.png'}: is a pipe, expected an image file")
+        fails(tmp_path / "zero.png", f"{tmp_path / 'zero.png'}: is a device, expected an image file")
+        fails(tmp_path / "loop.png", f"{tmp_path / 'loop.png'}: cannot be read: Too many levels of symbolic links")
+        fails(f"{__file__}/a.png", f"{__file__}/a.png: no such file")
+        fails(500 * "x", f"{148 * 'x'}[...]{146 * 'x'}: cannot be read: File name too long")
+
+    @pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "gif", "xyz", "TIF"])
+    @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
+    def test_a_suffix_that_lies_does_not_matter(self, tmp_path, file_format, suffix):
+        path = tmp_path / f"picture.{suffix}"
+        path.write_bytes(encoded(file_format))
+        assert_same(load_image(path), channels_first(opened(path).convert("RGB")))
+
+    @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+    def test_libtiff_keeps_silent(self, tmp_path, capfd, compression):
+        content = bytearray(encoded("TIFF", compression=compression))
+        content[8:40] = bytes(range(200, 232))  # the first of the compressed pixels
+        path = tmp_path / "damaged.tif"
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match=r"damaged image: decoder error -\d$"):
+            load_image(path)
+        assert capfd.readouterr() == ("", "")
+        with pytest.raises(OSError, match="decoder error"):
+            opened(path).load()
+        assert sys.platform == "win32" or capfd.readouterr().err  # of others it does not
 
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "BMP", "WEBP", "TIFF"])
     def test_truncated(self, tmp_path, file_format):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from checkpoints import complaint
 from frameworks import torch
 from oracle import assert_same
 from tinymvit.errors import DumpError, OutputError
@@ -271,6 +272,75 @@ def test_what_is_no_dump(tmp_path):
     refused(tmp_path, r'expected "tensors", a list of objects with name, shape, dtype and file')
     (tmp_path / "manifest.json").write_text('{"tensors": [')
     refused(tmp_path, r"manifest\.json: line 1: not valid JSON")
+
+
+def dump_beside_a_secret(tmp_path):
+    """The folder of a dump; beside it lies what must not be read from inside."""
+    np.save(tmp_path / "secret.npy", np.zeros(2))
+    (tmp_path / "secret.bin").write_bytes(b"8 bytes.")
+    folder = tmp_path / "dump"
+    (folder / "sub").mkdir(parents=True)
+    np.save(folder / "sub" / "x.npy", np.ones(2))
+    (folder / "sub" / "x.bin").write_bytes(b"8 bytes.")
+    return folder
+
+
+def test_a_link_that_leads_out_of_a_dump_is_not_followed(tmp_path):
+    folder = dump_beside_a_secret(tmp_path)
+    (folder / "in.npy").symlink_to("sub/x.npy")
+    (folder / "folder").symlink_to("..")  # is not looked into
+    assert_holds(open_dump(folder), {"in": np.ones(2), "sub/x": np.ones(2)})
+    (tmp_path / "name").symlink_to(folder)
+    assert_holds(open_dump(tmp_path / "name"), {"in": np.ones(2), "sub/x": np.ones(2)})
+    (folder / "out.npy").symlink_to("../secret.npy")
+    with complaint(DumpError, f"{folder / 'out.npy'}: leads out of the folder; expected a file in it"):
+        open_dump(folder)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["folder/secret.bin", "sub/../sub/x.bin", "../dump/sub/x.bin", "ABSOLUTE", "out.bin", "loop.bin", "x" * 5000, ""],
+)
+def test_a_manifest_leads_to_nothing_outside(tmp_path, file):
+    folder = dump_beside_a_secret(tmp_path)
+    (folder / "folder").symlink_to("..")
+    (folder / "out.bin").symlink_to("../secret.bin")
+    (folder / "in.bin").symlink_to("sub/x.bin")
+    (folder / "loop.bin").symlink_to("loop.bin")
+    for good in ("in.bin", "sub/x.bin", "./sub/x.bin"):
+        assert list(open_dump(manifest(folder, X | {"file": good}))) == ["x"]
+    if file == "ABSOLUTE":
+        file = str(folder / "sub" / "x.bin")
+    expected = "expected a file" if file else "is a folder, expected a file"
+    with complaint(DumpError, str(folder), expected):
+        open_dump(manifest(folder, X | {"file": file}))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among the files of this system")
+def test_a_dump_waits_for_no_pipe(tmp_path):
+    folder = dump_beside_a_secret(tmp_path)
+    os.mkfifo(folder / "pipe.npy")
+    os.mkfifo(folder / "pipe.bin")
+    with complaint(DumpError, f"{folder / 'pipe.npy'}: is a pipe, expected a file"):
+        open_dump(folder)
+    with complaint(DumpError, f"{folder / 'pipe.npy'}: is a pipe; expected a .safetensors file, or a folder"):
+        open_dump(folder / "pipe.npy")
+    for file in ("pipe.bin", "pipe.npy"):
+        with complaint(DumpError, f"{folder / file}: is a pipe, expected a file"):
+            open_dump(manifest(folder, X | {"file": file}))
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    with complaint(DumpError, f"{folder / 'manifest.json'}: is a pipe, expected a file"):
+        open_dump(folder)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("order", "CF")
+def test_npy_files_of_every_version(tmp_path, version, order):
+    values = np.asarray(np.arange(6.0).reshape(2, 3), order=order)
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array(file, values, version)
+    assert_holds(open_dump(tmp_path), {"x": values})
 
 
 @pytest.mark.parametrize(

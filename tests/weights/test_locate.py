@@ -37,7 +37,7 @@ UNKNOWN = [
     ("runs/last.safetensors", "runs/last.safetensors: no such file, folder or checkpoint"),
     (Path("apple/mobilevit"), "apple/mobilevit: no such file, folder or checkpoint"),
     ("a" * 5000, ": cannot be read: File name too long"),
-    ("~nobody-of-that-name/model", "~nobody-of-that-name/model: cannot be read: Could not determine home directory"),
+    ("~nobody-of-that-name/model", "~nobody-of-that-name/model: Could not determine home directory"),
     (__file__, "test_locate.py: expected a checkpoint's folder or a .safetensors file"),
 ]
 

@@ -3,10 +3,12 @@
 import contextlib
 import io
 import json
+import re
 import struct
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +121,10 @@ def test_bad_headers(tmp_path, tensors, header, parts):
         read(path)
 
 
+def headed(header):
+    return struct.pack("<Q", len(header)) + header
+
+
 BAD_BYTES = [
     (b"", "0 bytes, too short for a safetensors file"),
     (b"1234567", "7 bytes, too short for a safetensors file"),
@@ -131,6 +137,11 @@ BAD_BYTES = [
     (struct.pack("<Q", 100_000) + b"[" * 100_000, "the header is not JSON"),
     (struct.pack("<Q", 2) + b"[]", "the header is a JSON list, expected an object"),
     (struct.pack("<Q", 15) + b'{"a":1, "a": 2}', 'the header lists "a" twice'),
+    (headed(b" {}"), "the header begins with white space, expected {"),
+    (headed(b'{"__metadata__":{},"__metadata__":{}}'), 'the header lists "__metadata__" twice'),
+    (headed(b'{"__metadata__":null}'), "__metadata__ is None, expected text by name"),
+    (headed(b'{"__metadata__":{"a":1}}'), "__metadata__ is {'a': 1}, expected text by name"),
+    (headed(b'{"__metadata__":{"a":"\\ud800"}}'), "the header is not JSON"),
     (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "not a safetensors file"),  # how a pickle of PyTorch begins
 ]
 
@@ -154,6 +165,69 @@ def test_a_truncated_or_altered_file_is_a_complaint_or_a_file(tmp_path_factory, 
     path.write_bytes(content)
     with contextlib.suppress(CheckpointError):
         read(path)
+
+
+PIECES = [
+    *(b'"', b"{", b"}", b"[", b"]", b",", b":", b" ", b"0", b"-0", b"4", b"1e0", b"1.0", b"01", b"null", b"NaN"),
+    *(
+        b'"w"',
+        b'"shape"',
+        b'"U8"',
+        b'"F8_E4M3"',
+        b"\\ud800",
+        b"\\u0041",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"\xed\xa0\x80",
+        b"\0",
+    ),
+    *(b'"__metadata__":{"a":"b"},', b'"__metadata__":null,', b'"__metadata__":{"a":1},', b'"__metadata__":["a"],'),
+    *(b"18446744073709551616", b"9223372036854775808", b'"extra":1,', b'"shape":[1],', b"[0,4]", b"[]", b"[1]"),
+]
+HEADERS = [
+    b"{}",
+    b'{"__metadata__":{"format":"pt"}}',
+    b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+    b'{"__metadata__":{"a":"b"},"v":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]},'
+    b'"e":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}}  ',
+]
+
+
+@given(st.data())
+def test_what_the_library_refuses_is_refused(tmp_path_factory, data):
+    """We are stricter: white space before the header, further fields of a tensor, names that stand twice."""
+    pieces = re.findall(rb'"[^"]*"|[0-9]+|.', data.draw(st.sampled_from(HEADERS)), re.DOTALL)
+    for _ in range(data.draw(st.integers(0, 3))):
+        at, end = (data.draw(st.integers(0, len(pieces))) for _ in range(2))
+        pieces[at:end] = data.draw(st.one_of(st.just([]), st.sampled_from(PIECES).map(lambda piece: [piece])))
+    header = b"".join(pieces)
+    size = len(header) + data.draw(st.sampled_from([0] * 9 + [-1, 1, 2**63]))
+    content = struct.pack("<Q", max(size, 0)) + header + bytes(data.draw(st.sampled_from([0, 4, 4, 4, 5])))
+    path = tmp_path_factory.getbasetemp() / "altered.safetensors"
+    path.write_bytes(content)
+    try:
+        open_file(path)
+    except CheckpointError:
+        return
+    safetensors.deserialize(content)
+    with safetensors.safe_open(path, "numpy") as file:
+        list(file.keys())
+
+
+def test_a_header_is_no_longer_than_the_library_allows(tmp_path, monkeypatch):
+    path = saved(tmp_path / "long.safetensors", W)
+    monkeypatch.setattr("tinymvit.weights.formats.safetensors.LARGEST_HEADER", 10)
+    with complaint(CheckpointError, f"{path}: the header has ", " bytes, expected at most 10"):
+        open_file(path)
+
+
+def test_a_name_that_stands_twice_among_many_is_found_at_once(tmp_path):
+    names = [f'"{number}":0' for number in range(50_000)]
+    header = f"{{{','.join([*names, names[-1]])}}}".encode()
+    path = tmp_path / "many.safetensors"
+    path.write_bytes(headed(header))
+    with complaint(CheckpointError, 'the header lists "49999" twice'):
+        open_file(path)
 
 
 def test_unaligned_tensors_are_copied(tmp_path):

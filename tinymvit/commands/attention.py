@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinymvit.commands import progress
+from tinymvit.commands import terminal
 from tinymvit.commands.options import add_command, image_option, model_and_pixels, model_option, natural, picture_option
 
 
@@ -69,7 +69,7 @@ def block_and_layer(options: argparse.Namespace) -> tuple[int, int]:
     if in_words_of_0_1(list(given)):
         block, layer = layer, block
         written = " ".join(f"--{word} {number}" for word, number in given.items())
-        progress.report(
+        terminal.report(
             f"warning: {written} is read as in version 0.1, which exchanged the two words: write --block {block} "
             f"--layer {layer}. From the next version on, --block is the MobileViT block and --layer the transformer "
             "layer in it, in any order"
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     save_picture(attention_picture(pixel_values, attention, options.query), options.output)
     y, x = options.query
     height, width = attention.shape
-    print(
+    terminal.say(
         f"{options.image} -> {options.output}: pixel {y},{x} of {height} x {width} takes "
         f"{attention.min():.2%} to {attention.max():.2%} from each patch, {attention[y, x]:.2%} from its own"
     )

@@ -16,6 +16,7 @@ from tinymvit.commands.options import (
     size_option,
     threads_option,
 )
+from tinymvit.commands.terminal import say
 from tinymvit.errors import ConfigError
 
 TASKS = ("classify", "segment")
@@ -96,14 +97,14 @@ def run(options: argparse.Namespace) -> int:
         }
         settings = [f"{name}={value}" for name, value in facts["settings"].items()]
         machine = ", ".join([facts["cpu"], f"{facts['processors']} processors", *settings])
-        print(
+        say(
             f"{facts['class']} ({facts['model']}), input {' x '.join(map(str, shape))}, "
-            f"{1e-9 * facts['multiply_adds']:.2f} billion multiply-adds, threads: {facts['threads']}\n"
-            f"{machine}\n",
-            flush=True,
+            f"{1e-9 * facts['multiply_adds']:.2f} billion multiply-adds, threads: {facts['threads']}",
+            machine,
+            "",
         )
         race = bench.race(folder, pixel_values, options.against, facts["threads"], options.rounds, options.runs)
-        print(report.format_race(race))
+        say(*report.format_race(race).split("\n"))
         facts |= {
             "contestants": [asdict(each) | {"statistics": asdict(each.times)} for each in race.results],
             "absent": race.absent,
@@ -115,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
             one = model.graph((1, *shape[1:])).select(["logits"])  # the engine takes the images of a batch one by one
             layers = layer_times.time_layers(Engine(one, model.weights), pixel_values[:1])
             of_one = "one image of the batch; " if options.batch > 1 else ""
-            print(f"\n{of_one}{layer_times.format_layer_times(layers)}")
+            say("", *f"{of_one}{layer_times.format_layer_times(layers)}".split("\n"))
             profile = asdict(layers)
             facts["profile"] = profile | {"limits": profile.pop("peak")}
     if options.json is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
 from tinymvit.commands import progress
 from tinymvit.commands.options import add_command, images_option, model_option, positive, set_threads, threads_option
+from tinymvit.commands.terminal import say, say_json
 from tinymvit.images.folders import find_images
+from tinymvit.text import align
 
 BAR_WIDTH = 24
 
@@ -35,12 +36,12 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(predictions, Exception):
             failures += 1
             if options.json:
-                print(json.dumps({"file": str(path), "error": str(predictions)}))
+                say_json({"file": str(path), "error": str(predictions)})
         elif options.json:
-            print(json.dumps({"file": str(path), "predictions": predictions}))
+            say_json({"file": str(path), "predictions": predictions})
         else:
             if len(images) > 1:
-                print(f"{path}:")
+                say(f"{path}:")
             print_bars(predictions)
     return 2 if failures else 0
 
@@ -48,10 +49,11 @@ def run(options: argparse.Namespace) -> int:
 def print_bars(predictions: list[dict[str, Any]]) -> None:
     """One line a label: name, probability, bar."""
     full, empty = ("█", "·") if _can_print("█·") else ("#", ".")
-    width = max(len(p["label"]) for p in predictions)
+    rows = []
     for p in predictions:
         filled = round(p["score"] * BAR_WIDTH)
-        print(f"{p['label']:<{width}}  {p['score']:7.2%}  {full * filled}{empty * (BAR_WIDTH - filled)}")
+        rows.append((p["label"], f"{p['score']:7.2%}", full * filled + empty * (BAR_WIDTH - filled)))
+    say(*align(rows, left=(0, 2)))
 
 
 def _can_print(text: str) -> bool:

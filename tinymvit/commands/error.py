@@ -8,6 +8,7 @@ from typing import Any
 
 from tinymvit.commands import progress
 from tinymvit.commands.options import MODEL_HELP, add_command, output_file, set_threads, threads_option
+from tinymvit.commands.terminal import say
 
 
 def add(commands: Any) -> None:
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     pixel_values = read_pixels(options.image, checkpoint, model)
     progress.warm_up()
     budget = rounding_errors(model, pixel_values)
-    print(to_text(budget))
+    say(*to_text(budget).split("\n"))
     if options.json:
         facts = {"model": options.model, "image": str(options.image) if options.image else None}
         write_files(options.json.parent, {options.json.name: json_writer(facts | budget.to_dict())})

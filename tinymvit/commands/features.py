@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from tinymvit.commands.options import add_command, image_option, model_and_pixels, model_option, picture_option
+from tinymvit.commands.terminal import say
 
 
 def add(commands: Any) -> None:
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     maps = channels(trace.graph, trace.nodes[name], value)
     save_picture(grid(maps), options.output)
     count, height, width = maps.shape
-    print(
+    say(
         f"{options.image} -> {options.output}: {name}, {count} channels of {height} x {width}, "
         f"black {maps.min():.4g} to white {maps.max():.4g}"
     )

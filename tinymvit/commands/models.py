@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from tinymvit.commands.options import add_command
+from tinymvit.commands.terminal import say, say_json
 from tinymvit.text import align
 
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
 
     entries = catalog()
     if options.json:
-        print(json.dumps([asdict(entry) for entry in entries]))
+        say_json([asdict(entry) for entry in entries])
         return 0
     lines = [("name", "task", "labels", "input", "parameters", "file", "licence")]
     lines += [
@@ -37,5 +37,5 @@ def run(options: argparse.Namespace) -> int:
         )
         for entry in entries
     ]
-    print("\n".join(align(lines, left=range(len(lines[0])))))
+    say(*align(lines, left=range(len(lines[0]))))
     return 0

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tinymvit.errors import OutputError
+from tinymvit.images.folders import is_folder
+
 Result = TypeVar("Result")
 MODEL_HELP = "a bundled name, a folder, a .safetensors file or a hub id such as apple/mobilevit-small"
 
@@ -82,22 +85,25 @@ def size(text: str) -> tuple[int, int]:
 def output_file(text: str) -> Path:
     """The name of a file that can be written, as far as can be known before the work."""
     path = output(text)
-    if path.is_dir():
+    if is_folder(path):
         raise argparse.ArgumentTypeError(f"{text!r}: is a folder; expected a file")
     return path
 
 
 def output(text: str) -> Path:
     """The name of a file or folder that can be written. Folders that are missing will be made."""
+    from tinymvit.files import FILE, FOLDER, what_is
+
     path = Path(text).absolute()
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, a device
-            raise argparse.ArgumentTypeError(f"{text!r}: is no regular file; expected one, or nothing there")
-        above = path.parents if path.is_file() else (path, *path.parents)
-        folder = next(folder for folder in above if folder.exists())
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: cannot be written: {error.strerror}") from None
-    if not folder.is_dir():
+        kind = what_is(Path(text), OutputError, "written")
+        if kind not in (None, FILE, FOLDER):
+            raise argparse.ArgumentTypeError(f"{text!r}: is {kind}; expected a file, or nothing there")
+        above = path.parents if kind == FILE else (path, *path.parents)
+        folder = next(folder for folder in above if what_is(folder, OutputError, "written"))
+    except OutputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not is_folder(folder):
         raise argparse.ArgumentTypeError(f"{text!r}: {folder} is a file; expected a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{text!r}: the folder {folder} cannot be written")

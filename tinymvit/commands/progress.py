@@ -1,13 +1,12 @@
-"""What a command shows of its work on stderr: bars, the first run's compiling, the one line that says what is wrong."""
+"""What a command shows of its work on stderr: bars, and the first run's compiling."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from tinymvit.text import printable
+from tinymvit.commands.terminal import report
 
 Result = TypeVar("Result")
 
@@ -32,11 +31,6 @@ def each(paths: list[Path], work: Callable[[Path], Result]) -> Iterator[tuple[Pa
             yield path, result
 
 
-def report(error: object) -> None:
-    """The one line on stderr that says what is wrong."""
-    print(f"tinymvit: {printable(str(error))}", file=sys.stderr)
-
-
 def warm_up() -> None:
     """Compile the kernels if this is the first run, and say so: a line, and a bar if stderr is a terminal."""
     from tinymvit import kernels
@@ -46,7 +40,7 @@ def warm_up() -> None:
         each_time = (
             "compiling the kernels, as each time: no folder to keep them in can be written (see tinymvit warmup)"
         )
-        print("tinymvit:", each_time if kernels.cache_folder() is None else once, file=sys.stderr)
+        report(each_time if kernels.cache_folder() is None else once)
         compile_kernels()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from tinymvit.commands import progress
 from tinymvit.commands.options import add_command, images_option, model_option, output, set_threads, threads_option
+from tinymvit.commands.terminal import say, say_json
 from tinymvit.images.folders import find_images, output_paths
+from tinymvit.text import one_line
 
 MASK_SUFFIX = ".png"
 
@@ -60,13 +61,13 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(result, Exception):
             failures += 1
             if options.json:
-                print(json.dumps({"file": str(path), "error": str(result)}))
+                say_json({"file": str(path), "error": str(result)})
             continue
         classes = [{"id": label, "label": name, "share": result.shares[label]} for label, name in result.labels.items()]
         classes.sort(key=lambda found: -found["share"])
         if options.json:
-            print(json.dumps({"file": str(path), "output": str(targets[path]), "classes": classes}))
+            say_json({"file": str(path), "output": str(targets[path]), "classes": classes})
         else:
-            found = ", ".join(f"{c['label']} {c['share']:.1%}" for c in classes)
-            print(f"{path} -> {targets[path]}: {found}")
+            found = ", ".join(f"{one_line(c['label'])} {c['share']:.1%}" for c in classes)
+            say(f"{path} -> {targets[path]}: {found}")
     return 2 if failures else 0

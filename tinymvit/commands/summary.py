@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from tinymvit.commands.options import add_command, model_or_shape_option, size_option
+from tinymvit.commands.terminal import say, say_json
 
 if TYPE_CHECKING:
     from tinymvit.engine import Memory
@@ -43,11 +43,11 @@ def run(options: argparse.Namespace) -> int:
     memory = memory_of(graph)
     if options.json:
         facts = totals(graph) | {"memory": asdict(memory), "layers": [asdict(row) for row in rows(graph)]}
-        print(json.dumps(facts))
+        say_json(facts)
     else:
-        print(to_text(graph))
+        say(*to_text(graph).split("\n"))
         values, scratch, weights = (f"{size / 1e6:.1f} MB" for size in (memory.values, memory.scratch, memory.weights))
-        print(
+        say(
             f"the engine's memory: {values} for an image's values, {scratch} for each thread to work in, {weights} for "
             "weights; of a batch, as many images are at work as there are threads"
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 from tinymvit.commands import progress
@@ -13,9 +11,11 @@ from tinymvit.commands.options import (
     image_option,
     model_and_pixels,
     model_option,
+    output,
     set_threads,
     threads_option,
 )
+from tinymvit.commands.terminal import say, say_json
 
 
 def add(commands: Any) -> None:
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
     model_option(command, "digits")
     command.add_argument(
         "--output",
-        type=Path,
+        type=output,
         required=True,
         metavar="DUMP",
         help="a name that ends in .safetensors, or that of a folder",
@@ -86,8 +86,8 @@ def run(options: argparse.Namespace) -> int:
         "source": options.source,
     }
     if options.json:
-        print(json.dumps(facts))
+        say_json(facts)
     else:
         amount = f"{len(trace)} tensors, {size / 1e6:.1f} MB"
-        print(f"{options.image} -> {options.output}: {amount}, {options.dtype} of the {options.source}")
+        say(f"{options.image} -> {options.output}: {amount}, {options.dtype} of the {options.source}")
     return 0

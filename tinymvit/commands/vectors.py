@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from tinymvit.commands.options import add_command, model_option, size
+from tinymvit.commands.options import add_command, model_option, output, size
+from tinymvit.commands.terminal import say
 
 
 def add(commands: Any) -> None:
@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
         "tinymvit vectors --model digits --output vectors --format c",
     )
     model_option(command, "digits")
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the new folder to write into")
+    command.add_argument("--output", type=output, required=True, metavar="FOLDER", help="the new folder to write into")
     command.add_argument(
         "--format",
         choices=("npy", "raw", "safetensors", "c"),
@@ -42,6 +42,6 @@ def run(options: argparse.Namespace) -> int:
     manifest = write_vectors(model, options.output, options.format, options.size, source=options.model)
     count = len(manifest["vectors"]) - 1
     size = sum(path.stat().st_size for path in options.output.iterdir())
-    print(f"{options.output}: {count} operations and the whole model, {size / 1e6:.1f} MB as {options.format}")
-    print(f"how to use them: {options.output / README}; what they are: {options.output / MANIFEST}")
+    say(f"{options.output}: {count} operations and the whole model, {size / 1e6:.1f} MB as {options.format}")
+    say(f"how to use them: {options.output / README}; what they are: {options.output / MANIFEST}")
     return 0

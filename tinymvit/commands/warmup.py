@@ -7,6 +7,7 @@ from typing import Any
 
 from tinymvit.commands import progress
 from tinymvit.commands.options import add_command
+from tinymvit.commands.terminal import say
 
 
 def add(commands: Any) -> None:
@@ -32,5 +33,5 @@ def run(options: argparse.Namespace) -> int:
             compiled = True
             progress.compile_kernels()
     took = f"compiled the kernels in {time.perf_counter() - start:.1f} s" if compiled else "all kernels are compiled"
-    print(f"{took}: {folder}")
+    say(f"{took}: {folder}")
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from tinymvit.comparison.verdict import Comparison, Judgement, Verdict
 from tinymvit.files import finite
-from tinymvit.text import align, printable, some
+from tinymvit.text import align, one_line, some
 
 COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine", "worst at", "verdict")
 NUMERIC = range(3, 8)  # of the columns, those that are aligned to the right
@@ -25,7 +25,7 @@ def to_text(comparison: Comparison) -> str:
     """The comparison as lines: the first divergent node or "agree", the reasons, the table in the graph's order, the
     notes."""
     lines = [comparison.first or AGREE, *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
-    return "\n".join(map(printable, [*lines, "", *comparison.notes]))
+    return "\n".join(one_line(line, None) for line in [*lines, "", *comparison.notes])
 
 
 def reasons(comparison: Comparison) -> list[str]:
@@ -120,7 +120,7 @@ $rows
 
 def to_html(comparison: Comparison) -> str:
     """One page: the answer, the table with a bar for each node's SNR, the notes."""
-    first = escape(comparison.first or AGREE)
+    first = _text(comparison.first or AGREE)
     kind = "First wrong op" if comparison.isolated else "First divergent node"
     return PAGE.substitute(
         first=first,
@@ -135,7 +135,7 @@ def to_html(comparison: Comparison) -> str:
 def _html_row(row: Judgement, first: bool) -> str:
     kind = "ok" if row.ok else "wrong first" if first else "wrong"
     data = [
-        f'<td class="n">{escape(cell)}</td>' if i in NUMERIC else f"<td>{escape(cell)}</td>"
+        f'<td class="n">{_text(cell)}</td>' if i in NUMERIC else f"<td>{_text(cell)}</td>"
         for i, cell in enumerate(cells(row))
     ]
     if row.errors is not None:
@@ -146,4 +146,8 @@ def _html_row(row: Judgement, first: bool) -> str:
 
 
 def _items(lines: list[str] | tuple[str, ...]) -> str:
-    return "".join(f"<li>{escape(printable(line))}</li>" for line in lines)
+    return "".join(f"<li>{_text(line)}</li>" for line in lines)
+
+
+def _text(line: str) -> str:
+    return escape(one_line(line, None))

@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinymvit.errors import ImageError
+from tinymvit.files import open_file, what_is
+from tinymvit.images.silence import silent_libtiff
 from tinymvit.numerics import Array
 
 ImageSource = str | os.PathLike[str] | Image.Image | Array
@@ -97,15 +99,9 @@ def rescale(pixels: Array, factor: float) -> Array:
 def _open_upright(source: str | os.PathLike[str]) -> Image.Image:
     """The decoded first picture of a file, in its own mode, turned by its EXIF orientation."""
     path, name = Path(source), str(source)
-    if path.is_dir():
-        raise ImageError(f"{name}: is a folder, expected an image file")
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise ImageError(f"{name}: no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ImageError(f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
-    with file, _decoding(name):
+    if what_is(path, ImageError) is None:
+        raise ImageError(f"{name}: no such file")
+    with open_file(path, ImageError, "an image file") as file, _decoding(name):
         with _bombs_only():
             image = Image.open(file)
         _decode(image)
@@ -122,7 +118,8 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
 
 
 def _decode(image: Image.Image) -> None:
-    with _bombs_only() if image.format in ("ICO", "TIFF") else nullcontext():  # the others do not warn here
+    # The others do not warn here.
+    with _bombs_only() if image.format in ("ICO", "TIFF") else nullcontext(), silent_libtiff(image):
         image.load()
 
 

@@ -7,12 +7,15 @@
 
     {"tensors": [{"name": "logits", "shape": [1, 10], "dtype": "float32", "file": "logits.bin"}]}
 
+Nothing outside of the folder is read: a file may be a link only to one inside.
+
 Writing dumps is left to `dump_writer`, what the tensors mean to `trace` and `comparison`.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError
-from tinymvit.files import read_json
+from tinymvit.files import FILE, FOLDER, at_home, files_below, open_file, read_json, reason, what_is
 from tinymvit.numerics import Array
 from tinymvit.weights import Checkpoint
 from tinymvit.weights.formats import format_of, safetensors, suffixes
@@ -88,21 +91,17 @@ def open_dump(path: str | Path | Checkpoint) -> Dump:
     Names, shapes, dtypes and the sizes of the files are checked now, values are read when asked for.
     Raises DumpError, a ValueError, that names the file and the tensor and what was expected.
     """
-    checkpoint, path = (path, path.file) if isinstance(path, Checkpoint) else (None, Path(path).expanduser())
+    checkpoint, path = (path, path.file) if isinstance(path, Checkpoint) else (None, at_home(path, DumpError))
     tensors: Mapping[str, StoredTensor]
     try:
         if checkpoint is not None:
             tensors = checkpoint.stored
-        elif path.is_file():
+        elif (kind := what_is(path, DumpError)) == FILE:
             tensors = (format_of(path) or safetensors).open_file(path)  # safetensors, whatever the file is called
-        elif (path / MANIFEST).is_file():
-            tensors = _manifest(path)
-        elif path.is_dir():
-            tensors = _npy_files(path)
+        elif kind == FOLDER:
+            tensors = (_manifest if what_is(path / MANIFEST, DumpError) else _npy_files)(path)
         else:
-            raise DumpError(f"{path}: no such file or folder; {_expected()}")
-    except OSError as failure:
-        raise DumpError(f"{failure.filename or path}: cannot be read: {failure.strerror}") from None
+            raise DumpError(f"{path}: {f'is {kind}' if kind else 'no such file or folder'}; {_expected()}")
     except CheckpointError as error:  # of the format, which speaks of any such file
         hint = f"; {_expected()}" if format_of(path) is None else ""
         raise DumpError(f"{error}{hint}") from None
@@ -116,11 +115,22 @@ def _expected() -> str:
 
 
 def _npy_files(folder: Path) -> dict[str, StoredTensor]:
-    paths = sorted(folder.rglob("*.npy"))
-    visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    def complain(line: str) -> None:
+        raise DumpError(line)
+
+    files = [path.relative_to(folder) for path in files_below(folder, complain) if path.suffix == ".npy"]
+    visible = [file for file in files if not any(part.startswith(".") for part in file.parts)]
     if not visible:
         raise DumpError(f"{folder}: holds no tensors; expected .npy files, or {MANIFEST} with raw files")
-    return {path.relative_to(folder).with_suffix("").as_posix(): _npy_file(path) for path in visible}
+    return {file.with_suffix("").as_posix(): _npy_file(_inside(folder, file)) for file in visible}
+
+
+def _inside(folder: Path, file: Path) -> Path:
+    """Where a file of the dump in `folder` lies, without links. Raises DumpError unless it is in the folder too."""
+    path = Path(os.path.realpath(folder / file))
+    if file.anchor or ".." in file.parts or not path.is_relative_to(os.path.realpath(folder)):
+        raise DumpError(f"{folder / file}: leads out of the folder; expected a file in it")
+    return path
 
 
 def _npy_file(path: Path) -> StoredTensor:
@@ -129,13 +139,20 @@ def _npy_file(path: Path) -> StoredTensor:
 
 
 def _map_npy(path: Path) -> Array:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except OSError as failure:
-        raise DumpError(f"{path}: cannot be read: {failure.strerror}") from None
-    except Exception as failure:  # NumPy's parser raises nearly anything for a damaged header
-        reason = str(failure).partition("\n")[0]
-        raise DumpError(f"{path}: no .npy file of numbers, or truncated: {reason}") from None
+    with open_file(path, DumpError) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            # Version 3 differs in the encoding of the names of fields, which no array of numbers has.
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran_order, dtype = read(file)
+            if dtype.hasobject:
+                raise ValueError("it holds objects")
+            array = np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
+        except OSError as failure:
+            raise DumpError(f"{path}: cannot be read: {reason(failure)}") from None
+        except Exception as failure:  # NumPy's parser raises nearly anything for a damaged header
+            why = str(failure).partition("\n")[0]
+            raise DumpError(f"{path}: no .npy file of numbers, or truncated: {why}") from None
     if array.dtype.newbyteorder("=") not in DTYPES.values():
         raise DumpError(f"{path}: dtype {array.dtype}, expected one of {', '.join(SHORT_NAMES)}")
     return array
@@ -168,32 +185,34 @@ def _manifest(folder: Path) -> dict[str, StoredTensor]:
         if file.endswith((".h", ".safetensors")):  # as `tinymvit vectors` writes them
             raise DumpError(f"{path}: tensor {name} is in {file!r}, expected a file of its own, raw or .npy")
         read = _listed_npy if file.endswith(".npy") else _raw_file
-        tensors[name] = read(_inside(folder, file, name), name, tuple(shape), dtype)
+        tensors[name] = read(_listed(folder, file, name), name, tuple(shape), dtype)
     return tensors
 
 
-def _inside(folder: Path, file: str, name: str) -> Path:
+def _listed(folder: Path, file: str, name: str) -> Path:
     """The path of a tensor's file, which a manifest must not place outside its folder."""
     try:
-        path = (folder / file).resolve()
-        if path.is_relative_to(folder.resolve()) and path.is_file():
-            return path
-    except (OSError, ValueError, RuntimeError):  # too long, a null character, a loop of links
+        found = _inside(folder, Path(file))
+        if what_is(found, DumpError):
+            return found
+    except ValueError:  # DumpError, and what a null character in the name raises
         pass
     raise DumpError(f"{folder / MANIFEST}: tensor {name} is in {file!r}, expected a file in the same folder")
 
 
 def _raw_file(path: Path, name: str, shape: tuple[int, ...], dtype: str) -> StoredTensor:
     entry = Entry(SHORT_NAMES[dtype], shape, 0, math.prod(shape) * DTYPES[SHORT_NAMES[dtype]].itemsize)
-    size = path.stat().st_size
+    with open_file(path, DumpError) as opened:
+        size = os.fstat(opened.fileno()).st_size
     if size != entry.end:
         raise DumpError(f"{path}: {size} bytes; tensor {name}, {dtype} {list(shape)}, needs {entry.end}")
 
     def load() -> Array:
-        try:
-            return map_tensor(entry, np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8))
-        except (OSError, ValueError) as failure:
-            raise DumpError(f"{path}: tensor {name} cannot be read any more: {failure}") from None
+        with open_file(path, DumpError) as opened:
+            try:
+                return map_tensor(entry, np.memmap(opened, np.uint8, "r") if size else np.empty(0, np.uint8))
+            except (OSError, ValueError) as failure:
+                raise DumpError(f"{path}: tensor {name} cannot be read any more: {failure}") from None
 
     return StoredTensor(shape, dtype, load)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError, OutputError
-from tinymvit.files import complete_or_nothing, read_json
+from tinymvit.files import FILE, FOLDER, at_home, complete_or_nothing, files_below, read_json, what_is
 from tinymvit.inspection.dump import MANIFEST
 from tinymvit.numerics import Array, TensorStatistics
 from tinymvit.version import __version__
@@ -69,7 +69,7 @@ def write_dump(path: str | Path, specs: Sequence[Spec], format: str | None = Non
     there already is replaced if it is a dump that tinymvit wrote, and nothing else. Raises OutputError, and ValueError
     for a tensor that is not what `specs` announced.
     """
-    target = Path(path).expanduser()
+    target = at_home(path, OutputError)
     kind = choose_format(target, format)
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
@@ -111,16 +111,21 @@ def _folder(folder: Path, kind: str) -> Iterator[Put]:
 
 def _check_replaceable(target: Path) -> None:
     """Raise OutputError unless a dump can take this place: nothing there, an empty folder, or a dump of ours alone."""
-    if target.is_file():
+
+    def complain(line: str) -> None:
+        raise OutputError(line)
+
+    kind = what_is(target, OutputError, "written")
+    if kind is None:
+        return
+    if kind == FILE:
         with suppress(CheckpointError):
             if str(read_metadata(target).get("producer")).startswith("tinymvit"):
                 return
-    elif target.is_dir():
-        files = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
+    elif kind == FOLDER:
+        files = {path.relative_to(target).as_posix() for path in files_below(target, complain)}
         if not files or files == _files_of_ours(target):
             return
-    elif not target.exists():
-        return
     raise OutputError(f"{target}: is there already and no dump that tinymvit wrote; choose another name, or remove it")
 
 

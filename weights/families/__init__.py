@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from tinymvit.errors import CheckpointError
+from tinymvit.files import what_is
 from tinymvit.weights.families import transformers
 from tinymvit.weights.stored import StoredSettings, StoredTensor
 
@@ -63,8 +65,9 @@ def config_files() -> list[str]:
 
 def has_settings(folder: Path, names: Callable[[], Collection[str]]) -> bool:
     """Whether a model's settings are known: they lie in `folder`, or its tensors tell them. Without them it holds
-    tensors and no checkpoint. `names` gives the tensors' names, and is asked only where they decide."""
+    tensors and no checkpoint. `names` gives the tensors' names, and is asked only where they decide. Raises
+    CheckpointError if the folder cannot be read."""
     telling = [family for family in FAMILIES if not family.CONFIG_FILES]
-    return any((folder / file).exists() for file in config_files()) or any(
+    return any(what_is(folder / file, CheckpointError) for file in config_files()) or any(
         family.recognise(names()) for family in telling
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.errors import ConfigError
-from tinymvit.files import read_json
+from tinymvit.files import read_json, what_is
 from tinymvit.weights.stored import StoredSettings, StoredTensor
 
 NAME = "transformers"
@@ -52,7 +52,7 @@ def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSett
 
 def read_processor(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings | None:
     path = folder / PROCESSOR_FILE
-    return StoredSettings(path, read_json(path, ConfigError)) if path.exists() else None
+    return StoredSettings(path, read_json(path, ConfigError)) if what_is(path, ConfigError) else None
 
 
 def task(config: Mapping[str, Any]) -> str | None:

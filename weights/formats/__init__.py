@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tinymvit.errors import CheckpointError
+from tinymvit.files import FILE, what_is
 from tinymvit.weights.formats import safetensors
 from tinymvit.weights.stored import StoredTensor
 
@@ -52,9 +53,10 @@ def format_of(file: str | Path) -> Format | None:
 
 def names_in(folder: Path) -> Collection[str]:
     """The names of the tensors in a checkpoint's folder; none if they cannot be read."""
-    path = next((folder / file for file in weights_files() if (folder / file).is_file()), None)
-    format = None if path is None else format_of(path)
     try:
+        found = (folder / file for file in weights_files() if what_is(folder / file, CheckpointError) == FILE)
+        path = next(found, None)
+        format = None if path is None else format_of(path)
         return [] if path is None or format is None else format.open_file(path)
     except CheckpointError:
         return []

@@ -12,7 +12,9 @@ is left to `checkpoint`.
 
 import json
 import math
+import os
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from tinymvit.errors import CheckpointError, OutputError
-from tinymvit.files import read_json
+from tinymvit.files import open_file as open_to_read
+from tinymvit.files import read_json, reason, what_is
 from tinymvit.weights.stored import StoredTensor
 
 WEIGHTS_FILE = "model.safetensors"
@@ -47,6 +50,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 # NumPy's name of a dtype -> the format's, and back.
 SHORT_NAMES = {dtype.name: name for name, dtype in DTYPES.items() if name != "BF16"} | {"bfloat16": "BF16"}
 DTYPE_NAMES = {short: name for name, short in SHORT_NAMES.items()}
+LARGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 PYTORCH = {"format": "pt"}  # the metadata without which transformers refuses a file
 
 
@@ -88,7 +92,7 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
         path = index.parent / shard
         if path.name != shard or path.suffix != ".safetensors":  # an index must not point out of its folder
             raise CheckpointError(f"{index}: the shard {shard!r}, expected the name of a .safetensors file beside it")
-        if not path.is_file():
+        if what_is(path, CheckpointError) is None:
             raise CheckpointError(f"{index}: names the shard {shard}, which is missing")
         found = open_file(path)
         for name in found:
@@ -103,8 +107,7 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The text that a safetensors file holds beside its tensors, by its key."""
-    metadata = _open(path)[0].get("__metadata__")
-    return metadata if isinstance(metadata, dict) else {}
+    return _open(path)[0].get("__metadata__", {})
 
 
 def _open_tensors(path: Path) -> tuple[dict[str, Entry], np.ndarray]:
@@ -132,37 +135,57 @@ def is_shape(value: Any) -> bool:
 
 def _open(path: Path) -> tuple[dict[str, Any], np.ndarray]:
     """The header, a JSON object, and the mapped bytes that follow it."""
-    try:
-        size = path.stat().st_size
+    with open_to_read(path, CheckpointError) as file:
+        size = os.fstat(file.fileno()).st_size
         if size < 8:
             raise CheckpointError(f"{path}: {size} bytes, too short for a safetensors file")
-        data = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
-    except OSError as failure:
-        raise CheckpointError(f"{path}: cannot be read: {failure.strerror}") from None
+        try:
+            data = np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray)
+        except (OSError, ValueError) as failure:
+            raise CheckpointError(f"{path}: cannot be read: {reason(failure)}") from None
+    size = data.size
     length = int.from_bytes(data[:8].tobytes(), "little")
     if length > size - 8:
         raise CheckpointError(
             f"{path}: the header claims {length} bytes, the file has {size}; truncated or not a safetensors file"
         )
+    if length > LARGEST_HEADER:
+        raise CheckpointError(f"{path}: the header has {length} bytes, expected at most {LARGEST_HEADER}")
     return _parse_header(path, data[8 : 8 + length].tobytes()), data[8 + length :]
 
 
 def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
+    """The header's names, each once, with what stands behind them, which is still to be checked but for "__metadata__".
+
+    As strict as the safetensors library, and stricter: it takes the last of two tensors of one name, and a tensor with
+    more fields than three.
+    """
+
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):  # json keeps the last, silently
-            twice = next(name for name in names if names.count(name) > 1)
+        found = dict(pairs)
+        if len(found) < len(pairs):  # json keeps the last, silently
+            [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
             raise CheckpointError(f'{path}: the header lists "{twice}" twice')
-        return dict(pairs)
+        return found
+
+    def natural(digits: str) -> int:
+        return -1 if digits.startswith("-") else int(digits)  # -0 too is refused as negative
 
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates, parse_int=natural)
+        if b"\\u" in text:  # escapes can spell half a character, which no UTF-8 has
+            json.dumps(header, ensure_ascii=False).encode()
     except CheckpointError:
         raise
     except (ValueError, RecursionError):
         raise CheckpointError(f"{path}: the header is not JSON; damaged, or not a safetensors file") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the header is a JSON {type(header).__name__}, expected an object")
+    if not text.startswith(b"{"):
+        raise CheckpointError(f"{path}: the header begins with white space, expected {{")
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"{path}: __metadata__ is {reprlib.repr(metadata)}, expected text by name")
     return header
 
 
