@@ -16,7 +16,7 @@ import numpy as np
 from tinymvit import kernels
 from tinymvit.engine import lowering
 from tinymvit.engine.memory import Memory, allocate, channels_first, memory_of_optimized
-from tinymvit.engine.passes import optimize
+from tinymvit.engine.passes import is_ordinary, optimize
 from tinymvit.graph import Graph, Node
 from tinymvit.ops import Array, Input
 
@@ -41,8 +41,9 @@ class Engine:
     ) -> None:
         """weights: float arrays by the names of the graph's tensors, in its shapes. packed: what is packed already, by
         the names of a node's tensors; shared by the engines of one model, which then fold and pack nothing again."""
-        self.graph, folded = optimize(graph, weights)
-        self._rows = {node.name: lowering.choose(self.graph, node) for node in self.graph}
+        self._ordinary = is_ordinary(graph, weights)
+        self.graph, folded = optimize(graph, weights, self._ordinary)
+        self._rows = {node.name: lowering.choose(self.graph, node, self._ordinary) for node in self.graph}
         self._packed = {} if packed is None else packed
         for node in self.graph:
             if node.weights not in self._packed:
@@ -115,7 +116,7 @@ class Engine:
 
     def memory(self) -> Memory:
         """What it needs; nothing is computed or compiled to find out."""
-        return memory_of_optimized(self.graph)
+        return memory_of_optimized(self.graph, self._ordinary)
 
     def multiply_adds(self, node: Node) -> int:
         """Those that the node's kernel does, which may be fewer than its op has: Winograd's method saves some."""

@@ -3,6 +3,10 @@
 Each pass is a function from (graph, weights) to (graph, weights) that leaves both arguments as they are. A merged node
 keeps the name of the last node it replaces, because that is the value it makes. A node whose value is an output, or
 that several nodes read, is never merged away.
+
+Only the folding of a normalisation changes what is computed, by rounding, and by where a number becomes infinite.
+Therefore it is left out where that would be seen: see `is_ordinary` and `_keeps_accuracy`. Without weights, to plan the
+memory of a graph, all weights count as ordinary.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TypeGuard
 
 import numpy as np
@@ -33,11 +38,14 @@ from tinymvit.ops import (
 
 Weights = Mapping[str, Array]
 
+LARGEST = 2.0**24  # of an ordinary weight, and of a normalisation's scale and deviation: far from the end of float32
+CANCELLING = 2.0**12  # a mean over a deviation, beyond which a float32 sum less its mean keeps half of its digits
+
 
 @dataclass(frozen=True, eq=False)
 class Deferred(Mapping[str, Array]):
-    """Weights of which some are computed, each time that they are asked for. So a graph is rewritten without a tensor
-    being read, and nothing is computed for an engine whose weights are packed already, or to plan its memory."""
+    """Weights of which some are computed, each time that they are asked for. So nothing is computed for an engine whose
+    weights are packed already, or to plan its memory."""
 
     given: Weights
     computed: Mapping[str, Callable[[], Array]]
@@ -52,24 +60,41 @@ class Deferred(Mapping[str, Array]):
         return len({**self.given, **self.computed})
 
 
-def optimize(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
-    """All the passes, in the order in which they help each other."""
-    for apply in (
-        fold_batch_norm,
-        fuse_attention,
-        fuse_activation,
-        fuse_residual,
-        fuse_inverted_residual,
-    ):
+def optimize(graph: Graph, weights: Weights, ordinary: bool = True) -> tuple[Graph, Weights]:
+    """All the passes, in the order in which they help each other; those that round only if the weights are ordinary."""
+    if ordinary:
+        graph, weights = fold_batch_norm(graph, weights)
+    for apply in (fuse_attention, fuse_activation, fuse_residual, fuse_inverted_residual):
         graph, weights = apply(graph, weights)
     return graph, weights
+
+
+def is_ordinary(graph: Graph, weights: Weights) -> bool:
+    """Whether no weight of the graph, nor the scale or deviation of a normalisation, exceeds `LARGEST` or is NaN, as the
+    deviation of a negative variance is.
+
+    With others, values between two nodes may reach the end of float32, and what is infinite or NaN then depends on
+    every step. Such a graph is computed as it is written down.
+    """
+    return all(-LARGEST <= x.min() and x.max() <= LARGEST for node in graph for x in _sizes(node, weights))
+
+
+def _sizes(node: Node, weights: Weights) -> list[Array]:
+    tensors = [weights[name] for name in node.weights]
+    if not isinstance(node.op, BatchNorm):
+        return tensors
+    *others, variance = tensors
+    scale, _ = _scale_and_shift(weights, node.weights, node.op.eps)
+    with np.errstate(invalid="ignore"):
+        return [*others, np.sqrt(variance), scale]
 
 
 def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
     """A convolution and the normalisation behind it are one convolution: both are linear in the input.
 
     (w x - mean) / s * weight + bias = (w weight / s) x + (bias - mean weight / s), computed in float64 and then
-    rounded to float32.
+    rounded to float32. Not where the mean is so many deviations that its product with the scale, which the convolution's
+    sum begins with, would cancel: there the normalisation stays, and subtracts it from the sum first.
     """
     folded: dict[str, Callable[[], Array]] = {}
 
@@ -78,6 +103,8 @@ def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
             return None
         conv = single(node.inputs[0])
         if conv is None or not isinstance(conv.op, Conv2d) or conv.op.bias:
+            return None
+        if node.weights[0] in weights and not _keeps_accuracy(weights, node.weights, node.op.eps):
             return None
         (kernel_name,), bias_name = conv.weights, f"{conv.name}.bias"
         norm = partial(_scale_and_shift, weights, node.weights, node.op.eps)
@@ -92,8 +119,16 @@ def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
 def _scale_and_shift(weights: Weights, names: tuple[str, ...], eps: float) -> tuple[Array, Array]:
     """A normalisation as x scale + shift, (C,) each, in float64."""
     weight, bias, mean, variance = (np.asarray(weights[name], np.float64) for name in names)
-    scale = weight / np.sqrt(variance + eps)
-    return scale, bias - mean * scale
+    with np.errstate(all="ignore"):
+        scale = weight / np.sqrt(variance + eps)
+        return scale, bias - mean * scale
+
+
+def _keeps_accuracy(weights: Weights, names: tuple[str, ...], eps: float) -> bool:
+    """Whether a folded normalisation is as accurate as one by itself: no channel's mean cancels."""
+    weight, bias, mean, _ = (np.abs(weights[name]) for name in names)
+    scale, _ = _scale_and_shift(weights, names, eps)
+    return not (mean * np.abs(scale) > CANCELLING * (weight + bias)).any()
 
 
 def _scaled(weights: Weights, name: str, norm: Callable[[], tuple[Array, Array]]) -> Array:
