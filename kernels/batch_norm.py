@@ -2,8 +2,8 @@
 
     out[..., c] = (x[..., c] - mean[c]) * scale[c] + bias[c]      scale = weight / sqrt(variance + eps)
 
-Cost for N values: 3 N operations; it reads 4 N bytes and writes 4 N. The mean is subtracted first: a sum near it and the
-mean are so close that their difference is exact, and x scale - mean scale would round twice what then cancels.
+Cost for N values: 3 N operations; it reads 4 N bytes and writes 4 N. The mean is subtracted first: the difference of
+numbers that are near each other is exact, and x scale - mean scale would round twice what then cancels.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from .runtime import arguments
 from .runtime.jit import kernel, unpack
 from .runtime.program import Step, launch
 from .simd.instructions import LANES, fma, load, store
-
 
 LARGE = 2.0**64  # less than the last place of the largest float32
 
@@ -39,8 +38,8 @@ class PackedBatchNorm:
 def pack_batch_norm(
     weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
 ) -> PackedBatchNorm:
-    """Pack the four float32 vectors (C) of a normalisation for `batch_norm`. variance + eps is rounded to float32, as in
-    PyTorch; where it is negative, the scale is NaN.
+    """Pack the four float32 vectors (C) of a normalisation for `batch_norm`. variance + eps is float32, as in PyTorch;
+    where it is negative, the scale is NaN.
 
     Raises TypeError or ValueError, one line, for an argument of the wrong type or shape and for a negative eps.
     """

@@ -18,7 +18,6 @@ from .runtime.jit import jit, kernel, unpack
 from .runtime.program import Step, launch
 from .simd.instructions import LANES, fma, load, splat, store, sum_lanes
 
-
 NARROW = 2.0**-20  # variance over squared mean, below which float64 is needed
 
 

@@ -205,7 +205,8 @@ def blank_inverted_residual(op: ops.InvertedResidual) -> list[Any]:
 
 
 def pack_batch_norm(op: ops.BatchNorm, weights: Sequence[Array]) -> list[Any]:
-    return [kernels.pack_batch_norm(*(_vector(weight) for weight in weights), op.eps)]
+    weight, bias, mean, variance = map(_vector, weights)
+    return [kernels.pack_batch_norm(weight, bias, mean, variance, op.eps)]
 
 
 def activation(op: ops.Activation, out: Array, x: Array) -> None:

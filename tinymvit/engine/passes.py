@@ -5,17 +5,17 @@ keeps the name of the last node it replaces, because that is the value it makes.
 that several nodes read, is never merged away.
 
 Only the folding of a normalisation changes what is computed, by rounding, and by where a number becomes infinite.
-Therefore it is left out where that would be seen: see `is_ordinary` and `_keeps_accuracy`. Without weights, to plan the
-memory of a graph, all weights count as ordinary.
+Therefore it is left out where that would be seen: see `Kind`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
-from itertools import chain
+from types import MappingProxyType
 from typing import TypeGuard
 
 import numpy as np
@@ -60,51 +60,68 @@ class Deferred(Mapping[str, Array]):
         return len({**self.given, **self.computed})
 
 
-def optimize(graph: Graph, weights: Weights, ordinary: bool = True) -> tuple[Graph, Weights]:
-    """All the passes, in the order in which they help each other; those that round only if the weights are ordinary."""
-    if ordinary:
-        graph, weights = fold_batch_norm(graph, weights)
+class Kind(Enum):
+    """What the weights of a node are like."""
+
+    ORDINARY = "ordinary"
+    EXTREME = "extreme"
+    """One of them, or a normalisation's scale or deviation, exceeds `LARGEST` or is NaN, as the deviation of a negative
+    variance is. Values between two nodes may then reach the end of float32, and what is infinite or NaN depends on
+    every step: the whole graph is computed as it is written down."""
+    CANCELLING = "cancelling"
+    """A normalisation has a channel whose mean is so many deviations that its product with the scale, which the sum of
+    the folded convolution would begin with, cancels: it stays by itself, and subtracts the mean from the sum first."""
+
+
+Kinds = Mapping[tuple[str, ...], Kind]
+
+
+def kind_of(node: Node, weights: Weights) -> Kind:
+    """What the node's weights, among `weights` by name, are like."""
+    tensors = [weights[name] for name in node.weights]
+    if not isinstance(node.op, BatchNorm):
+        return Kind.ORDINARY if _are_ordinary(tensors) else Kind.EXTREME
+    weight, bias, mean, variance = tensors
+    scale, _ = _scale_and_shift(weights, node.weights, node.op.eps)
+    with np.errstate(invalid="ignore"):
+        if not _are_ordinary([weight, bias, mean, np.sqrt(variance), scale]):
+            return Kind.EXTREME
+    cancels = np.abs(mean * scale) > CANCELLING * (np.abs(weight) + np.abs(bias))
+    return Kind.CANCELLING if cancels.any() else Kind.ORDINARY
+
+
+def _are_ordinary(tensors: Iterable[Array]) -> bool:
+    return all(x.min() >= -LARGEST and x.max() <= LARGEST for x in tensors)  # which NaN is not
+
+
+def are_ordinary(graph: Graph, kinds: Kinds) -> bool:
+    """Whether no node of the graph has extreme weights. kinds: of its nodes, by their weights; ordinary where none is
+    given."""
+    return all(kinds.get(node.weights) != Kind.EXTREME for node in graph)
+
+
+def optimize(graph: Graph, weights: Weights, kinds: Kinds = MappingProxyType({})) -> tuple[Graph, Weights]:
+    """All the passes, in the order in which they help each other. kinds: as for `are_ordinary`."""
+    if are_ordinary(graph, kinds):
+        graph, weights = fold_batch_norm(graph, weights, kinds)
     for apply in (fuse_attention, fuse_activation, fuse_residual, fuse_inverted_residual):
         graph, weights = apply(graph, weights)
     return graph, weights
 
 
-def is_ordinary(graph: Graph, weights: Weights) -> bool:
-    """Whether no weight of the graph, nor the scale or deviation of a normalisation, exceeds `LARGEST` or is NaN, as the
-    deviation of a negative variance is.
-
-    With others, values between two nodes may reach the end of float32, and what is infinite or NaN then depends on
-    every step. Such a graph is computed as it is written down.
-    """
-    return all(-LARGEST <= x.min() and x.max() <= LARGEST for node in graph for x in _sizes(node, weights))
-
-
-def _sizes(node: Node, weights: Weights) -> list[Array]:
-    tensors = [weights[name] for name in node.weights]
-    if not isinstance(node.op, BatchNorm):
-        return tensors
-    *others, variance = tensors
-    scale, _ = _scale_and_shift(weights, node.weights, node.op.eps)
-    with np.errstate(invalid="ignore"):
-        return [*others, np.sqrt(variance), scale]
-
-
-def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+def fold_batch_norm(graph: Graph, weights: Weights, kinds: Kinds = MappingProxyType({})) -> tuple[Graph, Weights]:
     """A convolution and the normalisation behind it are one convolution: both are linear in the input.
 
     (w x - mean) / s * weight + bias = (w weight / s) x + (bias - mean weight / s), computed in float64 and then
-    rounded to float32. Not where the mean is so many deviations that its product with the scale, which the convolution's
-    sum begins with, would cancel: there the normalisation stays, and subtracts it from the sum first.
+    rounded to float32.
     """
     folded: dict[str, Callable[[], Array]] = {}
 
     def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
-        if not isinstance(node.op, BatchNorm):
+        if not isinstance(node.op, BatchNorm) or kinds.get(node.weights, Kind.ORDINARY) != Kind.ORDINARY:
             return None
         conv = single(node.inputs[0])
         if conv is None or not isinstance(conv.op, Conv2d) or conv.op.bias:
-            return None
-        if node.weights[0] in weights and not _keeps_accuracy(weights, node.weights, node.op.eps):
             return None
         (kernel_name,), bias_name = conv.weights, f"{conv.name}.bias"
         norm = partial(_scale_and_shift, weights, node.weights, node.op.eps)
@@ -122,13 +139,6 @@ def _scale_and_shift(weights: Weights, names: tuple[str, ...], eps: float) -> tu
     with np.errstate(all="ignore"):
         scale = weight / np.sqrt(variance + eps)
         return scale, bias - mean * scale
-
-
-def _keeps_accuracy(weights: Weights, names: tuple[str, ...], eps: float) -> bool:
-    """Whether a folded normalisation is as accurate as one by itself: no channel's mean cancels."""
-    weight, bias, mean, _ = (np.abs(weights[name]) for name in names)
-    scale, _ = _scale_and_shift(weights, names, eps)
-    return not (mean * np.abs(scale) > CANCELLING * (weight + bias)).any()
 
 
 def _scaled(weights: Weights, name: str, norm: Callable[[], tuple[Array, Array]]) -> Array:
