@@ -13,6 +13,9 @@ for every number of threads, every batch and position in it, and every CPU.
 from .activate import activate as activate
 from .add import add as add
 from .attention import attention as attention
+from .batch_norm import PackedBatchNorm as PackedBatchNorm
+from .batch_norm import batch_norm as batch_norm
+from .batch_norm import pack_batch_norm as pack_batch_norm
 from .concat import concat as concat
 from .conv2d import PackedConv2d as PackedConv2d
 from .conv2d import conv2d as conv2d

@@ -4,6 +4,9 @@
 
 Cost for R tokens: about 8 R D operations; it reads 4 R D bytes, then twice from L1, and writes 4 R D. Mean first, then
 the variance from the differences: one pass with x and x^2 cancels where the mean is large.
+
+Where the deviation is less than a thousandth of the mean, the rounding of the mean would count among the differences,
+and where a square exceeds float32, the variance would be infinite. Such a token is computed in float64.
 """
 
 from typing import NamedTuple
@@ -14,6 +17,8 @@ from .runtime import arguments
 from .runtime.jit import jit, kernel, unpack
 from .runtime.program import Step, launch
 from .simd.instructions import LANES, fma, load, splat, store, sum_lanes
+
+NARROW = 2.0**-20  # variance over squared mean, below which float64 is needed
 
 
 class Sizes(NamedTuple):
@@ -46,6 +51,9 @@ def _layer_norm(arrays, sizes, first, last):
         at = row * width
         mean = _sum(x, at, width) / np.float32(width)
         variance = _sum_of_squares(x, at, width, mean) / np.float32(width)
+        if not mean * mean * np.float32(NARROW) <= variance < np.float32(np.inf):  # or one of them is NaN
+            _normalize_in_double(x, weight, bias, eps[0], out, at, width)
+            continue
         scale = np.float32(1) / np.sqrt(variance + eps[0])
         for i in range(0, width, LANES):
             lanes = width - i
@@ -69,3 +77,19 @@ def _sum_of_squares(x, at, width, mean):
         difference = load(x, at + i, width - i, mean) - mean
         total = fma(difference, difference, total)
     return sum_lanes(total)
+
+
+@jit
+def _normalize_in_double(x, weight, bias, eps, out, at, width):
+    """One token, value by value."""
+    total = squares = 0.0
+    for i in range(width):
+        total += np.float64(x[at + i])
+    mean = total / width
+    for i in range(width):
+        difference = x[at + i] - mean
+        squares += difference * difference
+    deviation = np.sqrt(squares / width + eps)
+    for i in range(width):
+        value = np.float32((x[at + i] - mean) / deviation)
+        out[at + i] = value * weight[i] + bias[i]

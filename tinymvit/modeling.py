@@ -19,7 +19,7 @@ import numpy as np
 
 from tinymvit import kernels, weights
 from tinymvit.config import MobileViTConfig
-from tinymvit.engine.engine import Engine
+from tinymvit.engine.engine import Engine, Prepared
 from tinymvit.graph import Graph, parameters
 from tinymvit.inspection.attention_map import Query, attention_map, with_words_of_0_1
 from tinymvit.inspection.trace import Trace
@@ -137,7 +137,7 @@ class MobileViTPreTrainedModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or another process needs: not the engines, which it compiles for itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("_packed", "_engines", "_lock")}
+        return {name: value for name, value in vars(self).items() if name not in ("_prepared", "_engines", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -174,7 +174,7 @@ class MobileViTPreTrainedModel:
 
     def _set_weights(self, tensors: Mapping[str, Array]) -> None:
         self.weights = dict(tensors)
-        self._packed: dict[tuple[str, ...], list[Any]] = {}
+        self._prepared = Prepared()
         self._engines: dict[tuple[Shape, tuple[str, ...]], Engine] = {}
         self._lock = threading.Lock()  # of the two above
         _models.add(self)
@@ -188,7 +188,7 @@ class MobileViTPreTrainedModel:
             if engine is None:
                 _compile_kernels()
                 graph = self.graph(shape).select(outputs)
-                engine = Engine(graph, self.weights, self._packed)
+                engine = Engine(graph, self.weights, self._prepared)
             self._engines[key] = engine  # the latest used stands last
             while len(self._engines) > ENGINES_KEPT:
                 del self._engines[next(iter(self._engines))]

@@ -8,7 +8,7 @@ import pytest
 from oracle import MODEL_FLOAT32, assert_same
 from tinymvit import kernels, reference
 from tinymvit.config import MobileViTConfig
-from tinymvit.engine.engine import Engine
+from tinymvit.engine.engine import Engine, Prepared
 from tinymvit.networks import mobilevit
 from tinymvit.networks.random_weights import as_trained
 from torch_models import TINY
@@ -112,9 +112,9 @@ def test_threads_that_change_during_a_batch_change_nothing(weights, monkeypatch)
 
 
 def test_another_input_shape_folds_and_packs_nothing_again(weights):
-    packed = {}
-    first = Engine(record((1, 3, 40, 51)), weights, packed)
-    second = Engine(record((1, 3, 32, 32)), {}, packed)  # no weight is there to be read
+    prepared = Prepared()
+    first = Engine(record((1, 3, 40, 51)), weights, prepared)
+    second = Engine(record((1, 3, 32, 32)), {}, prepared)  # no weight is there to be read
     x = np.random.default_rng(6).random((1, 3, 32, 32), np.float32)
     assert_same(second.run(x)["logits"], Engine(record(x.shape), weights).run(x)["logits"])
     assert first.method(first.graph["mobilevit.encoder.layer.2.fusion"]) == "Winograd"

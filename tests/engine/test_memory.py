@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tinymvit import kernels
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import Engine, memory_of
+from tinymvit.engine.engine import Prepared
 from tinymvit.engine.memory import plan_memory
 from tinymvit.graph import last_use
 from tinymvit.networks import mobilevit
@@ -85,10 +86,10 @@ def test_memory_is_what_is_allocated(weights, count):
 @pytest.mark.parametrize("shape", ["xx-small", "deeplabv3-small"])
 def test_memory_is_known_without_weights(task, shape):
     graph = task(MobileViTConfig.preset(shape), (1, 3, 64, 96)).select(["logits"])
-    packed = {}
-    engine = Engine(graph, as_trained(graph), packed)
+    prepared = Prepared()
+    engine = Engine(graph, as_trained(graph), prepared)
     assert memory_of(graph) == engine.memory()
-    assert memory_of(graph).weights == sum(each.data.nbytes for tensors in packed.values() for each in tensors)
+    assert memory_of(graph).weights == sum(each.data.nbytes for tensors in prepared.packed.values() for each in tensors)
 
 
 def test_nothing_is_packed_or_compiled_to_know_the_memory(monkeypatch):

@@ -54,6 +54,7 @@ def token_ops(x, weights, place):
         "linear": kernels.linear(x, kernels.pack_linear(weights(20, 37)), None, activation="gelu"),
         "matrix_vector": kernels.matrix_vector(place(x[:, 0, 0]), kernels.pack_linear(weights(70, 37)), weights(70)),
         "layer_norm": kernels.layer_norm(x, weights(37), weights(37), 1e-5),
+        "batch_norm": kernels.batch_norm(x, kernels.pack_batch_norm(*[weights(37)] * 3, np.abs(weights(37)), 1e-5)),
         "attention": kernels.attention(query, key, value, 4),
         "fold": kernels.fold(place(tokens), len(x), 10, 12, 2, 2),
     }

@@ -26,6 +26,7 @@ POINTWISE = kernels.pack_conv2d(normal(1, 5, 8, 1, 1))
 WINOGRAD = kernels.pack_winograd(normal(1, 5, 8, 3, 3))
 LINEAR = kernels.pack_linear(normal(1, 5, 8))
 EIGHT = normal(2, 8)
+NORM = kernels.pack_batch_norm(EIGHT, EIGHT, EIGHT, EIGHT, 1e-5)
 EXPAND, FILTER = kernels.pack_conv2d(normal(1, 16, 8, 1, 1)), kernels.pack_depthwise_conv2d(normal(1, 16, 1, 3, 3))
 REDUCE = kernels.pack_conv2d(normal(1, 4, 16, 1, 1))
 INVERTED_RESIDUAL = kernels.pack_inverted_residual(EXPAND, normal(1, 16), FILTER, normal(1, 16), REDUCE, normal(1, 4))
@@ -127,6 +128,13 @@ MISTAKES = {
     "layer_norm: eps must be at least 0, not -1": lambda: kernels.layer_norm(X, EIGHT, EIGHT, -1),
     "layer_norm: eps must be a number, not '1e-5'": lambda: kernels.layer_norm(X, EIGHT, EIGHT, "1e-5"),
     "layer_norm: out must not overlap an input": lambda: kernels.layer_norm(X, EIGHT, EIGHT, 1e-5, out=X),
+    "batch_norm: x must have 8 channels, not 7": lambda: kernels.batch_norm(X[..., 1:], NORM),
+    "batch_norm: norm must come from pack_batch_norm, not be PackedConv2d": lambda: kernels.batch_norm(X, CONV),
+    "batch_norm: out must not overlap an input": lambda: kernels.batch_norm(X, NORM, out=X),
+    "pack_batch_norm: mean must have 8 values, not 5": lambda: kernels.pack_batch_norm(
+        EIGHT, EIGHT, EIGHT[:5], EIGHT, 0.0
+    ),
+    "pack_batch_norm: eps must be at least 0, not -1": lambda: kernels.pack_batch_norm(EIGHT, EIGHT, EIGHT, EIGHT, -1),
     "attention: key must have shape (4, 6, 8), not (4, 5, 8)": lambda: kernels.attention(
         TOKENS, TOKENS[:, 1:], TOKENS, 2
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from tinymvit import kernels
 from tinymvit.engine import lowering
 from tinymvit.engine.memory import Memory, allocate, channels_first, memory_of_optimized
-from tinymvit.engine.passes import optimize
+from tinymvit.engine.passes import Kind, are_ordinary, kind_of, optimize
 from tinymvit.graph import Graph, Node
 from tinymvit.ops import Array, Input
 
@@ -29,6 +29,17 @@ class Workspace:
     program: kernels.Program
 
 
+@dataclass
+class Prepared:
+    """What becomes of a model's weights, by the names of the tensors of a node; the engines of one model share it.
+
+    packed: as the kernels read them. kinds: whether they are extreme, before any pass.
+    """
+
+    packed: dict[tuple[str, ...], list[Any]] = field(default_factory=dict)
+    kinds: dict[tuple[str, ...], Kind] = field(default_factory=dict)
+
+
 class Engine:
     """A graph ready to run on images of its one size; may be called by several Python threads at once.
 
@@ -36,14 +47,17 @@ class Engine:
     caches; with several threads, as many images at once.
     """
 
-    def __init__(
-        self, graph: Graph, weights: Mapping[str, Array], packed: dict[tuple[str, ...], list[Any]] | None = None
-    ) -> None:
-        """weights: float arrays by the names of the graph's tensors, in its shapes. packed: what is packed already, by
-        the names of a node's tensors; shared by the engines of one model, which then fold and pack nothing again."""
-        self.graph, folded = optimize(graph, weights)
-        self._rows = {node.name: lowering.choose(self.graph, node) for node in self.graph}
-        self._packed = {} if packed is None else packed
+    def __init__(self, graph: Graph, weights: Mapping[str, Array], prepared: Prepared | None = None) -> None:
+        """weights: float arrays by the names of the graph's tensors, in its shapes. prepared: what other engines of the
+        same weights have made of them; this one then reads, folds and packs nothing again."""
+        prepared = prepared or Prepared()
+        for node in graph:
+            if node.weights not in prepared.kinds:
+                prepared.kinds[node.weights] = kind_of(node, weights)
+        self._ordinary = are_ordinary(graph, prepared.kinds)
+        self.graph, folded = optimize(graph, weights, prepared.kinds)
+        self._rows = {node.name: lowering.choose(self.graph, node, self._ordinary) for node in self.graph}
+        self._packed = prepared.packed
         for node in self.graph:
             if node.weights not in self._packed:
                 tensors = [folded[name] for name in node.weights]
@@ -115,7 +129,7 @@ class Engine:
 
     def memory(self) -> Memory:
         """What it needs; nothing is computed or compiled to find out."""
-        return memory_of_optimized(self.graph)
+        return memory_of_optimized(self.graph, self._ordinary)
 
     def multiply_adds(self, node: Node) -> int:
         """Those that the node's kernel does, which may be fewer than its op has: Winograd's method saves some."""

@@ -69,8 +69,9 @@ class Row:
     method: str = ""
 
 
-def choose(graph: Graph, node: Node) -> Row:
-    """The row of a node. Raises TypeError if there is none for its op."""
+def choose(graph: Graph, node: Node, ordinary: bool = True) -> Row:
+    """The row of a node. ordinary: whether its weights are; if not, an infinity may arise, and no method is taken that
+    would make NaN of it. Raises TypeError if there is none for its op."""
     op, layer = node.op, _layer(node.op)
     if isinstance(layer, ops.Linear):
         return MATRIX_VECTOR if op == layer and len(graph.inputs_of(node)[0].shape) == 2 else LINEAR
@@ -79,7 +80,7 @@ def choose(graph: Graph, node: Node) -> Row:
             return DEPTHWISE
         if layer == ops.Conv2d(layer.in_channels, layer.out_channels, 1, bias=layer.bias):
             return LINEAR
-        if layer == ops.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1, bias=layer.bias):
+        if ordinary and layer == ops.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1, bias=layer.bias):
             return WINOGRAD
         return CONV2D
     if type(op) not in ROWS:
@@ -203,6 +204,11 @@ def blank_inverted_residual(op: ops.InvertedResidual) -> list[Any]:
     return [kernels.PackedInvertedResidual.blank(*channels)]
 
 
+def pack_batch_norm(op: ops.BatchNorm, weights: Sequence[Array]) -> list[Any]:
+    weight, bias, mean, variance = map(_vector, weights)
+    return [kernels.pack_batch_norm(weight, bias, mean, variance, op.eps)]
+
+
 def activation(op: ops.Activation, out: Array, x: Array) -> None:
     if isinstance(op.function, str):
         kernels.activate(x, op.function, out=out)
@@ -221,6 +227,10 @@ def users_activation(op: ops.Activation, out: Array, x: Array) -> None:
 ROWS: dict[type[Op], Row] = {
     ops.Input: Row(lambda op, out: None),  # the engine copies the pixels to their place
     ops.InvertedResidual: Row(inverted_residual, Packing(pack_inverted_residual, blank_inverted_residual)),
+    ops.BatchNorm: Row(
+        lambda op, out, x, norm: kernels.batch_norm(x, norm, out=out),
+        Packing(pack_batch_norm, lambda op: [kernels.PackedBatchNorm.blank(op.channels)]),
+    ),
     ops.Activation: Row(activation),
     ops.Add: Row(lambda op, out, a, b: kernels.add(a, b, out=out)),
     ops.Concat: Row(lambda op, out, *inputs: kernels.concat(inputs, out=out)),

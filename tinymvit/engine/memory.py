@@ -32,13 +32,13 @@ def memory_of(graph: Graph) -> Memory:
     return memory_of_optimized(optimize(graph, {})[0])
 
 
-def memory_of_optimized(graph: Graph) -> Memory:
-    """What an engine needs for a graph that the passes have gone over already."""
+def memory_of_optimized(graph: Graph, ordinary: bool = True) -> Memory:
+    """What an engine needs for a graph that the passes have gone over already; ordinary: whether its weights are."""
     values = allocate(graph)  # from the system, which gives no memory to places where nothing is written
     weights = 0
     with kernels.recording() as program:
         for node in graph:
-            row = lowering.choose(graph, node)
+            row = lowering.choose(graph, node, ordinary)
             blank = row.packing.blank(node.op)
             weights += sum(each.data.nbytes for each in blank)
             lowering.launch(node, row, values, blank)

@@ -3,14 +3,19 @@
 Each pass is a function from (graph, weights) to (graph, weights) that leaves both arguments as they are. A merged node
 keeps the name of the last node it replaces, because that is the value it makes. A node whose value is an output, or
 that several nodes read, is never merged away.
+
+Only the folding of a normalisation changes what is computed, by rounding, and by where a number becomes infinite.
+Therefore it is left out where that would be seen: see `Kind`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
+from types import MappingProxyType
 from typing import TypeGuard
 
 import numpy as np
@@ -33,11 +38,14 @@ from tinymvit.ops import (
 
 Weights = Mapping[str, Array]
 
+LARGEST = 2.0**24  # of an ordinary weight, and of a normalisation's scale and deviation: far from the end of float32
+CANCELLING = 2.0**12  # a mean over a deviation, beyond which a float32 sum less its mean keeps half of its digits
+
 
 @dataclass(frozen=True, eq=False)
 class Deferred(Mapping[str, Array]):
-    """Weights of which some are computed, each time that they are asked for. So a graph is rewritten without a tensor
-    being read, and nothing is computed for an engine whose weights are packed already, or to plan its memory."""
+    """Weights of which some are computed, each time that they are asked for. So nothing is computed for an engine whose
+    weights are packed already, or to plan its memory."""
 
     given: Weights
     computed: Mapping[str, Callable[[], Array]]
@@ -52,20 +60,56 @@ class Deferred(Mapping[str, Array]):
         return len({**self.given, **self.computed})
 
 
-def optimize(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
-    """All the passes, in the order in which they help each other."""
-    for apply in (
-        fold_batch_norm,
-        fuse_attention,
-        fuse_activation,
-        fuse_residual,
-        fuse_inverted_residual,
-    ):
+class Kind(Enum):
+    """What the weights of a node are like."""
+
+    ORDINARY = "ordinary"
+    EXTREME = "extreme"
+    """One of them, or a normalisation's scale or deviation, exceeds `LARGEST` or is NaN, as the deviation of a negative
+    variance is. Values between two nodes may then reach the end of float32, and what is infinite or NaN depends on
+    every step: the whole graph is computed as it is written down."""
+    CANCELLING = "cancelling"
+    """A normalisation has a channel whose mean is so many deviations that its product with the scale, which the sum of
+    the folded convolution would begin with, cancels: it stays by itself, and subtracts the mean from the sum first."""
+
+
+Kinds = Mapping[tuple[str, ...], Kind]
+
+
+def kind_of(node: Node, weights: Weights) -> Kind:
+    """What the node's weights, among `weights` by name, are like."""
+    tensors = [weights[name] for name in node.weights]
+    if not isinstance(node.op, BatchNorm):
+        return Kind.ORDINARY if _are_ordinary(tensors) else Kind.EXTREME
+    weight, bias, mean, variance = tensors
+    scale, _ = _scale_and_shift(weights, node.weights, node.op.eps)
+    with np.errstate(invalid="ignore"):
+        if not _are_ordinary([weight, bias, mean, np.sqrt(variance), scale]):
+            return Kind.EXTREME
+    cancels = np.abs(mean * scale) > CANCELLING * (np.abs(weight) + np.abs(bias))
+    return Kind.CANCELLING if cancels.any() else Kind.ORDINARY
+
+
+def _are_ordinary(tensors: Iterable[Array]) -> bool:
+    return all(x.min() >= -LARGEST and x.max() <= LARGEST for x in tensors)  # which NaN is not
+
+
+def are_ordinary(graph: Graph, kinds: Kinds) -> bool:
+    """Whether no node of the graph has extreme weights. kinds: of its nodes, by their weights; ordinary where none is
+    given."""
+    return all(kinds.get(node.weights) != Kind.EXTREME for node in graph)
+
+
+def optimize(graph: Graph, weights: Weights, kinds: Kinds = MappingProxyType({})) -> tuple[Graph, Weights]:
+    """All the passes, in the order in which they help each other. kinds: as for `are_ordinary`."""
+    if are_ordinary(graph, kinds):
+        graph, weights = fold_batch_norm(graph, weights, kinds)
+    for apply in (fuse_attention, fuse_activation, fuse_residual, fuse_inverted_residual):
         graph, weights = apply(graph, weights)
     return graph, weights
 
 
-def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+def fold_batch_norm(graph: Graph, weights: Weights, kinds: Kinds = MappingProxyType({})) -> tuple[Graph, Weights]:
     """A convolution and the normalisation behind it are one convolution: both are linear in the input.
 
     (w x - mean) / s * weight + bias = (w weight / s) x + (bias - mean weight / s), computed in float64 and then
@@ -74,7 +118,7 @@ def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
     folded: dict[str, Callable[[], Array]] = {}
 
     def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
-        if not isinstance(node.op, BatchNorm):
+        if not isinstance(node.op, BatchNorm) or kinds.get(node.weights, Kind.ORDINARY) != Kind.ORDINARY:
             return None
         conv = single(node.inputs[0])
         if conv is None or not isinstance(conv.op, Conv2d) or conv.op.bias:
@@ -92,8 +136,9 @@ def fold_batch_norm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
 def _scale_and_shift(weights: Weights, names: tuple[str, ...], eps: float) -> tuple[Array, Array]:
     """A normalisation as x scale + shift, (C,) each, in float64."""
     weight, bias, mean, variance = (np.asarray(weights[name], np.float64) for name in names)
-    scale = weight / np.sqrt(variance + eps)
-    return scale, bias - mean * scale
+    with np.errstate(all="ignore"):
+        scale = weight / np.sqrt(variance + eps)
+        return scale, bias - mean * scale
 
 
 def _scaled(weights: Weights, name: str, norm: Callable[[], tuple[Array, Array]]) -> Array:
