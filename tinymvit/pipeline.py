@@ -90,12 +90,15 @@ class ImageSegmentationPipeline:
 
     def _segment(self, image: ImageSource) -> Segmentation:
         pixels = load_image(image)  # (C, H, W)
+        size = pixels.shape[1:]
         inputs = self.processor(pixels, do_center_crop=False, input_data_format="channels_first")
+        del pixels  # as large as all that follows
         outputs = self.model(**inputs)
-        (mask,) = self.processor.post_process_semantic_segmentation(outputs, [pixels.shape[1:]])
-        ids, counts = np.unique(mask, return_counts=True)
-        labels = {int(i): self.model.config.id2label[int(i)] for i in ids}
-        return Segmentation(mask, labels, {int(i): float(n / mask.size) for i, n in zip(ids, counts, strict=True)})
+        (mask,) = self.processor.post_process_semantic_segmentation(outputs, [size])
+        counts = np.bincount(mask.ravel(), minlength=self.model.config.num_labels)
+        names = self.model.config.id2label
+        found = [int(i) for i in counts.nonzero()[0]]
+        return Segmentation(mask, {i: names[i] for i in found}, {i: float(counts[i] / mask.size) for i in found})
 
 
 def classify(
