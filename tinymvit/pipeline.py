@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinymvit import limits
 from tinymvit.config import MobileViTConfig
-from tinymvit.errors import CheckpointError
+from tinymvit.errors import CheckpointError, ImageError
 from tinymvit.images.load import ImageSource, load_image
 from tinymvit.images.processor import MobileViTImageProcessor
 from tinymvit.modeling import MobileViTForImageClassification, MobileViTForSemanticSegmentation
@@ -21,6 +23,7 @@ from tinymvit.weights import Checkpoint, open_checkpoint
 
 Prediction = dict[str, Any]  # {"label": "7", "score": 0.998}, as transformers' pipelines give it
 
+MEMORY = 16  # bytes for each pixel of a segmented picture: a mask of 8, and the picture read again to be drawn over
 DEFAULT_CLASSIFIER = "digits"
 DEFAULT_SEGMENTER = "digits-seg"
 
@@ -91,6 +94,7 @@ class ImageSegmentationPipeline:
     def _segment(self, image: ImageSource) -> Segmentation:
         pixels = load_image(image)  # (C, H, W)
         size = pixels.shape[1:]
+        limits.check(math.prod(size) * MEMORY, f"a picture of {size[0]} x {size[1]} and its mask", ImageError)
         inputs = self.processor(pixels, do_center_crop=False, input_data_format="channels_first")
         del pixels  # as large as all that follows
         outputs = self.model(**inputs)

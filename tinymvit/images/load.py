@@ -26,12 +26,13 @@ ImageSource = str | os.PathLike[str] | Image.Image | Array
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 BAND = 2**20  # pixels that are converted at a time
-# Bytes a pixel from the file to the array, as measured: an image of 4 bytes, and the array of 3 or the image turned. Some
-# decoders take more beside it.
-LEAST_MEMORY = 8
-MEMORY = {"WEBP": 16, "JPEG2000": 20, "AVIF": 12, "ICNS": 20}
-# Formats that Pillow gives to Ghostscript, to Windows, to a handler of somebody else, or (IPTC) to any of these.
-GIVEN_AWAY = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "IPTC")
+# Bytes a pixel from the file to the array, as measured: an image of 4 bytes, and the array of 3 or the image turned.
+MEMORY = 8
+# What decoders take that need more, and what they take beside it for each channel.
+DECODERS = {"JPEG": (4, 2), "MPO": (4, 2), "WEBP": (16, 0), "JPEG2000": (5, 5), "AVIF": (12, 0)}
+# Formats that Pillow gives to Ghostscript, to Windows, to somebody's handler, or (IPTC) to any of these; and one (ICNS)
+# that holds pictures of which its header does not tell how large they are.
+REFUSED = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "IPTC", "ICNS")
 DATA_FORMATS = ("channels_first", "channels_last")
 
 
@@ -140,15 +141,28 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
 
 
 def _decode(image: Image.Image, name: str) -> None:
-    """Decode an open file, unless Pillow would give it to another program, or to a handler of somebody else, or it
-    takes more memory than is allowed; nothing for an image that is decoded already."""
-    if image.format in GIVEN_AWAY:
-        raise ImageError(f"{name}: a file of format {image.format}, expected a picture of pixels, such as PNG or JPEG")
-    if image.format is not None:
-        size = image.width * image.height * MEMORY.get(image.format, LEAST_MEMORY)
-        limits.check(size, f"{name}: {image.width} x {image.height} pixels", ImageError)
+    """Decode an open file, unless it is of a format that is not read or takes more memory than is allowed; an image
+    that is decoded already stays as it is."""
+    if image.format in REFUSED:
+        raise ImageError(f"{name}: a file of format {image.format}, expected PNG, JPEG or another format of pictures")
+    limits.check(_memory(image), f"{name}: {image.width} x {image.height} pixels", ImageError)
     with _bombs_only() if image.format in ("ICO", "TIFF") else nullcontext():  # the others do not warn here
         image.load()
+
+
+def _memory(image: Image.Image) -> int:
+    """Bytes that it takes to make an array of an open file; of the caller's own image, in the memory already, none."""
+    if image.format is None:
+        return 0
+    pixels = image.width * image.height
+    whole, each = DECODERS.get(image.format, (0, 0))
+    block = 0
+    if image.format == "TIFF":  # a tile, or strip, may be larger than the picture, and is decoded whole
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        tile = tags[322] * tags[323] if 322 in tags and 323 in tags else 0
+        block = max(tile, min(tags.get(278, image.height), image.height) * image.width) * sum(tags.get(258, (1,))) // 8
+        whole = 4
+    return max(pixels * MEMORY, pixels * (whole + each * len(image.getbands())) + block)
 
 
 def _not_empty(image: Image.Image, name: str) -> Image.Image:
