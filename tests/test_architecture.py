@@ -12,12 +12,13 @@ from project import HOMES, PROJECT, ROOT, Project
 
 # Each part, from the ground up, with all that it may load when it is imported, directly or through others. A right that
 # no module needs is taken from its row.
-GROUND = {"errors", "text", "labels", "numerics", "files", "checks"}
+GROUND = {"errors", "limits", "text", "labels", "numerics", "files", "checks"}
 WORK = GROUND | {"ops", "graph", "reference", "config", "networks", "weights", "kernels", "engine", "inspection"}
 MODEL = WORK | {"losses", "outputs"}
 MAY_LOAD = {
     "version": set(),
     "errors": set(),
+    "limits": {"errors"},
     "text": set(),
     "labels": set(),
     "numerics": set(),
@@ -27,11 +28,11 @@ MAY_LOAD = {
     "kernels": set(),
     "weights": {"errors", "files", "text"},
     "graph": {"ops"},
-    "reference": {"graph", "ops"},
+    "reference": {"graph", "ops", "errors", "limits"},
     "config": {"errors", "checks", "labels", "files", "text"},
-    "networks": {"graph", "ops", "config", "errors", "checks", "labels", "files", "text"},
-    "engine": {"graph", "ops", "kernels"},
-    "images": {"numerics", "errors", "files", "checks", "config", "labels", "kernels", "text", "weights"},
+    "networks": {"graph", "ops", "config", "errors", "limits", "checks", "labels", "files", "text"},
+    "engine": {"graph", "ops", "kernels", "errors", "limits"},
+    "images": {"numerics", "errors", "limits", "files", "checks", "config", "labels", "kernels", "text", "weights"},
     "inspection": {"graph", "ops", "reference", "engine", "kernels", "weights", "numerics", "errors", "files", "text"},
     "losses": {"numerics", "config", "errors", "checks", "labels", "files", "ops", "text"},
     "outputs": {"numerics"},

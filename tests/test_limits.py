@@ -47,7 +47,7 @@ def test_the_environment_changes_it(monkeypatch, text, size):
 @pytest.mark.parametrize("text", ["4X", "-1", "4 G", "1e9", "٤G", "9" * 19, "inf"])
 def test_an_environment_that_is_no_size(monkeypatch, text):
     monkeypatch.setenv(limits.VARIABLE, text)
-    with pytest.raises(ValueError, match=r"^TINYMVIT_MAX_MEMORY is .*; expected a number of bytes, such as 500M or 4G$"):
+    with pytest.raises(ValueError, match=r"^TINYMVIT_MAX_MEMORY is .*; expected a number of bytes, such"):
         limits.check(1, "a thing")
 
 

@@ -256,7 +256,9 @@ class TestFiles:
 
     def test_pictures_are_converted_in_bands(self, tmp_path, monkeypatch):
         images = [picture(mode) for mode in EIGHT_BIT_MODES]
-        images += [Image.fromarray(GREY.astype(dtype) * factor) for dtype, factor in (("i4", 1), ("u2", 257), ("f4", 1))]
+        images += [
+            Image.fromarray(GREY.astype(dtype) * factor) for dtype, factor in (("i4", 1), ("u2", 257), ("f4", 1))
+        ]
         images.append(Image.fromarray(GREY.astype(np.float32) / 255))
         whole = [[load_image(image, convert_rgb=rgb) for rgb in (None, True, False)] for image in images]
         monkeypatch.setattr("tinymvit.images.load.BAND", 14)  # two rows

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinymvit import limits
 from tinymvit.errors import ImageError
-from tinymvit.numerics import Array
+from tinymvit.numerics import Array, as_array
 
 ImageSource = str | os.PathLike[str] | Image.Image | Array
 
@@ -54,7 +54,7 @@ def load_image(
     if data_format not in (None, *DATA_FORMATS):
         raise ImageError(f"data format {data_format!r}, expected one of {', '.join(DATA_FORMATS)}")
     if isinstance(source, np.ndarray):
-        return _array_pixels(source, convert_rgb, data_format, name)
+        return _array_pixels(as_array(source, name), convert_rgb, data_format, name)
     if isinstance(source, str | os.PathLike):
         return _in_bands(_open_upright(source), None, str(source))
     if isinstance(source, Image.Image):
@@ -73,7 +73,7 @@ def load_segmentation_map(source: ImageSource, *, name: str = "segmentation map"
     elif isinstance(source, Image.Image):
         ids = _ids(_decoded(source, name), name)
     elif isinstance(source, np.ndarray):
-        ids = source
+        ids = as_array(source, name)
     else:
         raise TypeError(f"{name}: {type(source).__name__}, expected a path, a PIL image or a NumPy array")
     if ids.ndim != 2 or ids.size == 0:

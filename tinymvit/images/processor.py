@@ -20,7 +20,7 @@ from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError, ImageError
 from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.images.load import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
-from tinymvit.numerics import Array
+from tinymvit.numerics import NUMBERS, Array, as_array
 from tinymvit.text import count
 from tinymvit.weights import Checkpoint, open_checkpoint
 from tinymvit.weights.families.transformers import PROCESSOR_FILE
@@ -116,9 +116,7 @@ class MobileViTImageProcessor:
         batch: dict[str, list[Array]] = {"pixel_values": []}
         shapes = []
         for name, source in _by_name(images, "image", dimensions=3).items():
-            pixels = load_image(
-                source, convert_rgb=changed.do_convert_rgb, data_format=input_data_format, name=name
-            )
+            pixels = load_image(source, convert_rgb=changed.do_convert_rgb, data_format=input_data_format, name=name)
             shapes.append(pixels.shape[1:])
             batch["pixel_values"].append(changed._network_input(pixels, name))
         if segmentation_maps is not None:
@@ -185,11 +183,14 @@ class MobileViTImageProcessor:
 
         Source: the method of this name in transformers. Raises ConfigError.
         """
-        logits = np.asarray(outputs.logits, np.float32)
-        if logits.ndim != 4:
+        logits = as_array(getattr(outputs, "logits", None), "outputs.logits", NUMBERS).astype(np.float32, copy=False)
+        if logits.ndim != 4 or 0 in logits.shape:
             raise ConfigError(f"outputs.logits: shape {logits.shape}, expected (B, K, H, W)")
         scores = list(logits)  # B times (K, H, W)
         if target_sizes is not None:
+            if not isinstance(target_sizes, Sequence | np.ndarray) or np.shape(target_sizes)[:1] == ():
+                found = checks.short(target_sizes)
+                raise ConfigError(f"target_sizes: {found}, expected (height, width) for each image")
             if len(target_sizes) != len(scores):
                 raise ConfigError(
                     f"target_sizes: {len(target_sizes)} sizes, expected one for each of {len(scores)} images"
@@ -312,7 +313,7 @@ def _resized(scores: Array, size: tuple[int, int]) -> Array:
 
 
 def _resized_bands(scores: Array, size: tuple[int, int]) -> Iterator[tuple[slice, Array]]:
-    """Logits (K, H, W) at another size, in bands of rows from the top: which rows, and their logits (K, rows, width)."""
+    """Logits (K, H, W) at another size, in bands from the top: which rows, and their logits, (K, rows, width)."""
     channels_last = np.ascontiguousarray(np.moveaxis(scores, 0, -1))[None]  # (1, H, W, K)
     height, width = size
     at_once = max(1, BAND // (width * len(scores)))

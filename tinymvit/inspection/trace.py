@@ -65,6 +65,10 @@ class Trace:
             graph = replace(self.engine.graph, outputs=outputs)
             self.nodes = select_nodes(graph, names, "; the engine merges this node into another, the reference has it")
         self.graph = replace(graph, outputs={})  # outputs would be kept to the end
+        if source == "reference":
+            wanted = {node.name for node in self.nodes.values()}
+            last = [name for name in self.graph.nodes if name in wanted][-1]
+            reference.check_memory(self.graph, np.dtype(dtype).type, last)
 
     def __iter__(self) -> Iterator[tuple[str, Array]]:
         names: dict[str, list[str]] = {}
