@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -78,7 +79,7 @@ def positive_number(name: str, value: Any) -> float:
 
 def factor(name: str, value: Any) -> float:
     """A positive number of any size."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= sys.float_info.max:
         raise ConfigError(f"{name}: {short(value)}, expected a positive number")
     return float(value)
 
@@ -88,9 +89,9 @@ def probability(name: str, value: Any) -> float:
 
 
 def boolean(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
+    if not isinstance(value, bool) and type(value).__name__ != "bool":  # NumPy's, which is not loaded for this
         raise ConfigError(f"{name}: {short(value)}, expected true or false")
-    return value
+    return bool(value)
 
 
 def boolean_or_none(name: str, value: Any) -> bool | None:
@@ -102,4 +103,4 @@ def short(value: Any) -> str:
     shortener = reprlib.Repr()
     shortener.maxtuple = shortener.maxlist = 8
     shortener.maxstring = shortener.maxother = 60
-    return shortener.repr(value)
+    return " ".join(shortener.repr(value).split())  # an array's has several lines

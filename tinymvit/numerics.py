@@ -27,6 +27,8 @@ def as_array(x: Any, name: str, kinds: str | None = None) -> Array:
     TypeError, one line that calls it `name`, for what only looks like an array: one with masked values, a
     numpy.matrix, text, a mapping, a list of lists of several lengths, whatever NumPy cannot convert.
     """
+    if type(x) is np.ndarray:
+        return _of_kind(x, name, kinds)
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(f"{name}: an array with masked values; expected numbers in their place, as `filled` gives them")
     if isinstance(x, np.matrix | str | bytes | bytearray | memoryview | Mapping | Set) or x is None:
@@ -36,6 +38,10 @@ def as_array(x: Any, name: str, kinds: str | None = None) -> Array:
     except Exception as failure:  # whatever the object's own conversion raises
         reason = " ".join(str(failure).split())[:120]
         raise TypeError(f"{name}: {type(x).__name__} that is no array of numbers: {reason}") from None
+    return _of_kind(array, name, kinds)
+
+
+def _of_kind(array: Array, name: str, kinds: str | None) -> Array:
     if kinds is not None and array.dtype.kind not in kinds:
         raise TypeError(f"{name}: dtype {array.dtype}; expected real numbers")
     return array

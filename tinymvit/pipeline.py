@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit import limits
+from tinymvit.checks import is_side, short
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ImageError
 from tinymvit.images.load import ImageSource, load_image
@@ -55,8 +56,8 @@ class ImageClassificationPipeline:
         images: see `images.load.load_image`. Scores are softmax probabilities. Raises ImageError (a ValueError) or
         TypeError.
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k is {top_k!r}; expected a whole number of at least 1")
+        if not is_side(top_k):
+            raise ValueError(f"top_k is {short(top_k)}; expected a whole number of at least 1")
         if isinstance(images, list | tuple):
             return [self._classify(image, top_k) for image in images]
         return self._classify(images, top_k)

@@ -188,9 +188,9 @@ class MobileViTImageProcessor:
             raise ConfigError(f"outputs.logits: shape {logits.shape}, expected (B, K, H, W)")
         scores = list(logits)  # B times (K, H, W)
         if target_sizes is not None:
-            if not isinstance(target_sizes, Sequence | np.ndarray) or np.shape(target_sizes)[:1] == ():
-                found = checks.short(target_sizes)
-                raise ConfigError(f"target_sizes: {found}, expected (height, width) for each image")
+            target_sizes = _listed(target_sizes)
+            if target_sizes is None:
+                raise ConfigError("target_sizes: expected a list of (height, width), one for each image")
             if len(target_sizes) != len(scores):
                 raise ConfigError(
                     f"target_sizes: {len(target_sizes)} sizes, expected one for each of {len(scores)} images"
@@ -290,9 +290,21 @@ def center_crop(pixels: Array, height: int, width: int) -> Array:
 
 
 def _target_size(size: Any) -> tuple[int, int]:
-    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not all(map(is_side, size)):
+    sides = _listed(size)
+    if sides is None or len(sides) != 2 or not all(map(is_side, sides)):
         raise ConfigError(f"target_sizes: {checks.short(size)}, expected (height, width), two positive integers")
-    return int(size[0]), int(size[1])
+    return int(sides[0]), int(sides[1])
+
+
+def _listed(values: Any) -> list[Any] | None:
+    """The values of a sequence or array, or None for what is neither, and for text."""
+    if (
+        isinstance(values, str | bytes)
+        or not isinstance(values, Sequence | np.ndarray)
+        or getattr(values, "ndim", 1) == 0
+    ):
+        return None
+    return list(values)
 
 
 def _best_of_resized(scores: Array, size: tuple[int, int]) -> Array:
