@@ -2,10 +2,26 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from tinymvit import limits
+from command_line import run
+from tinymvit import (
+    MobileViTConfig,
+    MobileViTForImageClassification,
+    MobileViTImageProcessor,
+    compare,
+    compare_dumps,
+    limits,
+    reference,
+    rounding_errors,
+    segment,
+    write_vectors,
+)
 from tinymvit.errors import ImageError, TinyMViTError
+from tinymvit.losses import segmentation_loss
+from tinymvit.networks import mobilevit
+from tinymvit.outputs import SemanticSegmenterOutput
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +73,99 @@ def test_what_is_no_number_of_bytes():
             limits.set_max_memory(wrong)
     with pytest.raises(ValueError, match=r"^max_memory is below 1; expected a number of bytes$"):
         limits.set_max_memory(0)
+
+
+# ---- who asks ----
+
+DIGITS = MobileViTForImageClassification.from_pretrained("digits")
+LARGE = np.broadcast_to(np.float32(0.5), (1, 3, 30_000, 30_000))  # which takes four bytes
+LOGITS = SemanticSegmenterOutput(None, np.zeros((1, 21, 4, 4), np.float32))
+
+
+def without_checking_pixels(monkeypatch):
+    """A model that looks at no pixel: there are as many as only this test gives."""
+    monkeypatch.setattr("tinymvit.modeling.check_pixel_values", lambda pixels, channels: pixels)
+    monkeypatch.setattr("tinymvit.error_budget.measure.check_pixel_values", lambda pixels, channels: pixels)
+
+
+ASKERS = {
+    "the values between the layers for an input of 1 x 3 x 30000 x 30000": lambda: DIGITS(LARGE),
+    "the reference's float32 values for an input of 1 x 3 x 30000 x 30000": lambda: DIGITS.trace(LARGE),
+    "the reference's float64 values for an input of 1 x 3 x 30000 x 30000": lambda: rounding_errors(DIGITS, LARGE),
+    "the reference's float64 values for an input of 1 x 3 x 9000 x 9000": lambda: write_vectors(
+        DIGITS, "never", size=(9000, 9000)
+    ),
+    "a network of ": lambda: MobileViTForImageClassification(MobileViTConfig(hidden_sizes=[10**6] * 3)),
+    "image: 1 x 90000 resized to 224 x 20160000": lambda: MobileViTImageProcessor()(np.zeros((1, 90_000), np.uint8)),
+    "target_sizes: 1 map, the largest 30000 x 30000": lambda: (
+        MobileViTImageProcessor().post_process_semantic_segmentation(LOGITS, [(30_000, 30_000)])
+    ),
+    "target_sizes: 1 map, the largest 1 x 100000000": lambda: (
+        MobileViTImageProcessor().post_process_semantic_segmentation(LOGITS, [(1, 10**8)])
+    ),
+    "labels of shape (1, 30000, 30000)": lambda: segmentation_loss(
+        LOGITS.logits, np.broadcast_to(np.int64(1), (1, 30_000, 30_000)), MobileViTConfig(num_labels=21)
+    ),
+    "logits in float64": lambda: compare_dumps(
+        {"logits": np.broadcast_to(np.int8(1), (1, 2 * 10**8))}, {"logits": np.broadcast_to(np.int8(1), (1, 2 * 10**8))}
+    ),
+    "a picture of 9000 x 9000 and its mask": lambda: segment(np.broadcast_to(np.uint8(1), (3, 9000, 9000))),
+}
+
+
+@pytest.mark.parametrize("what", ASKERS)
+def test_each_asks_before_the_work(what, monkeypatch):
+    without_checking_pixels(monkeypatch)
+    monkeypatch.setattr("tinymvit.comparison.pairing.TensorStatistics", None)
+    with pytest.raises(
+        ValueError, match=r" of memory, expected at most 1\.07 GB \(TINYMVIT_MAX_MEMORY raises it\)$"
+    ) as e:
+        ASKERS[what]()
+    assert str(e.value).startswith(what)
+    assert "\n" not in str(e.value)
+
+
+def test_a_comparison_asks(monkeypatch):
+    pixels = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    limits.set_max_memory(100_000)
+    with pytest.raises(TinyMViTError, match=r"^the reference's float64 values for an input of 1 x 3 x 64 x 64: "):
+        compare(DIGITS, {"pixel_values": pixels, "logits": np.zeros((1, 10), np.float32)})
+
+
+def test_a_trace_of_the_first_nodes_asks_for_no_more(monkeypatch):
+    pixels = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    limits.set_max_memory(700_000)
+    with pytest.raises(TinyMViTError, match=r"^the reference's float64 values "):
+        DIGITS.trace(pixels, dtype="float64")
+    limits.set_max_memory(600_000)
+    assert list(DIGITS.trace(pixels, "pixel_values", dtype="float64")) == ["pixel_values"]
+
+
+def test_the_published_shapes_stay_below_it():
+    for shape, side in (("small", 256), ("deeplabv3-small", 512)):
+        record = mobilevit.semantic_segmentation if side == 512 else mobilevit.image_classification
+        graph = record(MobileViTConfig.preset(shape), (1, 3, side, side))
+        reference.check_memory(graph)
+
+
+def test_a_batch_is_taken_with_fewer_images_at_once():
+    pixels = np.random.default_rng(0).random((4, 3, 64, 64), np.float32)
+    expected = DIGITS(pixels).logits
+    limits.set_max_memory(300_000)
+    assert np.array_equal(DIGITS(pixels).logits, expected)
+
+
+def test_a_loss_by_bands_is_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((2, 5, 4, 6), np.float32), rng.integers(0, 5, (2, 30, 40))
+    labels[:, :3] = 255
+    config = MobileViTConfig(num_labels=5)
+    expected = segmentation_loss(logits, labels, config)
+    monkeypatch.setattr("tinymvit.losses.BAND", 40 * 5 * 3)
+    assert segmentation_loss(logits, labels, config) == expected
+
+
+def test_the_command_line_says_it_in_one_line(capsys):
+    code, out, err = run(capsys, "bench", "--shape", "small", "--size", "30000x30000", "--against", "none")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("tinymvit: pixels of 1 x 3 x 30000 x 30000: 10.80 GB of memory, expected at most 1.07 GB")

@@ -79,9 +79,10 @@ def positive_number(name: str, value: Any) -> float:
 
 def factor(name: str, value: Any) -> float:
     """A positive number of any size."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= sys.float_info.max:
+    given: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 < given <= sys.float_info.max:
         raise ConfigError(f"{name}: {short(value)}, expected a positive number")
-    return float(value)
+    return float(given)
 
 
 def probability(name: str, value: Any) -> float:

@@ -298,13 +298,9 @@ def _target_size(size: Any) -> tuple[int, int]:
 
 def _listed(values: Any) -> list[Any] | None:
     """The values of a sequence or array, or None for what is neither, and for text."""
-    if (
-        isinstance(values, str | bytes)
-        or not isinstance(values, Sequence | np.ndarray)
-        or getattr(values, "ndim", 1) == 0
-    ):
-        return None
-    return list(values)
+    if isinstance(values, np.ndarray):
+        return list(values) if values.ndim else None
+    return list(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else None
 
 
 def _best_of_resized(scores: Array, size: tuple[int, int]) -> Array:
