@@ -99,6 +99,11 @@ def boolean_or_none(name: str, value: Any) -> bool | None:
     return None if value is None else boolean(name, value)
 
 
+def is_one_of(value: Any, choices: Iterable[Any]) -> bool:
+    """Whether a value is among these; an array, whose comparison is another, is not."""
+    return isinstance(value, str | int) and value in choices
+
+
 def short(value: Any) -> str:
     """`repr`, long values cut; seven neck_hidden_sizes still fit."""
     shortener = reprlib.Repr()

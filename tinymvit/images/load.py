@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinymvit import limits
+from tinymvit.checks import is_one_of, short
 from tinymvit.errors import ImageError
 from tinymvit.numerics import Array, as_array
 
@@ -51,8 +52,8 @@ def load_image(
 
     Raises ImageError for what cannot be read as a picture, TypeError for other types.
     """
-    if data_format not in (None, *DATA_FORMATS):
-        raise ImageError(f"data format {data_format!r}, expected one of {', '.join(DATA_FORMATS)}")
+    if data_format is not None and not is_one_of(data_format, DATA_FORMATS):
+        raise ImageError(f"data format {short(data_format)}, expected one of {', '.join(DATA_FORMATS)}")
     if isinstance(source, np.ndarray):
         return _array_pixels(as_array(source, name), convert_rgb, data_format, name)
     if isinstance(source, str | os.PathLike):

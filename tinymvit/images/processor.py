@@ -8,6 +8,7 @@ class become a map of class ids, at the size asked for. With the same settings t
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,8 +111,10 @@ class MobileViTImageProcessor:
         Returns `pixel_values`, (B, C, H, W) float32 (without do_rescale, of the images' own dtype), and `labels`,
         (B, H, W) int64, if there were maps. Raises ImageError, ConfigError, TypeError.
         """
-        if return_tensors not in (None, "np"):
-            raise ConfigError(f"return_tensors: {return_tensors!r}, expected 'np' or None: tinymvit uses NumPy arrays")
+        if return_tensors is not None and not checks.is_one_of(return_tensors, ["np"]):
+            raise ConfigError(
+                f"return_tensors: {checks.short(return_tensors)}, expected 'np' or None: tinymvit uses NumPy arrays"
+            )
         changed = self._replace(settings)
         batch: dict[str, list[Array]] = {"pixel_values": []}
         shapes = []
@@ -371,7 +374,7 @@ def _known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     known = {
         name: value
         for name, value in settings.items()
-        if not name.startswith("_") and (value is not None or name in _RULES or name == "do_flip_channels")
+        if not str(name).startswith("_") and (value is not None or name in _RULES or name == "do_flip_channels")
     }
     if "do_flip_channels" in known:
         known = {"do_flip_channel_order": known.pop("do_flip_channels")} | known
@@ -379,8 +382,8 @@ def _known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if name not in _UNUSED:
             checks.known(name, _RULES)
         value, accepted = known.pop(name), _UNUSED[name]
-        if accepted is not None and value not in accepted:
-            raise ConfigError(f"{name}: {value!r}, expected {' or '.join(map(repr, accepted))}")
+        if accepted is not None and not checks.is_one_of(value, accepted):
+            raise ConfigError(f"{name}: {checks.short(value)}, expected {' or '.join(map(repr, accepted))}")
     return known
 
 
@@ -389,23 +392,25 @@ _USED_BY = {"size": "do_resize", "resample": "do_resize", "crop_size": "do_cente
 
 
 def _filter(name: str, value: Any) -> Image.Resampling:
-    if isinstance(value, bool) or not isinstance(value, int) or value not in list(Image.Resampling):
+    if isinstance(value, bool) or not isinstance(value, Integral) or value not in list(Image.Resampling):
         filters = ", ".join(f"{number.value} {number.name.lower()}" for number in sorted(Image.Resampling))
-        raise ConfigError(f"{name}: {value!r}, expected one of Pillow's filters: {filters}")
-    return Image.Resampling(value)
+        raise ConfigError(f"{name}: {checks.short(value)}, expected one of Pillow's filters: {filters}")
+    return Image.Resampling(int(value))
 
 
 def _resize_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"shortest_edge": value}
     if value.keys() not in ({"shortest_edge"}, {"height", "width"}) or not all(map(is_side, value.values())):
-        raise ConfigError(f"{name}: {value!r}, expected a positive shortest_edge, or a positive height and width")
+        raise ConfigError(
+            f"{name}: {checks.short(value)}, expected a positive shortest_edge, or a positive height and width"
+        )
     return {key: int(side) for key, side in value.items()}
 
 
 def _crop_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"height": value, "width": value}
     if value.keys() != {"height", "width"} or not all(map(is_side, value.values())):
-        raise ConfigError(f"{name}: {value!r}, expected a positive height and width")
+        raise ConfigError(f"{name}: {checks.short(value)}, expected a positive height and width")
     limits.check(math.prod(map(int, value.values())) * MEMORY, f"{name}: {checks.short(value)}", ConfigError)
     return {key: int(side) for key, side in value.items()}
 

@@ -18,7 +18,7 @@ from tinymvit import reference
 from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, Node
 from tinymvit.inspection.dump_writer import Spec
-from tinymvit.numerics import Array
+from tinymvit.numerics import Array, as_array
 from tinymvit.ops import Op
 
 DTYPES = ("float32", "float64")
@@ -51,6 +51,7 @@ class Trace:
         Raises ValueError for a name that is not there and for pixels of another shape, another dtype or source.
         """
         _check_settings(dtype, source)
+        pixel_values = as_array(pixel_values, "pixel_values", "f")
         if pixel_values.shape != (expected := graph["pixel_values"].shape):
             raise ValueError(f"pixel_values have shape {pixel_values.shape}; the graph is for {expected}")
         self.dtype = dtype
@@ -126,6 +127,8 @@ def select_nodes(graph: Graph, patterns: str | Sequence[str] | None, otherwise: 
     known |= {alias: graph.nodes[name] for alias, name in (graph.modules | graph.outputs).items()}
     wanted: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"names: a {type(pattern).__name__} among them; expected names of nodes or patterns")
         found = [name for name in known if fnmatchcase(name, pattern)]
         if not found:
             raise ValueError(
