@@ -43,7 +43,7 @@ def resize_bilinear(
     width = arguments.whole_number(width, "resize_bilinear: width", 1)
     batch, old_height, old_width, channels = x.shape
     rows = range(height) if rows is None else rows
-    if rows.step != 1 or not 0 <= rows.start < rows.stop <= height:
+    if not isinstance(rows, range) or rows.step != 1 or not 0 <= rows.start < rows.stop <= height:
         raise ValueError(f"resize_bilinear: rows must be consecutive ones of {height}, not {rows}")
     out = arguments.output(out, "resize_bilinear: out", (batch, len(rows), width, channels), [x])
     sizes = Sizes(old_height, old_width, channels, height, width, rows.start, len(rows))

@@ -12,13 +12,14 @@ from project import HOMES, PROJECT, ROOT, Project
 
 # Each part, from the ground up, with all that it may load when it is imported, directly or through others. A right that
 # no module needs is taken from its row.
-GROUND = {"errors", "text", "labels", "numerics", "files", "checks"}
+GROUND = {"errors", "limits", "text", "labels", "numerics", "files", "checks"}
 WORK = GROUND | {"ops", "graph", "reference", "config", "networks", "weights", "kernels", "engine", "inspection"}
 MODEL = WORK | {"losses", "outputs"}
 MAY_LOAD = {
     "version": set(),
     "text": set(),
     "errors": {"text"},
+    "limits": {"errors", "text"},
     "labels": set(),
     "numerics": set(),
     "ops": set(),
@@ -27,18 +28,30 @@ MAY_LOAD = {
     "kernels": set(),
     "weights": {"errors", "files", "text"},
     "graph": {"ops"},
-    "reference": {"graph", "ops"},
+    "reference": {"graph", "ops", "errors", "limits", "text"},
     "config": {"errors", "checks", "labels", "files", "text"},
-    "networks": {"graph", "ops", "config", "errors", "checks", "labels", "files", "text"},
-    "engine": {"graph", "ops", "kernels"},
-    "images": {"numerics", "errors", "files", "checks", "config", "labels", "kernels", "text", "weights"},
-    "inspection": {"graph", "ops", "reference", "engine", "kernels", "weights", "numerics", "errors", "files", "text"},
-    "losses": {"numerics", "config", "errors", "checks", "labels", "files", "ops", "text"},
+    "networks": {"graph", "ops", "config", "errors", "limits", "checks", "labels", "files", "text"},
+    "engine": {"graph", "ops", "kernels", "errors", "limits", "text"},
+    "images": {"numerics", "errors", "limits", "files", "checks", "config", "labels", "kernels", "text", "weights"},
+    "inspection": {
+        "graph",
+        "ops",
+        "reference",
+        "engine",
+        "kernels",
+        "weights",
+        "numerics",
+        "errors",
+        "limits",
+        "files",
+        "text",
+    },
+    "losses": {"numerics", "config", "errors", "limits", "checks", "labels", "files", "ops", "text"},
     "outputs": {"numerics"},
     "modeling": MODEL,
     "pipeline": MODEL | {"modeling", "images"},
     "comparison": MODEL | {"modeling"},
-    "bench": {"graph", "ops", "engine", "kernels", "inspection", "numerics", "errors", "text"},
+    "bench": {"graph", "ops", "engine", "kernels", "inspection", "numerics", "errors", "limits", "text"},
     "vectors": MODEL | {"modeling"},
     "error_budget": MODEL | {"modeling"},
     "training": MODEL | {"modeling", "images", "pipeline"},

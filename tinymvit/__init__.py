@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tinymvit.inspection.trace import Trace as Trace
     from tinymvit.kernels import get_num_threads as get_num_threads
     from tinymvit.kernels import set_num_threads as set_num_threads
+    from tinymvit.limits import get_max_memory as get_max_memory
+    from tinymvit.limits import set_max_memory as set_max_memory
     from tinymvit.modeling import MobileViTForImageClassification as MobileViTForImageClassification
     from tinymvit.modeling import MobileViTForSemanticSegmentation as MobileViTForSemanticSegmentation
     from tinymvit.modeling import MobileViTModel as MobileViTModel
@@ -63,6 +65,8 @@ _HOMES = {
     "MobileViTImageProcessor": "images.processor",
     "get_num_threads": "kernels",
     "set_num_threads": "kernels",
+    "get_max_memory": "limits",
+    "set_max_memory": "limits",
     "MobileViTForImageClassification": "modeling",
     "MobileViTForSemanticSegmentation": "modeling",
     "MobileViTModel": "modeling",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -78,9 +79,10 @@ def positive_number(name: str, value: Any) -> float:
 
 def factor(name: str, value: Any) -> float:
     """A positive number of any size."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    given: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 < given <= sys.float_info.max:
         raise ConfigError(f"{name}: {short(value)}, expected a positive number")
-    return float(value)
+    return float(given)
 
 
 def probability(name: str, value: Any) -> float:
@@ -88,13 +90,18 @@ def probability(name: str, value: Any) -> float:
 
 
 def boolean(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
+    if not isinstance(value, bool) and type(value).__name__ != "bool":  # NumPy's, which is not loaded for this
         raise ConfigError(f"{name}: {short(value)}, expected true or false")
-    return value
+    return bool(value)
 
 
 def boolean_or_none(name: str, value: Any) -> bool | None:
     return None if value is None else boolean(name, value)
+
+
+def is_one_of(value: Any, choices: Iterable[Any]) -> bool:
+    """Whether a value is among these; an array, whose comparison is another, is not."""
+    return isinstance(value, str | int) and value in choices
 
 
 def short(value: Any) -> str:
@@ -102,4 +109,4 @@ def short(value: Any) -> str:
     shortener = reprlib.Repr()
     shortener.maxtuple = shortener.maxlist = 8
     shortener.maxstring = shortener.maxother = 60
-    return shortener.repr(value)
+    return " ".join(shortener.repr(value).split())  # an array's has several lines

@@ -176,6 +176,8 @@ class MobileViTConfig:
         The published checkpoints' names ("mobilevit-small", "apple/deeplabv3-mobilevit-small") mean their shapes.
         Raises ConfigError for another name or change.
         """
+        if not isinstance(name, str):
+            raise ConfigError(f"preset: a {type(name).__name__}, expected the name of one")
         shape = _shape(name)
         if shape not in PRESETS:
             raise ConfigError(
@@ -212,10 +214,10 @@ class MobileViTConfig:
         if not isinstance(values, Mapping):
             raise ConfigError(f"from_dict: a {type(values).__name__}, expected a mapping of option names to values")
         model_type = values.get("model_type", "mobilevit")
-        if model_type == "mobilevitv2":
+        if checks.is_one_of(model_type, ["mobilevitv2"]):
             raise ConfigError("model_type: mobilevitv2 is another network (separable attention), expected mobilevit")
-        if model_type != "mobilevit":
-            raise ConfigError(f"model_type: {model_type!r}, expected 'mobilevit'")
+        if not checks.is_one_of(model_type, ["mobilevit"]):
+            raise ConfigError(f"model_type: {short(model_type)}, expected 'mobilevit'")
         known = {name: value for name, value in values.items() if name in _FIELDS and name != "extra"}
         extra = {name: value for name, value in values.items() if name not in known and name != "model_type"}
         return cls(**known, extra=extra).replace(**changes)
@@ -288,7 +290,7 @@ def _stride(name: str, value: Any) -> int:
 def _activation(name: str, value: Any) -> Any:
     if isinstance(value, str) and value not in ACTIVATIONS:
         hint = did_you_mean(value, ACTIVATIONS)
-        raise ConfigError(f"{name}: {value!r}, expected a function or one of {', '.join(ACTIVATIONS)}{hint}")
+        raise ConfigError(f"{name}: {short(value)}, expected a function or one of {', '.join(ACTIVATIONS)}{hint}")
     if not isinstance(value, str) and not callable(value):
         raise ConfigError(f"{name}: {short(value)}, expected the name of an activation or a function")
     return value

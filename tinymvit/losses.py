@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinymvit import ops
+from tinymvit import limits, ops
 from tinymvit.config import MobileViTConfig
-from tinymvit.numerics import Array
+from tinymvit.numerics import Array, as_array
+
+BAND = 2**18  # numbers of the resized logits that a loss is computed from at a time, in whole rows
+MEMORY = 26  # bytes for each label: the class number, the loss, the losses that count, and what is ignored
 
 
 def classification_loss(logits: Array, labels: Array, config: MobileViTConfig) -> np.float32:
@@ -42,12 +45,20 @@ def segmentation_loss(logits: Array, labels: Array, config: MobileViTConfig) -> 
     config.semantic_loss_ignore_index. Raises ValueError for labels of another shape or range, TypeError for another
     dtype."""
     labels = _numbers(labels)
+    limits.check(MEMORY * labels.size, f"labels of shape {labels.shape}")
     if config.num_labels == 1:
         raise ValueError("a loss needs at least two labels, and the configuration has num_labels=1")
     if labels.ndim != 3 or len(labels) != len(logits):
         raise ValueError(f"labels have shape {labels.shape}; expected ({len(logits)}, height, width)")
-    x = ops.Resize(*labels.shape[1:]).compute(logits)
-    return cross_entropy(x.astype(np.float64), labels, config.semantic_loss_ignore_index)
+    used = _used(labels, logits.shape[1], config.semantic_loss_ignore_index)
+    losses = np.empty(labels.shape)
+    rows = max(1, BAND // (labels.shape[2] * logits.shape[1]))
+    for image, of_image, ids in zip(logits, losses, np.where(used, labels, 0), strict=True):
+        for top in range(0, labels.shape[1], rows):
+            band = range(top, min(top + rows, labels.shape[1]))
+            resized = ops.Resize(*labels.shape[1:]).compute(image[None], rows=band)
+            of_image[top : band.stop] = _losses(resized.astype(np.float64), ids[None, top : band.stop])[0]
+    return _mean(losses, used)
 
 
 def cross_entropy(logits: Array, labels: Array, ignore_index: int) -> np.float32:
@@ -55,24 +66,35 @@ def cross_entropy(logits: Array, labels: Array, ignore_index: int) -> np.float32
 
     NaN if all labels are ignored, as in PyTorch.
     """
+    used = _used(labels, logits.shape[1], ignore_index)
+    return _mean(_losses(logits, np.where(used, labels, 0)), used)
+
+
+def _used(labels: Array, classes: int, ignore_index: int) -> Array:
+    """Where labels are not ignored. Raises TypeError or ValueError for what is no class number."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels have dtype {labels.dtype}; expected class numbers of an integer dtype")
-    used = labels != ignore_index
-    bad = used & ((labels < 0) | (labels >= logits.shape[1]))
+    used: Array = labels != ignore_index
+    bad = used & ((labels < 0) | (labels >= classes))
     if bad.any():
-        raise ValueError(
-            f"label {labels[bad][0]} is out of range; expected 0 to {logits.shape[1] - 1} or {ignore_index}"
-        )
-    if not used.any():
-        return np.float32(np.nan)
+        raise ValueError(f"label {labels[bad][0]} is out of range; expected 0 to {classes - 1} or {ignore_index}")
+    return used
+
+
+def _losses(logits: Array, labels: Array) -> Array:
+    """-log softmax(logits)[label] for labels (B, ...), none of them ignored; logits (B, K, ...)."""
     shifted = logits - logits.max(1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    picked = np.take_along_axis(log_probabilities, np.where(used, labels, 0)[:, None], axis=1)[:, 0]
-    return np.float32(-picked[used].mean())
+    picked: Array = -np.take_along_axis(log_probabilities, labels[:, None].astype(np.intp), axis=1)[:, 0]
+    return picked
+
+
+def _mean(losses: Array, used: Array) -> np.float32:
+    return np.float32(losses[used].mean()) if used.any() else np.float32(np.nan)
 
 
 def _numbers(labels: Array) -> Array:
-    labels = np.asarray(labels)
+    labels = as_array(labels, "labels")
     if labels.dtype.kind not in "iuf":
         raise TypeError(f"labels have dtype {labels.dtype}; expected integers or floats")
     return labels

@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinymvit import kernels, weights
+from tinymvit.checks import is_side, short
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine, Prepared
 from tinymvit.graph import Graph, parameters
@@ -25,7 +26,7 @@ from tinymvit.inspection.attention_map import Query, attention_map, with_words_o
 from tinymvit.inspection.trace import Trace
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.networks import mobilevit, random_weights
-from tinymvit.numerics import Array
+from tinymvit.numerics import Array, as_array
 from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
 from tinymvit.weights.checkpoint import Checkpoint, as_weights, open_checkpoint
@@ -78,8 +79,14 @@ class MobileViTPreTrainedModel:
         weights.save_checkpoint(folder, self.weights, config)
 
     def graph(self, shape: Shape | None = None) -> Graph:
-        """The graph for an input shape (B, C, H, W); by default one image of config.image_size."""
-        return self._record(shape or (1, self.config.num_channels, *self.config.image_shape))
+        """The graph for an input shape (B, C, H, W); by default one image of config.image_size. Raises ValueError for
+        another shape."""
+        channels = self.config.num_channels
+        if shape is None:
+            return self._record((1, channels, *self.config.image_shape))
+        if len(shape) != 4 or not all(map(is_side, shape)) or shape[1] != channels:
+            raise ValueError(f"shape is {short(shape)}; expected (B, {channels}, H, W), whole numbers of at least 1")
+        return self._record(tuple(map(int, shape)))
 
     def num_parameters(self) -> int:
         """The number of parameters, as PyTorch counts them."""
@@ -200,7 +207,7 @@ class MobileViTPreTrainedModel:
         check_pixel_values(pixel_values, self.config.num_channels)
         if source == "engine":
             _compile_kernels()
-        pixels = np.asarray(pixel_values)  # as it is: a trace in float64 does not round the input to float32
+        pixels = as_array(pixel_values, "pixel_values")  # as it is: a trace in float64 does not round it to float32
         return Trace(self.graph(pixels.shape), self.weights, pixels, names, dtype, source)
 
     def _option(self, given: bool | None, name: str) -> bool:
@@ -328,7 +335,7 @@ def check_pixel_values(pixel_values: Any, channels: int) -> Array:
     """`pixel_values` as a float32 array (B, channels, H, W) of finite numbers, or a TypeError or ValueError."""
     if pixel_values is None:
         raise ValueError("pixel_values is missing; expected an array (batch, channels, height, width)")
-    x = np.asarray(pixel_values)
+    x = as_array(pixel_values, "pixel_values")
     if x.dtype.kind != "f":
         raise TypeError(
             f"pixel_values have dtype {x.dtype}; expected floats from 0 to 1, as MobileViTImageProcessor makes them"
@@ -340,7 +347,8 @@ def check_pixel_values(pixel_values: Any, channels: int) -> Array:
         raise ValueError(f"pixel_values have shape {x.shape}, so {x.shape[1]} channels; expected {channels}{hint}")
     if 0 in x.shape:
         raise ValueError(f"pixel_values have shape {x.shape}; expected at least one image of at least one pixel")
-    x = x.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as such
+        x = x.astype(np.float32, copy=False)
     if not (np.isfinite(x.min()) and np.isfinite(x.max())):  # without an array of as many truth values
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         raise ValueError(f"pixel_values hold {x[at]} at {at}; expected finite numbers")

@@ -6,8 +6,9 @@ What an error means and how large it may be is left to those who ask: `compariso
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,6 +17,34 @@ Array = np.ndarray
 UNIT = 2.0**-24  # half a unit in the last place of float32, relative: what one rounding costs
 HALF_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # the same of the formats that a float32 may be shortened to
 NUMBERS = "fiub"  # kinds of dtype that hold real numbers
+
+
+def as_array(x: Any, name: str, kinds: str | None = None) -> Array:
+    """What a caller gave for numbers as a plain array, of its own dtype, any shape and any order in memory; not copied
+    if it is one.
+
+    kinds: the kinds of dtype that are expected (`NUMBERS`), or None for a caller that says more about them. Raises
+    TypeError, one line that calls it `name`, for what only looks like an array: one with masked values, a
+    numpy.matrix, text, a mapping, a list of lists of several lengths, whatever NumPy cannot convert.
+    """
+    if type(x) is np.ndarray:
+        return _of_kind(x, name, kinds)
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise TypeError(f"{name}: an array with masked values; expected numbers in their place, as `filled` gives them")
+    if isinstance(x, np.matrix | str | bytes | bytearray | memoryview | Mapping | Set) or x is None:
+        raise TypeError(f"{name}: {type(x).__name__}; expected an array of numbers")
+    try:
+        array = np.asarray(x)
+    except Exception as failure:  # whatever the object's own conversion raises
+        reason = " ".join(str(failure).split())[:120]
+        raise TypeError(f"{name}: {type(x).__name__} that is no array of numbers: {reason}") from None
+    return _of_kind(array, name, kinds)
+
+
+def _of_kind(array: Array, name: str, kinds: str | None) -> Array:
+    if kinds is not None and array.dtype.kind not in kinds:
+        raise TypeError(f"{name}: dtype {array.dtype}; expected real numbers")
+    return array
 
 
 # ---- shorter formats: each function rounds and gives an array of the shape and dtype that it is given ----

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinymvit import limits
+from tinymvit.checks import is_side, short
 from tinymvit.config import MobileViTConfig
-from tinymvit.errors import CheckpointError
+from tinymvit.errors import CheckpointError, ImageError
 from tinymvit.images.load import ImageSource, load_image
 from tinymvit.images.processor import MobileViTImageProcessor
 from tinymvit.modeling import MobileViTForImageClassification, MobileViTForSemanticSegmentation
@@ -21,6 +24,7 @@ from tinymvit.weights import Checkpoint, open_checkpoint
 
 Prediction = dict[str, Any]  # {"label": "7", "score": 0.998}, as transformers' pipelines give it
 
+MEMORY = 16  # bytes for each pixel of a segmented picture: a mask of 8, and the picture read again to be drawn over
 DEFAULT_CLASSIFIER = "digits"
 DEFAULT_SEGMENTER = "digits-seg"
 
@@ -52,8 +56,8 @@ class ImageClassificationPipeline:
         images: see `images.load.load_image`. Scores are softmax probabilities. Raises ImageError (a ValueError) or
         TypeError.
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k is {top_k!r}; expected a whole number of at least 1")
+        if not is_side(top_k):
+            raise ValueError(f"top_k is {short(top_k)}; expected a whole number of at least 1")
         if isinstance(images, list | tuple):
             return [self._classify(image, top_k) for image in images]
         return self._classify(images, top_k)
@@ -90,12 +94,16 @@ class ImageSegmentationPipeline:
 
     def _segment(self, image: ImageSource) -> Segmentation:
         pixels = load_image(image)  # (C, H, W)
+        size = pixels.shape[1:]
+        limits.check(math.prod(size) * MEMORY, f"a picture of {size[0]} x {size[1]} and its mask", ImageError)
         inputs = self.processor(pixels, do_center_crop=False, input_data_format="channels_first")
+        del pixels  # as large as all that follows
         outputs = self.model(**inputs)
-        (mask,) = self.processor.post_process_semantic_segmentation(outputs, [pixels.shape[1:]])
-        ids, counts = np.unique(mask, return_counts=True)
-        labels = {int(i): self.model.config.id2label[int(i)] for i in ids}
-        return Segmentation(mask, labels, {int(i): float(n / mask.size) for i, n in zip(ids, counts, strict=True)})
+        (mask,) = self.processor.post_process_semantic_segmentation(outputs, [size])
+        counts = np.bincount(mask.ravel(), minlength=self.model.config.num_labels)
+        names = self.model.config.id2label
+        found = [int(i) for i in counts.nonzero()[0]]
+        return Segmentation(mask, {i: names[i] for i in found}, {i: float(counts[i] / mask.size) for i in found})
 
 
 def classify(

@@ -5,12 +5,14 @@ What an op computes stands in its file in `ops`. Here is only the order: `steps`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from tinymvit import limits
 from tinymvit.graph import Graph, Node, last_use
-from tinymvit.ops import Array, Input, Op
+from tinymvit.ops import Array, Conv2d, Input, Op
 
 
 def run(graph: Graph, weights: Mapping[str, Array], pixel_values: Array, dtype: type = np.float64) -> dict[str, Array]:
@@ -37,6 +39,30 @@ def steps(
         for name in {node.name, *node.inputs}:
             if uses[name] <= index:
                 del values[name]
+
+
+def check_memory(graph: Graph, dtype: type = np.float64, last: str | None = None) -> None:
+    """Raise TinyMViTError if `steps`, up to the node called `last`, takes more memory than is allowed: the values that
+    are alive at once, and what an op works in, about two arrays of the size of its largest or of a padded input."""
+    uses = last_use(graph)
+    alive: dict[str, int] = {}
+    most = 0
+    for index, node in enumerate(graph):
+        operands = [source.shape for source in graph.inputs_of(node)]
+        alive[node.name] = math.prod(node.shape)
+        if isinstance(node.op, Conv2d):
+            batch, channels, height, width = operands[0]
+            border = 2 * node.op.padding
+            operands.append((batch, channels, height + border, width + border))
+        most = max(most, sum(alive.values()) + 2 * max(map(math.prod, [node.shape, *operands])))
+        for name in {node.name, *node.inputs}:
+            if uses[name] <= index:
+                del alive[name]
+        if node.name == last:
+            break
+    shape = " x ".join(map(str, graph["pixel_values"].shape))
+    name = np.dtype(dtype).name
+    limits.check(most * np.dtype(dtype).itemsize, f"the reference's {name} values for an input of {shape}")
 
 
 def compute(op: Op, inputs: Sequence[Array], weights: Sequence[Array]) -> Array:

@@ -35,6 +35,8 @@ def tensor(array: np.ndarray, name: str, legend: str) -> np.ndarray:
         raise ValueError(f"{name} must not be empty, but its shape is {array.shape}")
     if type(array) is np.ndarray and array.flags.carray:
         return array
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise TypeError(f"{name} must be a NumPy array {legend}, but some of its values are masked")
     return np.require(array, np.float32, ["C", "A", "W", "E"])
 
 

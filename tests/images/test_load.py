@@ -2,10 +2,12 @@
 
 import io
 import os
+import struct
 import sys
 import threading
 import time
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image, ImageOps
 
 from oracle import assert_same
 from tinymvit.errors import ImageError
+from tinymvit.images import silence
 from tinymvit.images.load import is_fraction, load_image, load_segmentation_map, rescale, to_pil
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -256,6 +259,70 @@ class TestFiles:
         advice = "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS"
         fails(path, f"{path}: more than {limit} pixels, perhaps a decompression bomb; {advice}")
 
+    @pytest.mark.parametrize("suffix", [".png", ".gif", ".jpg", ".webp", ".jp2", ".tif", ".mpo"])
+    def test_more_memory_than_is_allowed_is_refused_before_it_is_taken(self, tmp_path, monkeypatch, suffix):
+        path = tmp_path / f"large{suffix}"
+        Image.new("RGB", (300, 200)).save(path)
+        load_image(path)
+        monkeypatch.setenv("TINYMVIT_MAX_MEMORY", "400K")
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+        with pytest.raises(ImageError) as caught:
+            load_image(path)
+        assert str(caught.value).startswith(f"{path}: 300 x 200 pixels: ")
+        assert str(caught.value).endswith(" of memory, expected at most 409600 bytes (TINYMVIT_MAX_MEMORY raises it)")
+
+    def test_a_tile_that_is_larger_than_its_picture_counts(self, tmp_path):
+        path = tmp_path / "tile.tif"
+        tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 277: 1, 322: 60_000, 323: 60_000, 324: 8, 325: 64}
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(68))
+        fails(
+            path,
+            f"{path}: 8 x 8 pixels: 3.60 GB of memory, expected at most 1.07 GB (TINYMVIT_MAX_MEMORY raises it)",
+        )
+
+    def test_no_memory_left(self, tmp_path, monkeypatch):
+        def fail(*_):
+            raise MemoryError
+
+        path = saved(tmp_path / "large.png")
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+        fails(path, f"{path}: no memory to decode it, expected a smaller picture")
+
+    def test_pictures_are_converted_in_bands(self, tmp_path, monkeypatch):
+        images = [picture(mode) for mode in EIGHT_BIT_MODES]
+        images += [
+            Image.fromarray(GREY.astype(dtype) * factor) for dtype, factor in (("i4", 1), ("u2", 257), ("f4", 1))
+        ]
+        images.append(Image.fromarray(GREY.astype(np.float32) / 255))
+        whole = [[load_image(image, convert_rgb=rgb) for rgb in (None, True, False)] for image in images]
+        monkeypatch.setattr("tinymvit.images.load.BAND", 14)  # two rows
+        for image, expected in zip(images, whole, strict=True):
+            for rgb, pixels in zip((None, True, False), expected, strict=True):
+                assert_same(load_image(image, convert_rgb=rgb), pixels)
+
+    @pytest.mark.parametrize(
+        ("content", "file_format"),
+        [
+            (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n", "EPS"),
+            (
+                b"\x1c\x03\x3c\x00\x02\x01\x00\x1c\x03\x14\x00\x01\x08\x1c\x03\x1e\x00\x01\x08\x1c\x03\x78\x00\x01\x05"
+                b"\x1c\x08\x0a\x00\x01x",
+                "IPTC",
+            ),
+            (b"icns\x00\x00\x00\x11ic10\x00\x00\x00\x09x", "ICNS"),
+        ],
+    )
+    def test_formats_that_would_be_given_to_other_programs(self, tmp_path, content, file_format, monkeypatch):
+        monkeypatch.setattr("subprocess.Popen", None)
+        path = tmp_path / "picture.png"
+        path.write_bytes(content)
+        message = f"{path}: a file of format {file_format}, expected PNG, JPEG or another format of pictures"
+        fails(path, message)
+        fails(path, message, load=load_segmentation_map)
+        with Image.open(path) as image:
+            fails(image, message.replace(str(path), "image"))
+
     def test_threads_leave_the_warning_filters_alone(self, tmp_path, monkeypatch):
         path, before, open_image = saved(tmp_path / "picture.png"), list(warnings.filters), Image.open
 
@@ -384,3 +451,31 @@ class TestPixels:
     def test_rescale_rounds_once(self):
         every = np.arange(256, dtype=np.uint8)
         assert_same(rescale(every, 1 / 255), (np.arange(256) * (1 / 255)).astype(np.float32))
+
+
+def test_warnings_are_silent_until_the_last_thread_has_gone():
+    before = list(warnings.filters)
+    another = silence.bombs_only()
+    with silence.bombs_only():
+        inside = list(warnings.filters)
+        thread = threading.Thread(target=another.__enter__)
+        thread.start()
+        thread.join()
+    assert warnings.filters == inside != before
+    another.__exit__(None, None, None)
+    assert warnings.filters == before
+
+
+def test_a_damaged_animation_does_not_warn(tmp_path):
+    """Pillow warns while it decodes such a PNG."""
+    path = tmp_path / "animated.png"
+    frame = Image.new("RGB", (4, 4))
+    frame.save(path, save_all=True, append_images=[Image.new("RGB", (4, 4), "red")])
+    content = bytearray(path.read_bytes())
+    at = content.index(b"acTL")
+    content[at + 4 : at + 12] = bytes(8)  # no frames
+    content[at + 12 : at + 16] = zlib.crc32(content[at : at + 12]).to_bytes(4, "big")
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(path).shape == (3, 4, 4)

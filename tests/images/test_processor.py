@@ -13,11 +13,13 @@ from frameworks import torch, transformers
 from oracle import KERNEL_FLOAT32, assert_same
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ConfigError, ImageError, OutputError
-from tinymvit.images.processor import MAX_PIXELS, MobileViTFeatureExtractor, MobileViTImageProcessor, center_crop
+from tinymvit.images.processor import MobileViTFeatureExtractor, MobileViTImageProcessor, center_crop
 
 RGB = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 LOGITS = np.random.default_rng(2).standard_normal((2, 5, 6, 9), dtype=np.float32)
 IDS = np.random.default_rng(1).integers(0, 256, (50, 70), dtype=np.uint8)
+
+SWITCHES = ["do_resize", "do_center_crop", "do_rescale", "do_flip_channel_order", "do_reduce_labels"]
 
 sides = st.integers(1, 70)
 heights_and_widths = st.fixed_dictionaries({"height": st.integers(1, 50), "width": st.integers(1, 50)})
@@ -280,7 +282,10 @@ class TestBatch:
 
     def test_a_strip_of_an_image(self):
         strip = np.zeros((1, 10_000, 3), np.uint8)
-        message = "image: 1 x 10000 resized to 224 x 2240000, expected a smaller size"
+        message = (
+            "image: 1 x 10000 resized to 224 x 2240000: 10.03 GB of memory, expected at most 1.07 GB "
+            "(TINYMVIT_MAX_MEMORY raises it)"
+        )
         fails(message, images=strip, input_data_format="channels_last")
 
 
@@ -305,8 +310,35 @@ class TestSettings:
     def test_none_says_nothing(self):
         names = ["do_resize", "size", "resample", "crop_size", "do_normalize", "do_convert_rgb", "do_pad", "device"]
         assert MobileViTImageProcessor(**dict.fromkeys(names)) == MobileViTImageProcessor()
-        processor = MobileViTImageProcessor(size=32)
+        processor, names = MobileViTImageProcessor(size=32), ["do_normalize", "do_convert_rgb", "do_pad", "device"]
         assert_same_batch(processor(RGB, **dict.fromkeys(names)), processor(RGB))
+
+    @pytest.mark.torch
+    @given(st.sets(st.sampled_from([*SWITCHES, "size", "resample", "crop_size", "rescale_factor"])))
+    def test_null_in_a_file_means_what_it_means_in_transformers(self, names):
+        values = {"size": 32, "crop_size": 24, "resample": 2, "do_reduce_labels": True} | dict.fromkeys(names)
+        reference = transformers.MobileViTImageProcessorPil.from_dict(dict(values))
+        needed = {"size": "do_resize", "resample": "do_resize", "crop_size": "do_center_crop"}
+        needed |= {"rescale_factor": "do_rescale"}
+        if any(name in names and switch not in names for name, switch in needed.items()):
+            with pytest.raises(ValueError, match="must be specified"):
+                reference(RGB, IDS.copy())
+            with pytest.raises(ConfigError, match=r": None, expected a value where do_\w+ is true$"):
+                MobileViTImageProcessor.from_dict(values)
+        else:
+            assert_same_batch(MobileViTImageProcessor.from_dict(values)(RGB, IDS), reference(RGB, IDS.copy()))
+
+    @pytest.mark.torch
+    @given(st.sets(st.sampled_from(SWITCHES[:3])))  # the other two, transformers refuses
+    def test_none_in_a_call_means_what_it_means_in_transformers(self, names):
+        options, call = {"size": 32, "crop_size": 24, "resample": 2}, dict.fromkeys(names)
+        assert_same_batch(MobileViTImageProcessor(**options)(RGB, **call), theirs(RGB, call=call, **options))
+
+    def test_none_for_what_is_needed(self):
+        with pytest.raises(ConfigError, match=r"^size: None, expected a value where do_resize is true$"):
+            MobileViTImageProcessor.from_dict({"size": None})
+        with pytest.raises(ConfigError, match=r"^from_dict: a bytes, expected a mapping of option names to values$"):
+            MobileViTImageProcessor.from_dict(b"{}")
 
     def test_repr_says_every_setting(self):
         processor = MobileViTImageProcessor(size=288)
@@ -376,7 +408,8 @@ class TestSettings:
             ),
             (
                 {"crop_size": 10**6},
-                f"crop_size: {{'height': 1000000, 'width': 1000000}}, expected at most {MAX_PIXELS} pixels",
+                "crop_size: {'height': 1000000, 'width': 1000000}: 20.00 TB of memory, expected at most 1.07 GB "
+                "(TINYMVIT_MAX_MEMORY raises it)",
             ),
         ],
     )

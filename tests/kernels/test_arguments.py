@@ -34,6 +34,9 @@ LOCKED = laid_out(np.zeros((1, 2, 4, 5), np.float32), "read-only")
 
 MISTAKES = {
     "conv2d: x must be a NumPy array (B, H, W, C), not list": lambda: kernels.conv2d([1.0], CONV, None),
+    "conv2d: x must be a NumPy array (B, H, W, C), but some of its values are masked": lambda: kernels.conv2d(
+        np.ma.masked_less(X, 0), CONV, None
+    ),
     "conv2d: x must be float32, not float64": lambda: kernels.conv2d(X.astype(np.float64), CONV, None),
     "conv2d: x must be float32, not >f4": lambda: kernels.conv2d(X.astype(">f4"), CONV, None),
     "conv2d: x must be (B, H, W, C), not of shape (4, 6, 8)": lambda: kernels.conv2d(X[0], CONV, None),

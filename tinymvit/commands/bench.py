@@ -68,11 +68,13 @@ def peers(text: str) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     if options.task and options.model:
         raise ConfigError("--task goes with --shape; a MODEL's own configuration says its task")
+    import math
     import tempfile
     from dataclasses import asdict
 
     import numpy as np
 
+    from tinymvit import limits
     from tinymvit.bench import race as bench
     from tinymvit.bench import report
     from tinymvit.files import json_writer, write_files
@@ -85,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
         model = make_model(options, folder)
         height, width = options.size or model.config.image_shape
         shape = (options.batch, model.config.num_channels, height, width)
+        limits.check(4 * math.prod(shape), f"pixels of {' x '.join(map(str, shape))}")
         pixel_values = np.random.default_rng(0).random(shape, np.float32)
         graph = model.graph(shape).select(["logits"])
 

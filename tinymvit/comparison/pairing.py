@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from tinymvit import reference
 from tinymvit.comparison.layouts import Axes, arrangements, node_axes, shape_axes
 from tinymvit.comparison.names import (
     Match,
@@ -65,6 +66,7 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
     """Pair tensors with nodes of the model. Raises DumpError for a dump that has no pixels or nothing else."""
     pixels = _find_pixels(dump, model.config.num_channels, settings)
     graph = model.graph(pixels.value.shape)
+    reference.check_memory(graph)
     run = ReferenceRun(graph, model.weights, pixels.value)
     known = node_names(graph)
     check_map(settings.names, dump, known)

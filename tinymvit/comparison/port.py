@@ -11,14 +11,23 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tinymvit import limits
 from tinymvit.comparison.layouts import Arrangement, Axes, arrangements
 from tinymvit.comparison.mistakes import Mistake
 from tinymvit.comparison.names import Match
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.comparison.tolerance import Tolerance
+from tinymvit.errors import DumpError
 from tinymvit.graph import Node
 from tinymvit.inspection.dump import Dump
 from tinymvit.numerics import NUMBERS, Array, half_unit, same
+
+
+def as_float64(x: Array, name: str) -> Array:
+    """A tensor of a dump in float64, which may be eight times as large as its file. Raises DumpError if that is more
+    memory than is allowed."""
+    limits.check(8 * x.size, f"{name} in float64", DumpError)
+    return np.asarray(x, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +54,12 @@ class Port:
     def numbers(self, node: str) -> Array | None:
         """Their tensor for a node as it lies, in float64; None if it holds no real numbers."""
         x = self.dump[self.matches[node].theirs]
-        return np.asarray(x, np.float64) if x.dtype.kind in NUMBERS else None
+        return as_float64(x, self.matches[node].theirs) if x.dtype.kind in NUMBERS else None
 
     def value(self, node: str) -> Array:
         """Their tensor for a node that was read, in our layout, in float64."""
-        return self.read[node].undo(np.asarray(self.dump[self.matches[node].theirs], np.float64))
+        name = self.matches[node].theirs
+        return self.read[node].undo(as_float64(self.dump[name], name))
 
     def arrangements(self, node: str, x: Array) -> list[Arrangement]:
         """The ways in which x may be read as the value of a node, those confirmed most often first."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TypeVar
 
+from tinymvit.checks import is_one_of, short
 from tinymvit.errors import DumpError
 
 Item = TypeVar("Item")
@@ -33,11 +35,11 @@ class ComparisonSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.names, Mapping):
             raise TypeError(f"names: {type(self.names).__name__}, expected a mapping of their names to ours")
-        if self.layout not in LAYOUTS:
-            raise DumpError(f"layout {self.layout!r}, expected one of {', '.join(LAYOUTS)}")
-        number = isinstance(self.tolerance, float | int) and 0 < self.tolerance < math.inf
-        if self.tolerance != "auto" and not number:
-            raise DumpError(f'tolerance {self.tolerance!r}, expected "auto" or a number above 0')
+        if not is_one_of(self.layout, LAYOUTS):
+            raise DumpError(f"layout {short(self.layout)}, expected one of {', '.join(LAYOUTS)}")
+        number = isinstance(self.tolerance, Real) and 0 < self.tolerance <= sys.float_info.max
+        if not number and not is_one_of(self.tolerance, ["auto"]):
+            raise DumpError(f'tolerance {short(self.tolerance)}, expected "auto" or a number above 0')
 
     @property
     def relative_tolerance(self) -> float | None:

@@ -19,6 +19,7 @@ from tinymvit.comparison.layouts import arrangements, shape_axes
 from tinymvit.comparison.mistakes import OpCall, mistakes
 from tinymvit.comparison.names import Match, canonical
 from tinymvit.comparison.pairing import PIXEL_VALUES, DumpPairing, pair_dumps
+from tinymvit.comparison.port import as_float64
 from tinymvit.comparison.reading import Reading
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.comparison.tolerance import Tolerance
@@ -83,7 +84,7 @@ def _read(pair: _Pair, layout: str) -> Reading:
     options = arrangements(pair.theirs.shape, shape_axes(pair.ours.shape), layout)
     if not options:
         return replace(reading, fault=Verdict.SHAPE)
-    truth, theirs = np.asarray(pair.ours, np.float64), np.asarray(pair.theirs, np.float64)
+    truth, theirs = as_float64(pair.ours, pair.name), as_float64(pair.theirs, pair.match.theirs)
     option = min(options, key=lambda option: rms(difference(option.undo(theirs), truth)))
     value, tolerance = option.undo(theirs), pair.tolerance(truth)
     right = tolerance.allows(value, truth)

@@ -6,6 +6,7 @@ block of memory (`memory`). The border is channels first, like the graph.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tinymvit import kernels
+from tinymvit import kernels, limits
 from tinymvit.engine import lowering
-from tinymvit.engine.memory import Memory, allocate, channels_first, memory_of_optimized
+from tinymvit.engine.memory import Memory, allocate, channels_first, memory_of_optimized, plan_memory
 from tinymvit.engine.passes import Kind, are_ordinary, kind_of, optimize
 from tinymvit.graph import Graph, Node
 from tinymvit.ops import Array, Input
@@ -56,6 +57,9 @@ class Engine:
                 prepared.kinds[node.weights] = kind_of(node, weights)
         self._ordinary = are_ordinary(graph, prepared.kinds)
         self.graph, folded = optimize(graph, weights, prepared.kinds)
+        self._bytes_of_values = plan_memory(self.graph)[1]
+        shape = " x ".join(map(str, self.graph["pixel_values"].shape))
+        limits.check(self._bytes_of_values, f"the values between the layers for an input of {shape}")
         self._rows = {node.name: lowering.choose(self.graph, node, self._ordinary) for node in self.graph}
         self._packed = prepared.packed
         for node in self.graph:
@@ -76,14 +80,17 @@ class Engine:
             raise ValueError(f"pixel_values have shape {pixel_values.shape}; {expected}")
         times = len(pixel_values) // size
         shapes = {public: self.graph[name].shape for public, name in self.graph.outputs.items()}
+        size_of_results = 4 * times * sum(math.prod(shape) for shape in shapes.values())
+        limits.check(size_of_results, f"the results of {len(pixel_values)} images")
         results = {public: np.empty((times * shape[0], *shape[1:]), np.float32) for public, shape in shapes.items()}
-        at_once = kernels.get_num_threads()  # read once: another Python thread may change it
+        threads = kernels.get_num_threads()  # read once: another Python thread may change it
+        at_once = max(1, min(threads, limits.get_max_memory() // self._bytes_of_values))
         for first in range(0, times, at_once):
             numbers = range(first, min(first + at_once, times))
             workspaces = [self._take() for _ in numbers]
             for number, workspace in zip(numbers, workspaces, strict=True):
                 _enter(pixel_values[number * size : (number + 1) * size], workspace.values["pixel_values"])
-            workspaces[0].program.run_with([workspace.program for workspace in workspaces[1:]], at_once)
+            workspaces[0].program.run_with([workspace.program for workspace in workspaces[1:]], threads)
             for number, workspace in zip(numbers, workspaces, strict=True):
                 for public, name in self.graph.outputs.items():
                     rows = shapes[public][0]

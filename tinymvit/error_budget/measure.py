@@ -124,10 +124,13 @@ def rounding_errors(model: MobileViTPreTrainedModel, pixel_values: Array) -> Err
     """
     from tqdm import tqdm
 
+    if not isinstance(model, MobileViTPreTrainedModel):
+        raise TypeError(f"model: {type(model).__name__}, expected one of the MobileViT models")
     pixel_values = check_pixel_values(pixel_values, model.config.num_channels)
     graph = model.graph(pixel_values.shape)
     output = "logits" if "logits" in graph.outputs else "last_hidden_state"
     graph = graph.select([output])
+    reference.check_memory(graph)
     engine = Engine(graph, model.weights).trace(pixel_values)
     by_engine: tuple[Node, Array] | None = next(engine)
     last = graph.outputs[output]

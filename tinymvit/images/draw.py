@@ -12,6 +12,7 @@ from tinymvit.files import write_files
 from tinymvit.labels import voc_palette
 from tinymvit.numerics import Array
 
+BAND = 64  # rows that are blended at a time
 OPACITY = 0.6  # of the colours over the image
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the formats that hold RGB pictures
 BACKGROUND = 0  # the class that is not coloured, in PASCAL VOC and in the bundled checkpoint
@@ -22,12 +23,16 @@ def overlay(image: Array, mask: Array, labels: dict[int, str]) -> Image.Image:
 
     image: (3, H, W) uint8, RGB. mask: (H, W) class ids. labels: the names to put in the legend, by class id.
     """
-    pixels = image.transpose(1, 2, 0).astype(np.float32)
-    colours = voc_palette()[mask % 256]
-    opacity = np.where(mask == BACKGROUND, 0, OPACITY)[..., None]
-    blended = Image.fromarray((pixels + (colours - pixels) * opacity).round().astype(np.uint8))
+    blended = np.empty((*mask.shape, 3), np.uint8)
+    for top in range(0, len(mask), BAND):  # in floats, the whole would take ten times its memory
+        rows = slice(top, top + BAND)
+        pixels = image[:, rows].transpose(1, 2, 0).astype(np.float32)
+        colours = voc_palette()[mask[rows] % 256]
+        opacity = np.where(mask[rows] == BACKGROUND, 0, OPACITY)[..., None]
+        blended[rows] = (pixels + (colours - pixels) * opacity).round()
+    picture = Image.fromarray(blended)
     shown = {label: name for label, name in labels.items() if label != BACKGROUND}
-    return _with_legend(blended, shown) if shown else blended
+    return _with_legend(picture, shown) if shown else picture
 
 
 def class_ids(mask: Array) -> Image.Image:

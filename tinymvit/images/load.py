@@ -8,9 +8,7 @@ to `processor`.
 from __future__ import annotations
 
 import os
-import threading
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,24 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tinymvit import limits
+from tinymvit.checks import is_one_of, short
 from tinymvit.errors import ImageError
 from tinymvit.files import open_file, what_is
-from tinymvit.images.silence import silent_libtiff
-from tinymvit.numerics import Array
+from tinymvit.images.silence import bombs_only, silent_libtiff
+from tinymvit.numerics import Array, as_array
 
 ImageSource = str | os.PathLike[str] | Image.Image | Array
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+BAND = 2**20  # pixels that are converted at a time
+# Bytes a pixel from the file to the array, as measured: an image of 4 bytes, and the array of 3 or the image turned.
+MEMORY = 8
+# What decoders take that need more, and what they take beside it for each channel.
+DECODERS = {"JPEG": (4, 2), "MPO": (4, 2), "WEBP": (16, 0), "JPEG2000": (5, 5), "AVIF": (12, 0)}
+# Formats that Pillow gives to Ghostscript, to Windows, to somebody's handler, or (IPTC) to any of these; and one (ICNS)
+# that holds pictures of which its header does not tell how large they are.
+REFUSED = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "IPTC", "ICNS")
 DATA_FORMATS = ("channels_first", "channels_last")
 
 
@@ -44,14 +52,14 @@ def load_image(
 
     Raises ImageError for what cannot be read as a picture, TypeError for other types.
     """
-    if data_format not in (None, *DATA_FORMATS):
-        raise ImageError(f"data format {data_format!r}, expected one of {', '.join(DATA_FORMATS)}")
+    if data_format is not None and not is_one_of(data_format, DATA_FORMATS):
+        raise ImageError(f"data format {short(data_format)}, expected one of {', '.join(DATA_FORMATS)}")
     if isinstance(source, np.ndarray):
-        return _array_pixels(source, convert_rgb, data_format, name)
+        return _array_pixels(as_array(source, name), convert_rgb, data_format, name)
     if isinstance(source, str | os.PathLike):
-        return _channels_first(np.asarray(_to_rgb(_open_upright(source), str(source))))
+        return _in_bands(_open_upright(source), None, str(source))
     if isinstance(source, Image.Image):
-        return _channels_first(np.asarray(_picture_bands(_decoded(source, name), convert_rgb, name)))
+        return _in_bands(_decoded(source, name), convert_rgb, name)
     raise TypeError(f"{name}: {type(source).__name__}, expected a path, a PIL image or a NumPy array")
 
 
@@ -62,11 +70,11 @@ def load_segmentation_map(source: ImageSource, *, name: str = "segmentation map"
     other types.
     """
     if isinstance(source, str | os.PathLike):
-        name, ids = str(source), np.asarray(_open_upright(source))
+        name, ids = str(source), _ids(_open_upright(source), str(source))
     elif isinstance(source, Image.Image):
-        ids = np.asarray(_decoded(source, name))
+        ids = _ids(_decoded(source, name), name)
     elif isinstance(source, np.ndarray):
-        ids = source
+        ids = as_array(source, name)
     else:
         raise TypeError(f"{name}: {type(source).__name__}, expected a path, a PIL image or a NumPy array")
     if ids.ndim != 2 or ids.size == 0:
@@ -75,9 +83,17 @@ def load_segmentation_map(source: ImageSource, *, name: str = "segmentation map"
         raise ImageError(f"{name}: dtype {ids.dtype}, expected whole numbers")
     with np.errstate(invalid="ignore"):  # NaN has no int32: found by the comparison
         labels = ids.astype(np.int32)
-    if not np.array_equal(labels, ids):
+    if not np.can_cast(ids.dtype, np.int32) and not np.array_equal(labels, ids):
         raise ImageError(f"{name}: holds class ids that are not whole numbers of 32 bits")
     return labels
+
+
+def _ids(image: Image.Image, name: str) -> Array:
+    """The pixels of a decoded PIL image of one channel, (H, W), before they are known to be class ids."""
+    if len(image.getbands()) != 1:
+        shape = (image.height, image.width, len(image.getbands()))
+        raise ImageError(f"{name}: shape {shape}, expected one class id a pixel, (H, W)")
+    return np.asarray(image)
 
 
 def is_fraction(pixels: Array) -> bool:
@@ -87,13 +103,15 @@ def is_fraction(pixels: Array) -> bool:
 
 def to_pil(pixels: Array) -> Image.Image:
     """The pixels (C, H, W) of `load_image` as a PIL image of 8 bits: mode L, RGB or RGBA."""
-    levels = _levels(pixels)
+    levels = _levels(pixels, 1 if is_fraction(pixels) else 255)
     return Image.fromarray(np.ascontiguousarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)))
 
 
 def rescale(pixels: Array, factor: float) -> Array:
     """pixels * factor in float32, multiplied in float64 and rounded once."""
-    return (pixels.astype(np.float64) * factor).astype(np.float32)
+    rescaled = np.empty(pixels.shape, np.float32)
+    np.multiply(pixels, factor, out=rescaled, dtype=np.float64, casting="unsafe")  # by parts: no array in float64
+    return rescaled
 
 
 def _open_upright(source: str | os.PathLike[str]) -> Image.Image:
@@ -102,10 +120,10 @@ def _open_upright(source: str | os.PathLike[str]) -> Image.Image:
     if what_is(path, ImageError) is None:
         raise ImageError(f"{name}: no such file")
     with open_file(path, ImageError, "an image file") as file, _decoding(name):
-        with _bombs_only():
+        with bombs_only():
             image = Image.open(file)
-        _decode(image)
-        with _bombs_only():  # a damaged EXIF block warns too
+        _decode(image, name)
+        with bombs_only():  # a damaged EXIF block warns too
             ImageOps.exif_transpose(image, in_place=True)
     return _not_empty(image, name)
 
@@ -113,14 +131,33 @@ def _open_upright(source: str | os.PathLike[str]) -> Image.Image:
 def _decoded(image: Image.Image, name: str) -> Image.Image:
     """A caller's PIL image, which may be an open file that nobody has decoded yet."""
     with _decoding(name):
-        _decode(image)
+        _decode(image, name)
     return _not_empty(image, name)
 
 
-def _decode(image: Image.Image) -> None:
-    # The others do not warn here.
-    with _bombs_only() if image.format in ("ICO", "TIFF") else nullcontext(), silent_libtiff(image):
+def _decode(image: Image.Image, name: str) -> None:
+    """Decode an open file, unless it is of a format that is not read or takes more memory than is allowed; an image
+    that is decoded already stays as it is."""
+    if image.format in REFUSED:
+        raise ImageError(f"{name}: a file of format {image.format}, expected PNG, JPEG or another format of pictures")
+    limits.check(_memory(image), f"{name}: {image.width} x {image.height} pixels", ImageError)
+    with bombs_only(), silent_libtiff() if image.format == "TIFF" else nullcontext():
         image.load()
+
+
+def _memory(image: Image.Image) -> int:
+    """Bytes that it takes to make an array of an open file; of the caller's own image, in the memory already, none."""
+    if image.format is None:
+        return 0
+    pixels = image.width * image.height
+    whole, each = DECODERS.get(image.format, (0, 0))
+    block = 0
+    if image.format == "TIFF":  # a tile, or strip, may be larger than the picture, and is decoded whole
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        tile = tags[322] * tags[323] if 322 in tags and 323 in tags else 0
+        block = max(tile, min(tags.get(278, image.height), image.height) * image.width) * sum(tags.get(258, (1,))) // 8
+        whole = 4
+    return max(pixels * MEMORY, pixels * (whole + each * len(image.getbands())) + block)
 
 
 def _not_empty(image: Image.Image, name: str) -> Image.Image:
@@ -134,6 +171,8 @@ def _decoding(name: str) -> Iterator[None]:
     """Whatever goes wrong inside becomes one ImageError; Pillow's decoders raise almost anything on broken files."""
     try:
         yield
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image in a format that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -141,41 +180,46 @@ def _decoding(name: str) -> Iterator[None]:
             f"{name}: more than {Image.MAX_IMAGE_PIXELS} pixels, perhaps a decompression bomb; "
             "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from None
+    except MemoryError:
+        raise ImageError(f"{name}: no memory to decode it, expected a smaller picture") from None
     except Exception as error:
         raise ImageError(f"{name}: damaged image: {str(error) or type(error).__name__}") from None
 
 
-_filters_lock = threading.Lock()  # warning filters belong to the process: two threads would restore each other's
+def _in_bands(image: Image.Image, convert_rgb: bool | None, name: str) -> Array:
+    """The pixels (C, H, W) of a decoded PIL image of any mode: RGB, or if `convert_rgb` is False also grey or RGBA.
+
+    A band of rows is converted at a time: the whole in each mode on the way would take three times the memory.
+    """
+    kept = convert_rgb is False and image.mode in ("L", "RGB", "RGBA")
+    deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    shallow = _deep_grey(image, name) if deep else _straight_alpha
+    pixels = None
+    for top, bottom, band in _bands(image):
+        array = np.asarray(band if kept else _to_rgb(shallow(band), over_white=convert_rgb is True))
+        if pixels is None:
+            pixels = np.empty((image.height, *array.shape[1:]), np.uint8)
+        pixels[top:bottom] = array
+    assert pixels is not None  # an image has rows
+    return _channels_first(pixels)
 
 
-@contextmanager
-def _bombs_only() -> Iterator[None]:
-    """Pillow's warnings are silent inside, but for the one about decompression bombs, which is raised."""
-    with _filters_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+def _bands(image: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
+    """Bands of whole rows, from the top: the first row, the one behind the last, and the band."""
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield top, bottom, image if rows >= image.height else image.crop((0, top, image.width, bottom))
 
 
-def _picture_bands(image: Image.Image, convert_rgb: bool | None, name: str) -> Image.Image:
-    """A PIL image of any mode in mode RGB; if `convert_rgb` is False, also L or RGBA."""
-    if convert_rgb is False and image.mode in ("L", "RGB", "RGBA"):
-        return image
-    image = _straight_alpha(image)
-    if convert_rgb and ("A" in image.getbands() or "transparency" in image.info):
+def _to_rgb(image: Image.Image, over_white: bool) -> Image.Image:
+    """A PIL image of any mode of 8 bits in mode RGB, its transparency dropped or blended onto white."""
+    if over_white and ("A" in image.getbands() or "transparency" in image.info):
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return _to_rgb(image, name)
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """A PIL image of any mode in mode RGB, with its transparency dropped."""
-    image = _straight_alpha(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _deep_grey(image, name)
-    elif image.mode == "P":
+    if image.mode == "P":
         image = image.convert("RGBA")  # straight to RGB, Pillow warns that a transparency is lost
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _straight_alpha(image: Image.Image) -> Image.Image:
@@ -183,18 +227,27 @@ def _straight_alpha(image: Image.Image) -> Image.Image:
     return image.convert(image.mode.upper()) if image.mode in ("La", "RGBa") else image
 
 
-def _deep_grey(image: Image.Image, name: str) -> Image.Image:
-    """A grey picture of 16-bit, 32-bit or float pixels in 8 bits, where Pillow would clip everything above 255.
+def _deep_grey(image: Image.Image, name: str) -> Callable[[Image.Image], Image.Image]:
+    """What makes bands of 8 bits of a grey picture's bands of 16-bit, 32-bit or float pixels, where Pillow would clip
+    everything above 255.
 
     I;16 holds 16 bits. Pillow fills mode I from 8-bit pictures and from 16-bit files alike: it holds 16 bits if any
     pixel exceeds 255. Mode F is an array of floats.
     """
-    levels = np.asarray(image)
-    if image.mode != "F" and (image.mode != "I" or levels.max() > 255):
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ImageError(f"{name}: pixels from {levels.min()} to {levels.max()}, expected 16 bits, 0 to 65535")
-        levels = levels >> 8
-    return to_pil(_checked_pixels(levels, name)[None])
+    ranges = [(levels.min(), levels.max()) for levels in (np.asarray(band) for _, _, band in _bands(image))]
+    low, high = np.array(ranges).min(), np.array(ranges).max()  # NaN if one is
+    sixteen_bits = image.mode != "F" and (image.mode != "I" or high > 255)
+    if sixteen_bits and (low < 0 or high > 65535):
+        raise ImageError(f"{name}: pixels from {low} to {high}, expected 16 bits, 0 to 65535")
+    if not sixteen_bits:
+        _check_range(low, high, name)
+    white = 1 if image.mode == "F" and 0 < high <= 1 else 255
+
+    def shallow(band: Image.Image) -> Image.Image:
+        levels = np.asarray(band)
+        return Image.fromarray(_levels(levels >> 8 if sixteen_bits else levels, white))
+
+    return shallow
 
 
 def _array_pixels(array: Array, convert_rgb: bool | None, data_format: str | None, name: str) -> Array:
@@ -215,12 +268,16 @@ def _checked_pixels(pixels: Array, name: str) -> Array:
         raise ImageError(f"{name}: dtype {pixels.dtype}, expected uint8, another integer type or floats")
     if pixels.size == 0:
         raise ImageError(f"{name}: no pixels in shape {pixels.shape}")
-    low, high = pixels.min(), pixels.max()
+    _check_range(pixels.min(), pixels.max(), name)
+    return pixels
+
+
+def _check_range(low: Any, high: Any, name: str) -> None:
+    """Refuse pixels of which `low` and `high` are the smallest and the largest; NaN, if one is."""
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError(f"{name}: holds NaN or infinity")
     if low < 0 or high > 255:
         raise ImageError(f"{name}: pixels from {low} to {high}, expected 0 to 255, or 0 to 1")
-    return pixels
 
 
 def _over_white(pixels: Array) -> Array:
@@ -240,8 +297,9 @@ def _channels_first(array: Array) -> Array:
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
-def _levels(pixels: Array) -> Array:
-    """Pixels in 8 bits. Fractions are cut off, not rounded, as transformers does before it resizes."""
-    if is_fraction(pixels):
+def _levels(pixels: Array, white: int) -> Array:
+    """Pixels in 8 bits, whose `white` is 1 or 255. Fractions are cut off, not rounded, as transformers does before it
+    resizes."""
+    if white == 1:
         return rescale(pixels, 255).astype(np.uint8)
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels).astype(np.uint8)

@@ -8,24 +8,26 @@ class become a map of class ids, at the size asked for. With the same settings t
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
-from tinymvit import checks, kernels
+from tinymvit import checks, kernels, limits
 from tinymvit.checks import is_side
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError, ImageError
 from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.images.load import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
-from tinymvit.numerics import Array
+from tinymvit.numerics import NUMBERS, Array, as_array
+from tinymvit.text import count
 from tinymvit.weights import Checkpoint, open_checkpoint
 from tinymvit.weights.families.transformers import PROCESSOR_FILE
 
-MAX_PIXELS = 2**27  # of a resized or cropped image: a strip of 1 x 100,000 must not ask for gigabytes
-BAND = 64  # rows of logits that are resized at a time
+MEMORY = 20  # bytes for each pixel of a resized or cropped image: Pillow's 4, 3 in uint8, 12 in float32
+BAND = 2**22  # numbers of the logits that are resized at a time, in whole rows
 TYPE_NAMES = ("MobileViTImageProcessor", "MobileViTImageProcessorFast", "MobileViTFeatureExtractor")
 
 
@@ -75,7 +77,7 @@ class MobileViTImageProcessor:
     do_convert_rgb: bool | None = None  # see `images.load.load_image`
 
     def __init__(self, **settings: Any) -> None:
-        settings = _known_settings(settings)
+        settings = {name: value for name, value in _known_settings(settings).items() if value is not None}
         for spec in fields(self):
             default = spec.default if spec.default_factory is MISSING else spec.default_factory()
             setattr(self, spec.name, _RULES[spec.name](spec.name, settings.get(spec.name, default)))
@@ -104,26 +106,32 @@ class MobileViTImageProcessor:
         segmentation_maps: paths, PIL images or arrays (H, W) of class ids, each as large as its image.
         return_tensors: None, or "np" to insist on one array: then results of several sizes are an error.
         input_data_format: "channels_first" or "channels_last", for arrays that can be read as both.
-        settings: fields of the processor, changed for this call.
+        settings: fields of the processor, changed for this call. A switch that is None is off, as in transformers.
 
         Returns `pixel_values`, (B, C, H, W) float32 (without do_rescale, of the images' own dtype), and `labels`,
         (B, H, W) int64, if there were maps. Raises ImageError, ConfigError, TypeError.
         """
-        if return_tensors not in (None, "np"):
-            raise ConfigError(f"return_tensors: {return_tensors!r}, expected 'np' or None: tinymvit uses NumPy arrays")
+        if return_tensors is not None and not checks.is_one_of(return_tensors, ["np"]):
+            raise ConfigError(
+                f"return_tensors: {checks.short(return_tensors)}, expected 'np' or None: tinymvit uses NumPy arrays"
+            )
         changed = self._replace(settings)
-        pixels = {
-            name: load_image(source, convert_rgb=changed.do_convert_rgb, data_format=input_data_format, name=name)
-            for name, source in _by_name(images, "image", dimensions=3).items()
-        }
-        batch = {"pixel_values": [changed._network_input(image, name) for name, image in pixels.items()]}
+        batch: dict[str, list[Array]] = {"pixel_values": []}
+        shapes = []
+        for name, source in _by_name(images, "image", dimensions=3).items():
+            pixels = load_image(source, convert_rgb=changed.do_convert_rgb, data_format=input_data_format, name=name)
+            shapes.append(pixels.shape[1:])
+            batch["pixel_values"].append(changed._network_input(pixels, name))
         if segmentation_maps is not None:
-            maps = {
-                name: load_segmentation_map(source, name=name)
-                for name, source in _by_name(segmentation_maps, "segmentation map", dimensions=2).items()
-            }
-            _check_fit(list(maps.values()), list(pixels.values()))
-            batch["labels"] = [changed._network_labels(ids, name) for name, ids in maps.items()]
+            maps = _by_name(segmentation_maps, "segmentation map", dimensions=2)
+            if len(maps) != len(shapes):
+                raise ImageError(f"segmentation maps: {len(maps)}, expected one for each of {len(shapes)} images")
+            batch["labels"] = []
+            for index, ((name, source), shape) in enumerate(zip(maps.items(), shapes, strict=True)):
+                ids = load_segmentation_map(source, name=name)
+                if ids.shape != shape:
+                    raise ImageError(f"segmentation map {index}: shape {ids.shape}, expected its image's {shape}")
+                batch["labels"].append(changed._network_labels(ids, name))
         return BatchFeature({name: _stack(arrays, name, return_tensors) for name, arrays in batch.items()})
 
     def _network_input(self, pixels: Array, name: str) -> Array:
@@ -141,11 +149,11 @@ class MobileViTImageProcessor:
 
     def _network_labels(self, ids: Array, name: str) -> Array:
         """One map of class ids (H, W), moved as its image is, but never blended: a class between two is another."""
-        if self.do_reduce_labels:
-            ids = np.where((ids == 0) | (ids == 255), 255, ids - 1)
         if self.do_resize:
             height, width = self._resized_shape(ids, name)
             ids = np.asarray(Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST))
+        if self.do_reduce_labels:
+            ids = np.where((ids == 0) | (ids == 255), 255, ids - 1)
         if self.do_center_crop:
             ids = center_crop(ids, **self.crop_size)
         return ids.astype(np.int64)
@@ -159,8 +167,8 @@ class MobileViTImageProcessor:
             shape = (long, short) if height > width else (short, long)
         else:
             shape = self.size["height"], self.size["width"]
-        if math.prod(shape) > MAX_PIXELS:
-            raise ImageError(f"{name}: {height} x {width} resized to {shape[0]} x {shape[1]}, expected a smaller size")
+        what = f"{name}: {height} x {width} resized to {shape[0]} x {shape[1]}"
+        limits.check(math.prod(shape) * MEMORY, what, ImageError)
         return shape
 
     def post_process_semantic_segmentation(
@@ -178,19 +186,27 @@ class MobileViTImageProcessor:
 
         Source: the method of this name in transformers. Raises ConfigError.
         """
-        logits = np.asarray(outputs.logits, np.float32)
-        if logits.ndim != 4:
+        logits = as_array(getattr(outputs, "logits", None), "outputs.logits", NUMBERS).astype(np.float32, copy=False)
+        if logits.ndim != 4 or 0 in logits.shape:
             raise ConfigError(f"outputs.logits: shape {logits.shape}, expected (B, K, H, W)")
         scores = list(logits)  # B times (K, H, W)
         if target_sizes is not None:
+            target_sizes = _listed(target_sizes)
+            if target_sizes is None:
+                raise ConfigError("target_sizes: expected a list of (height, width), one for each image")
             if len(target_sizes) != len(scores):
                 raise ConfigError(
                     f"target_sizes: {len(target_sizes)} sizes, expected one for each of {len(scores)} images"
                 )
-            bands = [_resized_bands(image, size) for image, size in zip(scores, target_sizes, strict=True)]
+            sizes = [_target_size(size) for size in target_sizes]
+            kept = 8 + (4 * logits.shape[1] if return_segmentation_scores else 0)  # bytes for each pixel
+            row = 4 * logits.shape[1] * max((width for _, width in sizes), default=0)
+            largest = " x ".join(map(str, max(sizes, key=math.prod, default=())))
+            what = f"target_sizes: {count(len(sizes), 'map')}, the largest {largest}"
+            limits.check(kept * sum(map(math.prod, sizes)) + row, what, ConfigError)
             if not return_segmentation_scores:
-                return [np.concatenate([band.argmax(axis=0) for band in image]) for image in bands]
-            scores = [np.concatenate(list(image), axis=1) for image in bands]
+                return [_best_of_resized(*each) for each in zip(scores, sizes, strict=True)]
+            scores = [_resized(*each) for each in zip(scores, sizes, strict=True)]
         maps = [image.argmax(axis=0) for image in scores]
         if return_segmentation_scores:
             return [SemanticSegmentation(*pair) for pair in zip(maps, scores, strict=True)]
@@ -223,8 +239,13 @@ class MobileViTImageProcessor:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **settings: Any) -> Self:
-        """The processor that a parsed `preprocessor_config.json` describes, `settings` changed."""
-        return cls(**values)._replace(settings)
+        """The processor that a parsed `preprocessor_config.json` describes, `settings` changed.
+
+        As in transformers, a switch (`do_resize`, ...) that is null is off. Raises ConfigError.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"from_dict: a {type(values).__name__}, expected a mapping of option names to values")
+        return cls()._replace(values)._replace(settings)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a `preprocessor_config.json`, as transformers reads it."""
@@ -238,7 +259,13 @@ class MobileViTImageProcessor:
 
     def _replace(self, settings: Mapping[str, Any]) -> Self:
         """A copy with some fields changed; checked even where none is, for fields may have been assigned to."""
-        return type(self)(**vars(self) | _known_settings(settings))
+        changed = vars(self) | _known_settings(settings)
+        for name, value in changed.items():
+            if value is None and _RULES[name] is checks.boolean:
+                changed[name] = False
+            elif value is None and name in _USED_BY and changed[_USED_BY[name]]:
+                raise ConfigError(f"{name}: None, expected a value where {_USED_BY[name]} is true")
+        return type(self)(**changed)
 
 
 MobileViTFeatureExtractor = MobileViTImageProcessor  # its name in transformers until 2022
@@ -265,16 +292,46 @@ def center_crop(pixels: Array, height: int, width: int) -> Array:
     return cropped
 
 
-def _resized_bands(scores: Array, size: Any) -> Iterator[Array]:
-    """Logits (K, H, W) at another size, (height, width), in bands (K, BAND, width) from the top: all the classes of a
-    photograph at its own size would take a gigabyte."""
-    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not all(map(is_side, size)):
-        raise ConfigError(f"target_sizes: {size!r}, expected (height, width), two positive integers")
+def _target_size(size: Any) -> tuple[int, int]:
+    sides = _listed(size)
+    if sides is None or len(sides) != 2 or not all(map(is_side, sides)):
+        raise ConfigError(f"target_sizes: {checks.short(size)}, expected (height, width), two positive integers")
+    return int(sides[0]), int(sides[1])
+
+
+def _listed(values: Any) -> list[Any] | None:
+    """The values of a sequence or array, or None for what is neither, and for text."""
+    if isinstance(values, np.ndarray):
+        return list(values) if values.ndim else None
+    return list(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else None
+
+
+def _best_of_resized(scores: Array, size: tuple[int, int]) -> Array:
+    """The best class, int64, of each pixel of logits (K, H, W) at another size: all the classes of a photograph at its
+    own size would take a gigabyte."""
+    best = np.empty(size, np.int64)
+    for rows, band in _resized_bands(scores, size):
+        best[rows] = band.argmax(axis=0)
+    return best
+
+
+def _resized(scores: Array, size: tuple[int, int]) -> Array:
+    """Logits (K, H, W) at another size."""
+    resized = np.empty((len(scores), *size), np.float32)
+    for rows, band in _resized_bands(scores, size):
+        resized[:, rows] = band
+    return resized
+
+
+def _resized_bands(scores: Array, size: tuple[int, int]) -> Iterator[tuple[slice, Array]]:
+    """Logits (K, H, W) at another size, in bands from the top: which rows, and their logits, (K, rows, width)."""
     channels_last = np.ascontiguousarray(np.moveaxis(scores, 0, -1))[None]  # (1, H, W, K)
-    height, width = int(size[0]), int(size[1])
-    for top in range(0, height, BAND):
-        rows = range(top, min(top + BAND, height))
-        yield np.moveaxis(kernels.resize_bilinear(channels_last, height, width, rows=rows)[0], -1, 0)
+    height, width = size
+    at_once = max(1, BAND // (width * len(scores)))
+    for top in range(0, height, at_once):
+        rows = range(top, min(top + at_once, height))
+        resized = kernels.resize_bilinear(channels_last, height, width, rows=rows)[0]
+        yield slice(rows.start, rows.stop), np.moveaxis(resized, -1, 0)
 
 
 def _by_name(sources: Any, what: str, dimensions: int) -> dict[str, Any]:
@@ -286,14 +343,6 @@ def _by_name(sources: Any, what: str, dimensions: int) -> dict[str, Any]:
     if not sources:
         raise ImageError(f"{what}s: an empty list, expected at least one")
     return {f"{what} {index} of the list": source for index, source in enumerate(sources)}
-
-
-def _check_fit(maps: Sequence[Array], images: Sequence[Array]) -> None:
-    if len(maps) != len(images):
-        raise ImageError(f"segmentation maps: {len(maps)}, expected one for each of {len(images)} images")
-    for index, (ids, image) in enumerate(zip(maps, images, strict=True)):
-        if ids.shape != image.shape[1:]:
-            raise ImageError(f"segmentation map {index}: shape {ids.shape}, expected its image's {image.shape[1:]}")
 
 
 def _stack(arrays: list[Array], name: str, return_tensors: str | None) -> Array | list[Array]:
@@ -321,39 +370,48 @@ _UNUSED: dict[str, tuple[Any, ...] | None] = {
 
 
 def _known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are fields, under today's names. None stands for "not given", as in transformers."""
-    known = {name: value for name, value in settings.items() if value is not None and not name.startswith("_")}
+    """The settings that are fields, under today's names."""
+    known = {
+        name: value
+        for name, value in settings.items()
+        if not str(name).startswith("_") and (value is not None or name in _RULES or name == "do_flip_channels")
+    }
     if "do_flip_channels" in known:
         known = {"do_flip_channel_order": known.pop("do_flip_channels")} | known
     for name in known.keys() - _RULES.keys():
         if name not in _UNUSED:
             checks.known(name, _RULES)
         value, accepted = known.pop(name), _UNUSED[name]
-        if accepted is not None and value not in accepted:
-            raise ConfigError(f"{name}: {value!r}, expected {' or '.join(map(repr, accepted))}")
+        if accepted is not None and not checks.is_one_of(value, accepted):
+            raise ConfigError(f"{name}: {checks.short(value)}, expected {' or '.join(map(repr, accepted))}")
     return known
 
 
+# Settings -> the switch without which nothing uses them.
+_USED_BY = {"size": "do_resize", "resample": "do_resize", "crop_size": "do_center_crop", "rescale_factor": "do_rescale"}
+
+
 def _filter(name: str, value: Any) -> Image.Resampling:
-    if isinstance(value, bool) or not isinstance(value, int) or value not in list(Image.Resampling):
+    if isinstance(value, bool) or not isinstance(value, Integral) or value not in list(Image.Resampling):
         filters = ", ".join(f"{number.value} {number.name.lower()}" for number in sorted(Image.Resampling))
-        raise ConfigError(f"{name}: {value!r}, expected one of Pillow's filters: {filters}")
-    return Image.Resampling(value)
+        raise ConfigError(f"{name}: {checks.short(value)}, expected one of Pillow's filters: {filters}")
+    return Image.Resampling(int(value))
 
 
 def _resize_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"shortest_edge": value}
     if value.keys() not in ({"shortest_edge"}, {"height", "width"}) or not all(map(is_side, value.values())):
-        raise ConfigError(f"{name}: {value!r}, expected a positive shortest_edge, or a positive height and width")
+        raise ConfigError(
+            f"{name}: {checks.short(value)}, expected a positive shortest_edge, or a positive height and width"
+        )
     return {key: int(side) for key, side in value.items()}
 
 
 def _crop_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"height": value, "width": value}
     if value.keys() != {"height", "width"} or not all(map(is_side, value.values())):
-        raise ConfigError(f"{name}: {value!r}, expected a positive height and width")
-    if math.prod(value.values()) > MAX_PIXELS:
-        raise ConfigError(f"{name}: {value!r}, expected at most {MAX_PIXELS} pixels")
+        raise ConfigError(f"{name}: {checks.short(value)}, expected a positive height and width")
+    limits.check(math.prod(map(int, value.values())) * MEMORY, f"{name}: {checks.short(value)}", ConfigError)
     return {key: int(side) for key, side in value.items()}
 
 

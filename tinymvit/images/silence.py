@@ -1,16 +1,16 @@
-"""What Pillow's decoders write to stderr by themselves is not written: our one line says what is wrong with a picture.
+"""What Pillow's decoders say by themselves is not said: our one line says what is wrong with a picture.
 
-libtiff, by which Pillow reads compressed TIFF files, reports a damaged one on stderr, and Pillow has no way to turn
-that off. To point stderr elsewhere meanwhile would take it from all threads and lose what they write; so libtiff itself
-is told, by its own function, to tell nobody. Whoever else decodes a TIFF file by the same copy of libtiff in that
-moment gets its errors as before, and no text of it.
+Both of these silences are changes of the whole process. A lock around them would let only one thread decode at a time,
+so they are made by the first thread that comes and undone by the last that goes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -21,26 +21,71 @@ from PIL import Image, _imaging
 # Pillow logs some damages. A program that wants them has handlers of its own; without any, Python writes to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-_lock = threading.Lock()  # who is told is a matter of the process: two threads would restore each other's
+Undo = Callable[[], object]
 
 
-@contextmanager
-def silent_libtiff(image: Image.Image) -> Iterator[None]:
-    """Inside, libtiff writes nothing, if `image` is a TIFF picture."""
-    tell = _tell() if image.format == "TIFF" else None
-    if tell is None:
-        yield
-        return
-    with _lock:
-        before = tell(None)
+class Shared:
+    """A change of the process that holds while any thread is inside `with shared():`. make: makes the change, and
+    returns what undoes it."""
+
+    def __init__(self, make: Callable[[], Undo]) -> None:
+        self._make = make
+        self._lock, self._inside = threading.Lock(), 0
+        self._undo: Undo | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._alone)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0:
+                self._undo = self._make()
+            self._inside += 1
         try:
             yield
         finally:
-            tell(before)
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0 and self._undo is not None:
+                    self._undo()
+
+    def _alone(self) -> None:
+        """In a forked process nobody is inside."""
+        self._lock = threading.Lock()
+        if self._inside and self._undo is not None:
+            self._undo()
+        self._inside = 0
+
+
+def _ignore_warnings() -> Undo:
+    before = warnings.catch_warnings()
+    before.__enter__()
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    return lambda: before.__exit__(None, None, None)
+
+
+bombs_only = Shared(_ignore_warnings)
+"""Inside, Pillow's warnings are silent, but for the one about decompression bombs, which is raised."""
+
+
+def _turn_off_libtiff() -> Undo:
+    """libtiff, by which Pillow reads compressed TIFF files, reports a damaged one on stderr, and Pillow has no way to
+    turn that off. To point stderr elsewhere meanwhile would lose what other threads write; so libtiff itself is told,
+    by its own function, to tell nobody."""
+    tell = _libtiff_tells()
+    if tell is None:
+        return lambda: None
+    before = tell(None)
+    return lambda: tell(before)
+
+
+silent_libtiff = Shared(_turn_off_libtiff)
+"""Inside, libtiff writes nothing."""
 
 
 @cache
-def _tell() -> Callable[[Any], Any] | None:
+def _libtiff_tells() -> Callable[[Any], Any] | None:
     """libtiff's function that takes who is to be told of errors (none: nobody) and returns who was. None where Pillow
     was built without libtiff, or with one whose functions cannot be reached from here, as on Windows."""
     try:

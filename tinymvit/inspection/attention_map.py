@@ -61,7 +61,7 @@ def attention_map(
     layers = [name for name in graph.nodes if name.startswith(f"{block}.transformer.") and name.endswith(PROBABILITIES)]
     name = layers[_checked("layer", query.layer, len(layers))]
     head = slice(None) if query.head is None else _checked("head", query.head, graph[name].shape[1])
-    if np.shape(query.pixel) != (2,):
+    if isinstance(query.pixel, str) or not isinstance(query.pixel, Sequence | np.ndarray) or len(query.pixel) != 2:
         raise ValueError(f"query is {query.pixel!r}; expected two numbers, (y, x)")
     y, x = _checked("query's y", query.pixel[0], height), _checked("query's x", query.pixel[1], width)
 

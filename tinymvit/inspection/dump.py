@@ -25,7 +25,7 @@ import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.files import FILE, FOLDER, at_home, files_below, open_file, read_json, reason, what_is
-from tinymvit.numerics import Array
+from tinymvit.numerics import Array, as_array
 from tinymvit.weights import Checkpoint
 from tinymvit.weights.formats import format_of, safetensors, suffixes
 from tinymvit.weights.formats.safetensors import DTYPES, SHORT_NAMES, Entry, is_shape, map_tensor
@@ -46,7 +46,9 @@ class Dump(Mapping[str, Array]):
     @classmethod
     def of(cls, arrays: Mapping[str, Array]) -> Dump:
         """A dump of arrays in memory."""
-        loaded = {str(name): np.asarray(array) for name, array in arrays.items()}
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"arrays: {type(arrays).__name__}, expected a mapping of names to arrays")
+        loaded = {str(name): as_array(array, str(name)) for name, array in arrays.items()}
         return _InMemory(Path(), {name: StoredTensor(x.shape, x.dtype.name, x.view) for name, x in loaded.items()})
 
     def __getitem__(self, name: str) -> Array:

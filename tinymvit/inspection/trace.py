@@ -18,7 +18,7 @@ from tinymvit import reference
 from tinymvit.engine.engine import Engine
 from tinymvit.graph import Graph, Node
 from tinymvit.inspection.dump_writer import Spec
-from tinymvit.numerics import Array
+from tinymvit.numerics import Array, as_array
 from tinymvit.ops import Op
 
 DTYPES = ("float32", "float64")
@@ -51,6 +51,7 @@ class Trace:
         Raises ValueError for a name that is not there and for pixels of another shape, another dtype or source.
         """
         _check_settings(dtype, source)
+        pixel_values = as_array(pixel_values, "pixel_values", "f")
         if pixel_values.shape != (expected := graph["pixel_values"].shape):
             raise ValueError(f"pixel_values have shape {pixel_values.shape}; the graph is for {expected}")
         self.dtype = dtype
@@ -65,6 +66,10 @@ class Trace:
             graph = replace(self.engine.graph, outputs=outputs)
             self.nodes = select_nodes(graph, names, "; the engine merges this node into another, the reference has it")
         self.graph = replace(graph, outputs={})  # outputs would be kept to the end
+        if source == "reference":
+            wanted = {node.name for node in self.nodes.values()}
+            last = [name for name in self.graph.nodes if name in wanted][-1]
+            reference.check_memory(self.graph, np.dtype(dtype).type, last)
 
     def __iter__(self) -> Iterator[tuple[str, Array]]:
         names: dict[str, list[str]] = {}
@@ -122,6 +127,8 @@ def select_nodes(graph: Graph, patterns: str | Sequence[str] | None, otherwise: 
     known |= {alias: graph.nodes[name] for alias, name in (graph.modules | graph.outputs).items()}
     wanted: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"names: a {type(pattern).__name__} among them; expected names of nodes or patterns")
         found = [name for name in known if fnmatchcase(name, pattern)]
         if not found:
             raise ValueError(

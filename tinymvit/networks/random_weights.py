@@ -5,8 +5,12 @@ Both give float32 arrays by the tensors' names, in the graph's shapes, and the s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from tinymvit import limits
+from tinymvit.errors import ConfigError
 from tinymvit.graph import Graph
 from tinymvit.ops import Array, BatchNorm, Conv2d, LayerNorm, Shape
 
@@ -14,6 +18,7 @@ from tinymvit.ops import Array, BatchNorm, Conv2d, LayerNorm, Shape
 def as_for_training(graph: Graph, deviation: float, seed: int = 0) -> dict[str, Array]:
     """Weights to train from, as transformers draws them: matrices normal with this deviation, biases and running means
     zero, norms' weights and running variances one."""
+    _check_memory(graph)
     rng = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
     for name, shape in graph.weight_shapes().items():
@@ -28,6 +33,7 @@ def as_for_training(graph: Graph, deviation: float, seed: int = 0) -> dict[str, 
 def as_trained(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """Weights under which activations neither die nor explode, as in a trained network: products keep the variance of
     their input (He for convolutions, Glorot for linear layers), norms are near one."""
+    _check_memory(graph)
     rng = np.random.default_rng(seed)
 
     def normal(mean: float, deviation: float, shape: Shape) -> Array:
@@ -47,3 +53,8 @@ def as_trained(graph: Graph, seed: int = 0) -> dict[str, Array]:
             else:
                 weights[name] = normal(0, 0.1, shape)
     return weights
+
+
+def _check_memory(graph: Graph) -> None:
+    count = sum(map(math.prod, graph.weight_shapes().values()))
+    limits.check(4 * count, f"a network of {count:,} weights", ConfigError)

@@ -27,9 +27,11 @@ class Resize(Op):
     def output_shape(self, *inputs: Shape) -> Shape:
         return (*inputs[0][:2], self.height, self.width)
 
-    def compute(self, x: Array) -> Array:
-        """x (B, C, H, W) -> (B, C, height, width), of x's dtype."""
+    def compute(self, x: Array, rows: range | None = None) -> Array:
+        """x (B, C, H, W) -> (B, C, height, width), of x's dtype. rows: only these rows of it."""
         above, below, t = _neighbours(x.shape[2], self.height, x.dtype)
+        if rows is not None:
+            above, below, t = above[rows], below[rows], t[rows]
         x = x[:, :, above] * (1 - t)[:, None] + x[:, :, below] * t[:, None]
         left, right, t = _neighbours(x.shape[3], self.width, x.dtype)
         return x[:, :, :, left] * (1 - t) + x[:, :, :, right] * t

@@ -90,7 +90,9 @@ def vectors(model: MobileViTPreTrainedModel, size: tuple[int, int] | None = None
 def model_graph(model: MobileViTPreTrainedModel, size: tuple[int, int] | None) -> Graph:
     """The graph of one image for the model's results, without the hidden states."""
     graph = model.graph((1, model.config.num_channels, *(size or ODD_SIZE)))
-    return graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
+    graph = graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
+    reference.check_memory(graph)
+    return graph
 
 
 def distinct(graph: Graph, shrink: bool) -> dict[OpOnShapes, tuple[str, list[str]]]:
