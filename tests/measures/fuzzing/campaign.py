@@ -20,7 +20,7 @@ from .targets import TARGETS
 PROGRAM = Path(__file__).parent.parent / "fuzz.py"
 AT_ONCE = 40  # cases that a worker is given at once
 CASES_OF_A_WORKER = 20_000  # then a new process takes its place
-UNSURE = ("hang", "memory", "crash")  # findings that a second run in a fresh process must confirm
+UNSURE = ("hang", "memory", "crash")  # kinds of findings that a second run in a fresh process must confirm, once
 SHOWN = 3  # cases of a group of findings in the summary
 
 
@@ -37,6 +37,7 @@ def work(root):
     os.dup2(printed, 1)
     os.dup2(printed, 2)
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{root}/hub", "MPLCONFIGDIR": f"{root}/matplotlib", "MPLBACKEND": "Agg"}
+    os.environ |= {"HOME": f"{root}/home", "OMP_NUM_THREADS": "1"}
     sandbox = Sandbox(root, printed)
     cases.prepare()
     resource.setrlimit(resource.RLIMIT_AS, (rules.ADDRESS_SPACE, rules.ADDRESS_SPACE))
@@ -117,7 +118,7 @@ class Summary:
         target, seed, number = case
         self.endings.setdefault(target, Counter())[outcome["ending"]] += 1
         self.seconds_of[target] += seconds
-        if outcome["ending"] == "found":
+        if outcome["ending"] in ("found", "unmade"):
             cases = self.findings.setdefault(outcome["signature"], [])
             cases.append((f"--seed {seed} --only {target}:{number}", outcome["detail"]))
 
@@ -167,14 +168,14 @@ def run(plan, workers, show=lambda text: None):
             if again is not None and again["ending"] != "found":
                 summary.unconfirmed.append(f"--seed {case[1]} --only {case[0]}:{case[2]}: {outcome['detail'][:200]}")
                 outcome = again
-            known = outcome["signature"] in summary.findings
+            is_new = outcome["signature"] not in summary.findings
             summary.add(case, outcome, seconds)
-            if outcome["ending"] == "found" and not known:
-                show(f"--seed {case[1]} --only {case[0]}:{case[2]}: {outcome['signature']}: {outcome['detail'][:300]}")
+            if outcome["ending"] in ("found", "unmade") and is_new:
+                show(f"--seed {case[1]} --only {case[0]}:{case[2]}: {outcome['signature']}: {outcome['detail'][-200:]}")
             if summary.cases % 10_000 == 0:
                 show(f"{summary.cases} cases, {time.monotonic() - start:.0f} s")
 
-    threads = [threading.Thread(target=_one_after_another, args=(take, record)) for _ in range(workers)]
+    threads = [threading.Thread(target=_one_after_another, args=(take, record, summary.findings.__contains__)) for _ in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -183,7 +184,7 @@ def run(plan, workers, show=lambda text: None):
     return summary
 
 
-def _one_after_another(take, record):
+def _one_after_another(take, record, known):
     worker = None
     while cases := deque(take()):
         while cases:
@@ -193,7 +194,7 @@ def _one_after_another(take, record):
                 start = time.monotonic()
                 outcome, worker = _outcome(worker, cases[0])
                 seconds, again = time.monotonic() - start, None
-                if any(f": {kind}" in outcome["signature"] for kind in UNSURE):
+                if any(f": {kind}" in outcome["signature"] for kind in UNSURE) and not known(outcome["signature"]):
                     if worker is not None:
                         worker.close()
                     again, worker = _alone(cases[0])

@@ -19,13 +19,14 @@ import numpy as np
 from PIL import Image
 
 import tinymvit
-from tinymvit import cli, kernels
+from tinymvit import cli, kernels, weights
 from tinymvit.errors import TinyMViTError
 
 from . import rules
 from .sandbox import files_below, largest_resident
 
-_HOMES = tuple(f"{Path(os.path.realpath(home))}/" for home in (*tinymvit.__path__, *kernels.__path__))
+_PACKAGES = (*tinymvit.__path__, *kernels.__path__, *weights.__path__)  # in a clone they lie side by side
+_HOMES = tuple(f"{os.path.realpath(home)}/" for home in _PACKAGES)
 _OPCODES = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
 
 
@@ -47,7 +48,7 @@ class Case:
 
 @dataclass
 class Outcome:
-    """How a case ended. ending: "accepted", "refused" or "found". signature: by which findings of one cause are grouped;
+    """How a case ended. ending: "accepted", "refused", "found" or "unmade". signature: by which findings of one cause are grouped;
     detail: the rest of what there is to say. worn: whether the process should not run another case."""
 
     ending: str
@@ -73,7 +74,7 @@ def command(arguments):
     """The call of a command in this process."""
 
     def call():
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict") for _ in range(2))
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace") for _ in range(2))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 code = cli.main(list(arguments))
@@ -94,7 +95,10 @@ def run(make, target, seed, number, sandbox, baseline):
     shutil.rmtree(sandbox.case, ignore_errors=True)
     sandbox.case.mkdir()
     os.chdir(sandbox.case)
-    case = make(rng, sandbox)
+    try:
+        case = make(rng, sandbox)
+    except Exception:  # a mistake of ours, which no finding may hide behind
+        return Outcome("unmade", f"{target}: no case could be made", traceback.format_exc()[-700:])
     before = {folder: files_below(folder) for folder in (sandbox.case, sandbox.outside)}
     problems = []
     answer, error = _called(case, sandbox, problems)
@@ -117,14 +121,14 @@ def run(make, target, seed, number, sandbox, baseline):
     refused = error is not None or (isinstance(answer, Printed) and answer.code == 2)
     if not problems:
         return Outcome("refused" if refused else "accepted", worn=worn)
-    kind, what = problems[0]
-    where = _where(error) if error is not None else ""
-    name = f"{target}: {kind}: {what if kind in _BY_WORDS else ''}{where}"
-    rest = "; ".join(f"{kind}: {what}" for kind, what in problems)
+    kind, what, *_ = problems[0]
+    where = f" in {_where(error)}" if error is not None else ""
+    name = f"{target}: {kind}{f': {what}' if kind in _BY_WORDS else ''}{where}"
+    rest = "; ".join(": ".join(problem) for problem in problems)
     return Outcome("found", name, f"{_told(case)} -> {rest}", worn)
 
 
-_BY_WORDS = ("forbidden", "printed", "another answer", "warning", "exit code", "files", "text")
+_BY_WORDS = ("forbidden", "another answer", "warning", "exit code", "files", "text")  # what one cause says alike
 
 
 def _told(case):
@@ -154,7 +158,7 @@ def _called(case, sandbox, problems):
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old)
     state.restore()
-    problems += [("forbidden", what) for what in dict.fromkeys(sandbox.trouble)]
+    problems += [("forbidden", what, on) for what, on in dict.fromkeys(sandbox.trouble)]
     for warning in warned:
         problems += _judged_warning(warning)
     if text := sandbox.printed():
@@ -207,7 +211,7 @@ def _is_deliberate(error):
 
 
 def _is_ours(frame):
-    return frame.f_code.co_filename.startswith(_HOMES) or "/tinymvit/" in frame.f_code.co_filename
+    return frame.f_code.co_filename.startswith(_HOMES)
 
 
 def _where(error):
@@ -221,11 +225,11 @@ def _where(error):
 
 def _judged_text(text):
     """What is wrong with one line for a terminal."""
-    if bad := next((c for c in text if not c.isprintable()), None):
-        return [("text", f"holds the character {ascii(bad)[:6]} in ")]
+    if not text.isprintable():
+        return [("text", "not printable")]
     if len(text) > rules.LONGEST_TEXT:
-        return [("text", "too long in ")]
-    return [] if text.strip() else [("text", "empty in ")]
+        return [("text", "too long")]
+    return [] if text.strip() else [("text", "empty")]
 
 
 def _judged_warning(warning):
@@ -245,13 +249,13 @@ def _judged_printed(printed):
         if line.startswith(("usage: tinymvit", "  ")) and line.isprintable():
             continue  # argparse says how a command is used, in several lines
         if not line.startswith("tinymvit"):
-            problems.append(("text", f"on stderr does not begin with the program's name: {ascii(line)[:60]}"))
-        problems += [(kind, f"{what}a line on stderr") for kind, what in _judged_text(line)]
+            problems.append(("text", "a line on stderr that does not begin with the program's name"))
+        problems += [(kind, f"{what}: a line on stderr") for kind, what in _judged_text(line)]
     if printed.code == 2 and not printed.err:
         problems.append(("text", "none on stderr with exit code 2"))
     for line in printed.out.split("\n"):
-        if line and (found := _judged_text(line)) and "too long" not in found[0][1]:
-            problems.append(("text", f"{found[0][1]}a line on stdout"))
+        if not line.isprintable():
+            problems.append(("text", "not printable: a line on stdout"))
             break
     return problems
 

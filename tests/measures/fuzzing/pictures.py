@@ -183,7 +183,7 @@ def _case(rng, sandbox, what, content):
 def _as_pillow(path, answer, error):
     """What Pillow reads otherwise."""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:  # by its name, Pillow maps some, and turns none
             if image.width * image.height > rules.PILLOW_READS:
                 return None
             image.load()

@@ -211,7 +211,7 @@ def array(rng, near=None, dtype="f4", low=0.0, high=1.0):
         else:
             result = values.astype(kind)
         if result.size and rng.random() < 0.25 and kind.kind in "fiucO":
-            extremes = FLOATS if kind.kind in "fcO" else (np.iinfo(kind).min, np.iinfo(kind).max, 0, 255)
+            extremes = FLOATS if kind.kind in "fcO" else (np.iinfo(kind).min, np.iinfo(kind).max, 0, 100)
             at = rng.randrange(result.size)
             result.reshape(-1)[at : at + rng.choice((1, 3, 10**6))] = rng.choice(extremes)
     return placed(rng, result)

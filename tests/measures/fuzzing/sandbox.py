@@ -23,7 +23,7 @@ _CHANGES = {
 class Sandbox:
     """A folder for one case after another, with a folder beside it that no case may read or change.
 
-    trouble: what the case did that it must not, while `listening`. secret: whether the bait was opened.
+    trouble: what the case did that it must not, while `listening`, and on what.
     """
 
     def __init__(self, root, output):
@@ -48,7 +48,7 @@ class Sandbox:
             for position in _CHANGES[event]:
                 self._check_change(event, arguments[position], arguments[-1])
         elif event in rules.FORBIDDEN_EVENTS and not _is_exempt():
-            self.trouble.append(f"{event} happened")
+            self.trouble.append((f"{event} happened", repr(arguments)[:200]))
 
     def _hear_open(self, path, mode, flags):
         if isinstance(path, int):
@@ -56,7 +56,7 @@ class Sandbox:
         if flags is not None and flags & _WRITES:
             self._check_change("open for writing", path, -1)
         elif str(self.outside) in os.path.realpath(path):
-            self.trouble.append("a file outside of the folder was read")
+            self.trouble.append(("a file outside of the folder was read", os.fsdecode(path)))
 
     def _check_change(self, event, path, folder):
         if isinstance(path, int):
@@ -67,7 +67,7 @@ class Sandbox:
         where = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))  # noqa: PTH118, PTH119, PTH120
         inside = where.startswith((f"{self.case}/", f"{self.temporary}/")) or where in rules.WRITABLE
         if not inside and not any(part in where for part in rules.CACHES):
-            self.trouble.append(f"{event} outside of the folder")
+            self.trouble.append((f"{event} outside of the folder", where))
 
     def printed(self):
         """What has gone to the two descriptors of output since the last call."""

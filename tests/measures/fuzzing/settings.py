@@ -59,7 +59,7 @@ def json_text(rng, values):
     content = pairs(dict(values))
     if rng.random() < 0.3:
         rng.shuffle(content)
-    if rng.random() < 0.95:
+    if rng.random() < 0.8:
         content = mutated_json(rng, content)
     data = written(content).encode("utf-8", "surrogatepass")
     return mutated_bytes(rng, data) if rng.random() < 0.1 else data

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import pictures, rules, settings, tensor_files
+from . import checkpoints, commands, dumps, extreme_weights, pictures, python_calls, rules, settings, tensor_files
 from .cases import Case
 
-STARTING = 20.0  # seconds beyond a case's own in which a process starts and comes to its first case
+STARTING = 30.0  # seconds beyond a case's own in which a process starts and comes to its first case
 
 
 @dataclass(frozen=True)
@@ -24,5 +24,12 @@ TARGETS = {
     "settings": Target(settings.settings_file, 12),
     "settings-python": Target(settings.settings_from_python, 8),
     "pictures": Target(pictures.picture_file, 20),
-    "picture-bombs": Target(pictures.picture_bomb, 0.1),
+    "picture-bombs": Target(pictures.picture_bomb, 0.05),
+    "checkpoints": Target(checkpoints.checkpoint, 6),
+    "dumps": Target(dumps.dump, 12),
+    "compare": Target(dumps.compared, 2),
+    "python": Target(python_calls.python_call, 14),
+    "weights": Target(extreme_weights.weights_of_models, 1.5),
+    "commands": Target(commands.in_this_process, 5),
+    "processes": Target(commands.as_processes, 0.06, rules.SECONDS_OF_A_PROCESS + STARTING),
 }

@@ -31,7 +31,7 @@ def file_content(rng):
     entries, data = some_tensors(rng)
     if rng.random() < 0.4:
         entries.insert(rng.randrange(len(entries) + 1), ("__metadata__", metadata(rng)))
-    fault = rng.randrange(8)
+    fault = rng.randrange(10)  # 8 and 9: none
     if fault in (0, 1, 2):
         entries = mutated_json(rng, entries)
     elif fault == 3:
@@ -57,7 +57,7 @@ def some_tensors(rng):
         shape = [rng.choice((0, 1, 2, 3, 3, 5)) for _ in range(rng.choice((0, 1, 2, 2, 4)))]
         content = rng.randbytes(int(np.prod(shape, dtype=int)) * DTYPES[dtype])
         content = bytes(b & 1 for b in content) if dtype == "BOOL" else content
-        name = f"t{position}" if rng.random() < 0.8 else text(rng)
+        name = f"t{position}" if rng.random() < 0.9 else text(rng)
         offsets = [len(data), len(data) + len(content)]
         entries.append((name, Pairs([("dtype", dtype), ("shape", shape), ("data_offsets", offsets)])))
         data += content
@@ -93,9 +93,7 @@ def as_the_library(path, answer, error):
     except Exception as refusal:  # the library has one class of its own, and others for text that is no UTF-8
         return None if answer is None else f"accepted what the safetensors library refuses: {_kind(refusal)}"
     if answer is None:
-        if error is not None and "dtype" in str(error):
-            return None  # the library knows dtypes that NumPy lacks
-        return None
+        return None  # the library knows dtypes that NumPy lacks, and we have limits of our own
     if answer.keys() != theirs.keys():
         return "other names than the safetensors library"
     for name, (stored, shape, array) in answer.items():
@@ -108,4 +106,7 @@ def as_the_library(path, answer, error):
 
 def _kind(refusal):
     """The library's reason without what differs from file to file."""
-    return str(refusal).partition(":")[2].strip().partition("(")[0].partition(" `")[0][:50]
+    reason = str(refusal).partition(":")[2].strip()
+    for part in ("invalid type", "expected", "(", " `", " at line"):
+        reason = reason.partition(part)[0]
+    return ascii(reason)[1:60]
