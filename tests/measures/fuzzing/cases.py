@@ -34,13 +34,14 @@ _OPCODES = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
 class Case:
     """One case. call: what is run. told: what it is, for the report.
 
-    outputs: names below the case's folder that it may write, if it is answered. agrees: given the answer, or the error
+    outputs: names below the case's folder that it may write. kept: names below these that it must not. agrees: given the answer, or the error
     where it is refused, says what an independent reader sees otherwise, or None. seconds: how long it may take.
     """
 
     call: Callable[[], Any]
     told: str
     outputs: Collection[str] = ()
+    kept: Collection[str] = ()
     agrees: Callable[[Any, Exception | None], str | None] | None = None
     seconds: float = rules.SECONDS
     starts_processes: bool = False
@@ -105,7 +106,7 @@ def run(make, target, seed, number, sandbox, baseline):
     worn = largest_resident() > baseline + rules.MEMORY
     if worn:
         problems.append(("memory", f"{(largest_resident() - baseline) / 2**20:.0f} MiB more than before"))
-    problems += _judged_files(case, before, sandbox, error is not None)
+    problems += _judged_files(case, before, sandbox)
     if error is not None:
         problems += _judged_error(error)
     elif isinstance(answer, Printed):
@@ -124,11 +125,11 @@ def run(make, target, seed, number, sandbox, baseline):
     kind, what, *_ = problems[0]
     where = f" in {_where(error)}" if error is not None else ""
     name = f"{target}: {kind}{f': {what}' if kind in _BY_WORDS else ''}{where}"
-    rest = "; ".join(": ".join(problem) for problem in problems)
+    rest = "; ".join(dict.fromkeys(": ".join(problem) for problem in problems))
     return Outcome("found", name, f"{_told(case)} -> {rest}", worn)
 
 
-_BY_WORDS = ("forbidden", "another answer", "warning", "exit code", "files", "text")  # what one cause says alike
+_BY_WORDS = ("forbidden", "another answer", "warning", "exit code", "files", "text")  # whose words tell causes apart
 
 
 def _told(case):
@@ -260,14 +261,14 @@ def _judged_printed(printed):
     return problems
 
 
-def _judged_files(case, before, sandbox, refused):
+def _judged_files(case, before, sandbox):
     """What changed below the case's folder and beside it."""
     problems = []
     if files_below(sandbox.outside) != before[sandbox.outside]:
         problems.append(("files", "outside of the folder were changed"))
     left, after = before[sandbox.case], files_below(sandbox.case)
     for name, about in left.items():
-        if about != after.get(name) and (refused or not _is_output(name, case)):
+        if about != after.get(name) and not _is_output(name, case):
             problems.append(("files", "of the input were changed"))
             break
     for name, about in after.items():
@@ -285,7 +286,8 @@ def _judged_files(case, before, sandbox, refused):
 
 
 def _is_output(name, case):
-    return any(name == output or name.startswith(f"{output}/") for output in case.outputs)
+    may = any(name == output or name.startswith(f"{output}/") for output in case.outputs)
+    return may and name not in case.kept
 
 
 def prepare():

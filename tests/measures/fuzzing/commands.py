@@ -9,7 +9,7 @@ from tinymvit.cli import COMMANDS
 from . import models, pictures, rules
 from .cases import Case, Printed, command
 from .checkpoints import json_text
-from .dumps import _written as written_dump
+from .dumps import written_dump
 from .random_values import file_name, mutated_bytes, scalar, text
 from .settings import CONFIG, PROCESSOR
 
@@ -18,12 +18,12 @@ SIZES = ("9", "8x12", "16", "0", "1x2x3", "99999999", "x", "-1", "²", "1")
 
 
 def in_this_process(rng, sandbox):
-    arguments, outputs = _arguments(rng, sandbox)
-    return Case(command(arguments), f"tinymvit {arguments!r}", outputs)
+    arguments, given = _arguments(rng, sandbox)
+    return Case(command(arguments), f"tinymvit {arguments!r}", given.outputs, given.kept)
 
 
 def as_processes(rng, sandbox):
-    arguments, outputs = _arguments(rng, sandbox)
+    arguments, given = _arguments(rng, sandbox)
     encoded = [os.fsencode(argument) for argument in arguments]
 
     def call():
@@ -35,11 +35,12 @@ def as_processes(rng, sandbox):
         return Printed(done.returncode, *(text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr)))
 
     told = f"tinymvit {arguments!r} as a process"
-    return Case(call, told, outputs, seconds=rules.SECONDS_OF_A_PROCESS, starts_processes=True)
+    seconds = rules.SECONDS_OF_A_PROCESS
+    return Case(call, told, given.outputs, given.kept, seconds=seconds, starts_processes=True)
 
 
 def _arguments(rng, sandbox):
-    """Arguments of a command, and what it may write. The files that they name are made."""
+    """Arguments of a command, and the `Given` of their files, which are made."""
     given = Given(rng, sandbox.case, sandbox)
     name = rng.choice([name for name in NAMES if name not in ("warmup", "bench")] if rng.random() < 0.97 else NAMES)
     arguments = [name, *OPTIONS[name](given)]
@@ -48,7 +49,7 @@ def _arguments(rng, sandbox):
         arguments.insert(at, rng.choice((given.text(), "--json", "--version", "-h", "--thr", "--", f"--{given.text()}")))
     if rng.random() < 0.04:
         del arguments[rng.randrange(len(arguments))]
-    return [_possible(argument) for argument in arguments], given.outputs
+    return [_possible(argument) for argument in arguments], given
 
 
 def _possible(argument):
@@ -57,15 +58,16 @@ def _possible(argument):
 
 
 class Given:
-    """What the options of a command are given. outputs: names that it may write."""
+    """What the options of a command are given. outputs, kept: see `Case`."""
 
     def __init__(self, rng, folder, sandbox):
         self.rng, self.folder, self.sandbox, self.outputs = rng, folder, sandbox, []
+        self.kept = []
 
     def text(self):
         return str(text(self.rng))
 
-    def mostly(self, right, share=0.85):
+    def mostly(self, right, share=0.92):
         """This value, or now and then another."""
         return right if self.rng.random() < share else self.rng.choice((self.text(), str(scalar(self.rng))))
 
@@ -82,7 +84,7 @@ class Given:
         if self.rng.random() < 0.1:
             return self.rng.choice((self.text(), self.text(), "apple/mobilevit-small", "a/b", "~/x", "model/x"))
         name = name if self.rng.random() < 0.9 else self.rng.choice(models.CLASSES)
-        folder = models.save(self.folder / self.rng.choice(("model", "model", file_name(self.rng))), name)
+        folder = models.save(self.free(self.rng.choice(("model", "model", file_name(self.rng)))), name)
         if self.rng.random() < 0.1:
             (folder / "config.json").write_bytes(json_text(self.rng, CONFIG | {"architectures": [name]}))
         elif self.rng.random() < 0.1:
@@ -92,13 +94,17 @@ class Given:
             path.write_bytes(mutated_bytes(self.rng, path.read_bytes()))
         return self.rng.choice((str(folder), str(folder), f"{folder}/model.safetensors", os.path.relpath(folder)))
 
+    def free(self, name):
+        """The path of this name, or of a longer one if something has it."""
+        while os.path.lexists(self.folder / name):
+            name += "2"
+        return self.folder / name
+
     def image(self):
-        if self.rng.random() < 0.05:
+        if self.rng.random() < 0.04:
             return self.rng.choice((self.text(), "/dev/null", "/dev/zero", "missing.png", ".", "model", "/proc/self/mem"))
-        path = self.folder / file_name(self.rng, self.rng.choice((".png", ".png", ".jpg", ".tif", ".webp", "")))
-        if path.exists():
-            return str(path)
-        if self.rng.random() < 0.03:
+        path = self.free(file_name(self.rng, self.rng.choice((".png", ".png", ".jpg", ".tif", ".webp", ""))))
+        if self.rng.random() < 0.01:
             os.mkfifo(path)
         elif self.rng.random() < 0.7:
             path.write_bytes(pictures.good_pictures()["PNG", self.rng.choice(("RGB", "L", "RGBA", "P")), "plain"])
@@ -108,12 +114,11 @@ class Given:
 
     def images(self):
         if self.rng.random() < 0.15:
-            folder = self.folder / self.rng.choice(("pictures", file_name(self.rng)))
-            if not folder.exists():
-                folder.mkdir()
-                for _ in range(self.rng.randrange(4)):
-                    content = pictures.good_pictures()["PNG", "RGB", "plain"]
-                    (folder / file_name(self.rng, ".png")).write_bytes(content)
+            folder = self.free(self.rng.choice(("pictures", file_name(self.rng))))
+            folder.mkdir()
+            for _ in range(self.rng.randrange(4)):
+                content = pictures.good_pictures()["PNG", "RGB", "plain"]
+                (folder / file_name(self.rng, ".png")).write_bytes(content)
             return [str(folder)]
         return [self.image() for _ in range(self.rng.choice((1, 1, 1, 2, 3)))]
 
@@ -134,7 +139,7 @@ class Given:
 
     def _prepare(self, path):
         way = self.rng.randrange(16)
-        if path.exists():
+        if os.path.lexists(path):
             return
         if way < 4:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,12 +148,12 @@ class Given:
         elif way == 1:
             path.mkdir()
             (path / "mine.txt").write_text("mine", encoding="utf-8")
-            self.outputs.pop()
-            self.outputs += [f"{path.relative_to(self.folder)}/{each.name}" for each in self.folder.iterdir() if each.is_file()]
+            self.kept.append(f"{path.relative_to(self.folder)}/mine.txt")
         elif way == 2:
             os.mkfifo(path)
         elif way == 3:
-            path.symlink_to(self.rng.choice((path.name, "nowhere", str(self.folder))))
+            self.outputs.append("nowhere")  # of a link, what it points to is replaced
+            path.symlink_to(self.rng.choice((path.name, str(self.folder / "nowhere"), str(self.folder))))
 
     def dump(self):
         return self.mostly(str(written_dump(self.rng, self.sandbox)), 0.95)
@@ -215,7 +220,7 @@ def _compare(given):
         lambda: ["--html", given.output((".html",))],
     )  # fmt: skip
     if given.rng.random() < 0.2:
-        path = given.folder / "map.json"
+        path = given.free("map.json")
         path.write_bytes(json_text(given.rng, {"t0": "logits", "n1": "mobilevit.conv_stem"}))
         more += ["--map", str(path)]
     return [ours, theirs, *more]

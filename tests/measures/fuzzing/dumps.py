@@ -20,7 +20,7 @@ KINDS = ("f4", "f8", "f2", "i4", "u1", "?", ">f4", "i8")
 
 def dump(rng, sandbox):
     """A folder or a file, opened and read."""
-    path = _written(rng, sandbox)
+    path = written_dump(rng, sandbox)
 
     def read():
         opened = open_dump(path)
@@ -36,10 +36,11 @@ def _as_declared(answer, error):
     return "another shape or dtype than was declared" if wrong else None
 
 
-def _written(rng, sandbox):
+def written_dump(rng, sandbox):
+    """The path of a folder or a file, which is made."""
     kind = rng.randrange(4)
     folder = sandbox.case / rng.choice(("dump", "dump", "dump.safetensors", file_name(rng)))
-    while folder.exists():
+    while os.path.lexists(folder):
         folder = folder.with_name(f"{folder.name}2")
     if kind == 0:
         folder.write_bytes(file_content(rng))
@@ -64,7 +65,7 @@ def npy(rng, values=None):
     file = io.BytesIO()
     np.lib.format.write_array(file, values, version=rng.choice(((1, 0), (1, 0), (2, 0), (3, 0))))
     content = file.getvalue()
-    fault = rng.randrange(6)
+    fault = rng.randrange(12)  # from 3 on: none
     if fault == 0:
         return mutated_bytes(rng, content)
     if fault == 1:
@@ -97,7 +98,7 @@ def manifest(rng, folder, sandbox):
         (folder / file).write_bytes(bytes(size) if rng.random() < 0.9 else bytes(size + 1))
         tensors.append({"name": f"n{position}", "shape": shape, "dtype": dtype, "file": file})
     values = {"producer": "a port", "byte_order": "little", "tensors": tensors}
-    fault = rng.randrange(6)
+    fault = rng.randrange(9)  # from 5 on: none
     if fault == 0:
         places = ("../outside/secret.npy", str(sandbox.outside / "secret.npy"), "/dev/zero", "link.npy", "..", "", "t0.npy", text(rng))
         rng.choice(tensors)["file"] = rng.choice(places)
@@ -125,7 +126,7 @@ def strange_files(rng, folder, outside):
         path.unlink()
     if os.path.lexists(path):
         return
-    way = rng.randrange(8)
+    way = rng.randrange(24)
     if way == 0:
         os.mkfifo(path)
     elif way == 1:

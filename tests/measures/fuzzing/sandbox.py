@@ -65,7 +65,7 @@ class Sandbox:
         if isinstance(folder, int) and folder >= 0 and not name.startswith("/"):
             name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)  # noqa: PTH115, PTH118
         where = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))  # noqa: PTH118, PTH119, PTH120
-        inside = where.startswith((f"{self.case}/", f"{self.temporary}/")) or where in rules.WRITABLE
+        inside = where.startswith((f"{self.case}/", f"{self.temporary}/")) or where in (str(self.case), *rules.WRITABLE)
         if not inside and not any(part in where for part in rules.CACHES):
             self.trouble.append((f"{event} outside of the folder", where))
 
