@@ -36,7 +36,12 @@ def work(root):
     printed = os.open(f"{root}/printed", os.O_RDWR | os.O_CREAT)
     os.dup2(printed, 1)
     os.dup2(printed, 2)
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{root}/hub", "MPLCONFIGDIR": f"{root}/matplotlib", "MPLBACKEND": "Agg"}
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": f"{root}/hub",
+        "MPLCONFIGDIR": f"{root}/matplotlib",
+        "MPLBACKEND": "Agg",
+    }
     os.environ |= {"HOME": f"{root}/home", "OMP_NUM_THREADS": "1"}
     sandbox = Sandbox(root, printed)
     cases.prepare()
@@ -137,7 +142,8 @@ class Summary:
         for how in self.unconfirmed:
             yield f"not seen again: {how}"
         rate = self.cases / self.seconds if self.seconds else 0
-        yield f"\n{self.cases} cases, {len(self.findings)} kinds of findings, {self.seconds:.0f} s, {rate:.0f} cases a second"
+        found = f"{self.cases} cases, {len(self.findings)} kinds of findings"
+        yield f"\n{found}, {self.seconds:.0f} s, {rate:.0f} cases a second"
 
 
 def planned(cases, seed, only=()):
@@ -175,7 +181,10 @@ def run(plan, workers, show=lambda text: None):
             if summary.cases % 10_000 == 0:
                 show(f"{summary.cases} cases, {time.monotonic() - start:.0f} s")
 
-    threads = [threading.Thread(target=_one_after_another, args=(take, record, summary.findings.__contains__)) for _ in range(workers)]
+    threads = [
+        threading.Thread(target=_one_after_another, args=(take, record, summary.findings.__contains__))
+        for _ in range(workers)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

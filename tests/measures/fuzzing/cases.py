@@ -34,8 +34,9 @@ _OPCODES = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
 class Case:
     """One case. call: what is run. told: what it is, for the report.
 
-    outputs: names below the case's folder that it may write. kept: names below these that it must not. agrees: given the answer, or the error
-    where it is refused, says what an independent reader sees otherwise, or None. seconds: how long it may take.
+    outputs: names below the case's folder that it may write. kept: names below these that it must not. agrees: given
+    the answer, or the error where it is refused, says what an independent reader sees otherwise, or None. seconds: how
+    long it may take. starts_processes: whether it may; what these do is judged by what they leave.
     """
 
     call: Callable[[], Any]
@@ -49,8 +50,11 @@ class Case:
 
 @dataclass
 class Outcome:
-    """How a case ended. ending: "accepted", "refused", "found" or "unmade". signature: by which findings of one cause are grouped;
-    detail: the rest of what there is to say. worn: whether the process should not run another case."""
+    """How a case ended.
+
+    ending: "accepted", "refused", "found" or "unmade". signature: by which findings of one cause are grouped. detail:
+    the rest of what there is to say. worn: whether the process should not run another case.
+    """
 
     ending: str
     signature: str = ""

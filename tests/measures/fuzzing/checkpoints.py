@@ -1,4 +1,4 @@
-"""Checkpoints of a tiny model: weights, index of shards, config.json and preprocessor_config.json, one of them wrong."""
+"""Checkpoints of a tiny model, in which the weights, their index or a file of settings is wrong."""
 
 import json
 
@@ -31,7 +31,9 @@ def checkpoint(rng, sandbox):
         _in_shards(rng, folder, name)
     elif wrong == 4:
         rng.choice(sorted(folder.iterdir())).unlink()
-        (folder / rng.choice(("pytorch_model.bin", "config.json", "x.safetensors", file_name(rng)))).write_bytes(b"cos\nsystem\n")
+        (folder / rng.choice(("pytorch_model.bin", "config.json", "x.safetensors", file_name(rng)))).write_bytes(
+            b"cos\nsystem\n"
+        )
     way = rng.randrange(4)
     where = rng.choice((folder, folder, str(folder), folder / "model.safetensors", folder / "config.json"))
 
@@ -66,12 +68,16 @@ def _weights(rng, name):
         return mutated_bytes(rng, models.in_file(header, data))
     if way == 2:
         numbers = np.frombuffer(data, np.float32).copy()
-        numbers[rng.randrange(len(numbers)) :][: rng.choice((1, 50, len(numbers)))] = rng.choice((np.nan, np.inf, 3e38, 0, 1e-45))
+        numbers[rng.randrange(len(numbers)) :][: rng.choice((1, 50, len(numbers)))] = rng.choice(
+            (np.nan, np.inf, 3e38, 0, 1e-45)
+        )
         return models.in_file(header, numbers.tobytes())
     if way == 3:  # tensors that the model lacks, or by another name
         entries = dict(entries)
         key = rng.choice([key for key in entries if key != "__metadata__"])
-        entries[rng.choice((text(rng), f"{key}.num_batches_tracked", key.upper(), "classifier.weight"))] = entries.pop(key)
+        entries[rng.choice((text(rng), f"{key}.num_batches_tracked", key.upper(), "classifier.weight"))] = entries.pop(
+            key
+        )
         return models.in_file(json.dumps(entries).encode("utf-8", "replace"), data)
     return _in_another_dtype(rng, name)
 
@@ -110,7 +116,9 @@ def _in_shards(rng, folder, name):
         index = mutated_json(rng, index)
     elif way == 1:
         at = rng.randrange(len(places))
-        other = rng.choice(("../outside/x.safetensors", "/dev/zero", "model.safetensors.index.json", text(rng), "config.json"))
+        other = rng.choice(
+            ("../outside/x.safetensors", "/dev/zero", "model.safetensors.index.json", text(rng), "config.json")
+        )
         places[at] = (places[at][0], other)
     elif way == 2:
         shard = folder / "model-00001-of-00002.safetensors"

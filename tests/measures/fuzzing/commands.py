@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 from tinymvit.cli import COMMANDS
 
@@ -29,10 +30,14 @@ def as_processes(rng, sandbox):
     def call():
         program = [sys.executable, "-m", "tinymvit.cli", *encoded]
         try:
-            done = subprocess.run(program, stdin=subprocess.DEVNULL, capture_output=True, timeout=rules.SECONDS_OF_A_PROCESS - 5)
+            done = subprocess.run(
+                program, stdin=subprocess.DEVNULL, capture_output=True, timeout=rules.SECONDS_OF_A_PROCESS - 5
+            )
         except subprocess.TimeoutExpired:
             return Printed(-1, "", "")
-        return Printed(done.returncode, *(text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr)))
+        return Printed(
+            done.returncode, *(text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
+        )
 
     told = f"tinymvit {arguments!r} as a process"
     seconds = rules.SECONDS_OF_A_PROCESS
@@ -46,7 +51,9 @@ def _arguments(rng, sandbox):
     arguments = [name, *OPTIONS[name](given)]
     if rng.random() < 0.06:
         at = rng.randrange(len(arguments) + 1)
-        arguments.insert(at, rng.choice((given.text(), "--json", "--version", "-h", "--thr", "--", f"--{given.text()}")))
+        arguments.insert(
+            at, rng.choice((given.text(), "--json", "--version", "-h", "--thr", "--", f"--{given.text()}"))
+        )
     if rng.random() < 0.04:
         del arguments[rng.randrange(len(arguments))]
     return [_possible(argument) for argument in arguments], given
@@ -102,7 +109,9 @@ class Given:
 
     def image(self):
         if self.rng.random() < 0.04:
-            return self.rng.choice((self.text(), "/dev/null", "/dev/zero", "missing.png", ".", "model", "/proc/self/mem"))
+            return self.rng.choice(
+                (self.text(), "/dev/null", "/dev/zero", "missing.png", ".", "model", "/proc/self/mem")
+            )
         path = self.free(file_name(self.rng, self.rng.choice((".png", ".png", ".jpg", ".tif", ".webp", ""))))
         if self.rng.random() < 0.01:
             os.mkfifo(path)
@@ -125,16 +134,18 @@ class Given:
     def output(self, suffixes=(".png",)):
         """A name to write to: new, there already, a folder, a pipe, a link, or one that cannot be."""
         suffix = self.mostly(self.rng.choice(suffixes), 0.9)
-        name = (self.rng.choice(("out", "out", "sub/deep/out", file_name(self.rng))) + suffix).replace("\x00", "").replace("\ud800", "")
+        name = (
+            (self.rng.choice(("out", "out", "sub/deep/out", file_name(self.rng))) + suffix)
+            .replace("\x00", "")
+            .replace("\ud800", "")
+        )
         name = self.mostly(name, 0.95).lstrip("/")
         if ".." in name or name.startswith("~") or os.path.normpath(name) == ".":
             name = "out"
         path = self.folder / name
         self.outputs.append(os.path.normpath(name))
-        try:
+        with suppress(OSError):  # a name that cannot be
             self._prepare(path)
-        except OSError:
-            pass  # a name that cannot be
         return self.rng.choice((str(path), name or "."))
 
     def _prepare(self, path):
@@ -173,7 +184,14 @@ def _classify(given):
 def _segment(given):
     images = given.images()
     output = given.output((".png", ".jpg", ".webp", ".bmp", ".tif", "", ".gif"))
-    return [*images, "--model", given.model(models.CLASSES[1]), "--output", output, *given.some(given.threads, given.json, ["--mask"])]
+    return [
+        *images,
+        "--model",
+        given.model(models.CLASSES[1]),
+        "--output",
+        output,
+        *given.some(given.threads, given.json, ["--mask"]),
+    ]
 
 
 def _summary(given):
@@ -216,8 +234,8 @@ def _compare(given):
     if given.rng.random() < 0.3:
         theirs = ours
     more = given.some(
-        ["--layout", given.mostly("nchw")], ["--tolerance", given.mostly("1e-3")], ["--isolate"], lambda: ["--json", given.output((".json",))],
-        lambda: ["--html", given.output((".html",))],
+        ["--layout", given.mostly("nchw")], ["--tolerance", given.mostly("1e-3")], ["--isolate"],
+        lambda: ["--json", given.output((".json",))], lambda: ["--html", given.output((".html",))],
     )  # fmt: skip
     if given.rng.random() < 0.2:
         path = given.free("map.json")
@@ -234,7 +252,9 @@ def _vectors(given):
 
 def _error(given):
     image = [given.image()] if given.rng.random() < 0.9 else []
-    more = given.some(given.threads, lambda: ["--json", given.output((".json",))], lambda: ["--plot", given.output((".x", ".jpg"))])
+    more = given.some(
+        given.threads, lambda: ["--json", given.output((".json",))], lambda: ["--plot", given.output((".x", ".jpg"))]
+    )
     return [given.model(), *image, *more]
 
 

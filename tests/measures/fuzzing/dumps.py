@@ -11,8 +11,8 @@ from tinymvit.inspection.dump import open_dump
 
 from . import models
 from .cases import Case
-from .random_values import file_name, integer, mutated_bytes, mutated_json, number, pairs, scalar, text, written
 from .random_values import array as random_array
+from .random_values import file_name, integer, mutated_bytes, mutated_json, number, pairs, scalar, text, written
 from .tensor_files import file_content
 
 KINDS = ("f4", "f8", "f2", "i4", "u1", "?", ">f4", "i8")
@@ -77,14 +77,36 @@ def npy(rng, values=None):
 
 def _npy_header(rng):
     """A header as text, whose values may be anything."""
-    kind = rng.choice(("'<f4'", "'|O'", "'<c8'", "'<U3'", "'|V4'", "[('a','<f4')]", "'>f2'", "'<f16'", "'<M8[s]'", "'?'", "3", "''"))
+    kind = rng.choice(
+        ("'<f4'", "'|O'", "'<c8'", "'<U3'", "'|V4'", "[('a','<f4')]", "'>f2'", "'<f16'", "'<M8[s]'", "'?'", "3", "''")
+    )
     order = rng.choice(("True", "False", "None", "1"))
-    shape = rng.choice(("()", "(2,)", "(2, 3)", "(-1,)", f"({integer(rng) % 10**50},)", "(2**9,)", "(1e3,)", "2", "(True,)", "(0,) * 99"))
-    shape = rng.choice((shape, "(" + "1," * 70 + ")", "(4294967296, 4294967296)", "(9999999999999, 0)", "__import__('os')"))
+    shape = rng.choice(
+        (
+            "()",
+            "(2,)",
+            "(2, 3)",
+            "(-1,)",
+            f"({integer(rng) % 10**50},)",
+            "(2**9,)",
+            "(1e3,)",
+            "2",
+            "(True,)",
+            "(0,) * 99",
+        )
+    )
+    shape = rng.choice(
+        (shape, "(" + "1," * 70 + ")", "(4294967296, 4294967296)", "(9999999999999, 0)", "__import__('os')")
+    )
     body = f"{{'descr': {kind}, 'fortran_order': {order}, 'shape': {shape}, }}"
     body = rng.choice((body, body, body, "[" * 500, body + " " * 20000, "{}"))
     data = body.encode() + b"\n"
-    return b"\x93NUMPY" + rng.choice((b"\x01\x00", b"\x01\x00", b"\x04\x00")) + (len(data) & 0xFFFF).to_bytes(2, "little") + data
+    return (
+        b"\x93NUMPY"
+        + rng.choice((b"\x01\x00", b"\x01\x00", b"\x04\x00"))
+        + (len(data) & 0xFFFF).to_bytes(2, "little")
+        + data
+    )
 
 
 def manifest(rng, folder, sandbox):
@@ -93,14 +115,26 @@ def manifest(rng, folder, sandbox):
     for position in range(rng.choice((1, 2, 3))):
         shape = [rng.choice((0, 1, 2, 3)) for _ in range(rng.choice((0, 1, 2)))]
         dtype = rng.choice(("float32", "float16", "bfloat16", "int64", "bool", "uint8"))
-        size = int(np.prod(shape, dtype=int)) * {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "bool": 1, "uint8": 1}[dtype]
+        size = (
+            int(np.prod(shape, dtype=int))
+            * {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "bool": 1, "uint8": 1}[dtype]
+        )
         file = f"r{position}.bin"
         (folder / file).write_bytes(bytes(size) if rng.random() < 0.9 else bytes(size + 1))
         tensors.append({"name": f"n{position}", "shape": shape, "dtype": dtype, "file": file})
     values = {"producer": "a port", "byte_order": "little", "tensors": tensors}
     fault = rng.randrange(9)  # from 5 on: none
     if fault == 0:
-        places = ("../outside/secret.npy", str(sandbox.outside / "secret.npy"), "/dev/zero", "link.npy", "..", "", "t0.npy", text(rng))
+        places = (
+            "../outside/secret.npy",
+            str(sandbox.outside / "secret.npy"),
+            "/dev/zero",
+            "link.npy",
+            "..",
+            "",
+            "t0.npy",
+            text(rng),
+        )
         rng.choice(tensors)["file"] = rng.choice(places)
         bait(folder, sandbox.outside)
     content = pairs(values)
@@ -119,7 +153,9 @@ def bait(folder, outside):
 
 def strange_files(rng, folder, outside):
     """What stands where a file is expected: a pipe, a folder, a link that leads to itself, outside or nowhere."""
-    name = rng.choice(("t9.npy", "t0.npy", "r0.bin", "sub/t.npy", "manifest.json", ".hidden.npy", file_name(rng, ".npy")))
+    name = rng.choice(
+        ("t9.npy", "t0.npy", "r0.bin", "sub/t.npy", "manifest.json", ".hidden.npy", file_name(rng, ".npy"))
+    )
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     if path.is_file():
@@ -167,7 +203,9 @@ def compared(rng, sandbox):
         options["layout"] = rng.choice(("auto", "nchw", "nhwc", "tokens", text(rng), None, 3))
     if rng.random() < 0.3:
         options["tolerance"] = rng.choice(("auto", 1e-3, number(rng), text(rng), None, True))
-    subject = models.model() if rng.random() < 0.3 else {name: ours[name] for name in list(ours)[:: rng.choice((1, 3, 20))]}
+    subject = (
+        models.model() if rng.random() < 0.3 else {name: ours[name] for name in list(ours)[:: rng.choice((1, 3, 20))]}
+    )
     if rng.random() < 0.05:
         subject = rng.choice((scalar(rng), {}, [], theirs))
 
@@ -178,7 +216,9 @@ def compared(rng, sandbox):
         json.dumps(to_json(found), allow_nan=True)
         return to_text(found), to_html(found)
 
-    told = {name: f"{type(value).__name__} {getattr(value, 'dtype', '')} {np.shape(value)}" for name, value in _few(theirs)}
+    told = {
+        name: f"{type(value).__name__} {getattr(value, 'dtype', '')} {np.shape(value)}" for name, value in _few(theirs)
+    }
     return Case(call, f"compare({type(subject).__name__}, {told!r}, {options!r})", agrees=_one_line_each)
 
 
@@ -225,5 +265,7 @@ def _port(rng, ours):
 
 def _map(rng, ours, theirs):
     known = [name for name in theirs if isinstance(name, str)] if isinstance(theirs, dict) else []
-    some = {rng.choice([*known, text(rng)]): rng.choice([*list(ours)[:50], text(rng)]) for _ in range(rng.choice((1, 2)))}
+    some = {
+        rng.choice([*known, text(rng)]): rng.choice([*list(ours)[:50], text(rng)]) for _ in range(rng.choice((1, 2)))
+    }
     return some if rng.random() < 0.8 else rng.choice((scalar(rng), list(some), {scalar(rng): scalar(rng)}))

@@ -29,7 +29,9 @@ def weights(name):
     numbers = np.random.default_rng(0)
     blank = getattr(modeling, name)(MobileViTConfig(**SETTINGS))
     return {
-        key: (numbers.random(tensor.shape) + 0.5 if key.endswith("_var") else numbers.normal(0, 0.3, tensor.shape)).astype("f4")
+        key: (
+            numbers.random(tensor.shape) + 0.5 if key.endswith("_var") else numbers.normal(0, 0.3, tensor.shape)
+        ).astype("f4")
         for key, tensor in blank.weights.items()
     }
 

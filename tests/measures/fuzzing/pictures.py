@@ -117,7 +117,10 @@ def png_changed(rng, content):
             chunks.insert(1, (rng.choice(_KINDS), rng.choice((b"", rng.randbytes(13), b"\x00" * 300, _unfolding()))))
         elif action == 3 and kind == b"IHDR":
             sides = struct.pack(">II", *(rng.choice((*LARGE, 17, 13)) for _ in range(2)))
-            chunks[number] = (kind, rng.choice((sides, data[:8])) + bytes(rng.choice((0, 1, 2, 3, 4, 6, 8, 16)) for _ in range(5)))
+            chunks[number] = (
+                kind,
+                rng.choice((sides, data[:8])) + bytes(rng.choice((0, 1, 2, 3, 4, 6, 8, 16)) for _ in range(5)),
+            )
         elif action == 4 and kind == b"IDAT":
             raw = rng.choice((b"", b"\x00" * 10**6, rng.randbytes(700), b"\x09" * 800))
             chunks[number] = (kind, zlib.compress(raw))
@@ -127,7 +130,21 @@ def png_changed(rng, content):
     return content[:8] + body
 
 
-_KINDS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"tRNS", b"gAMA", b"PLTE", b"acTL", b"fcTL", b"fdAT", b"pHYs", b"abcD")
+_KINDS = (
+    b"tEXt",
+    b"zTXt",
+    b"iTXt",
+    b"iCCP",
+    b"eXIf",
+    b"tRNS",
+    b"gAMA",
+    b"PLTE",
+    b"acTL",
+    b"fcTL",
+    b"fdAT",
+    b"pHYs",
+    b"abcD",
+)
 
 
 @cache

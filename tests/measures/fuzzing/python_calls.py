@@ -42,7 +42,8 @@ def _about(value):
 
 
 def _told(what, *values, **named):
-    return f"{what}({', '.join(map(_about, values))}{''.join(f', {name}={_about(value)}' for name, value in named.items())})"
+    told = [*map(_about, values), *(f"{name}={_about(value)}" for name, value in named.items())]
+    return f"{what}({', '.join(told)})"
 
 
 def _flag(rng):
@@ -51,7 +52,9 @@ def _flag(rng):
 
 def classifier(rng):
     model, pixels = models.model(CLASSIFIER), _pixels(rng)
-    labels = None if rng.random() < 0.5 else array(rng, rng.choice(((1,), (1, 3), (2,))), rng.choice(("i8", "f4")), 0, 3)
+    labels = (
+        None if rng.random() < 0.5 else array(rng, rng.choice(((1,), (1, 3), (2,))), rng.choice(("i8", "f4")), 0, 3)
+    )
     named = {"output_hidden_states": _flag(rng), "labels": labels, "return_dict": _flag(rng)}
     return lambda: model(pixels, **named), _told("classifier", pixels, **named)
 
@@ -64,7 +67,9 @@ def classifier_with_labels(rng):
     pixels = models.pixels()[:, :, :9, :9]
 
     def call():
-        return modeling.MobileViTForImageClassification.from_tensors(problem, models.weights(CLASSIFIER))(pixels, labels=labels)
+        return modeling.MobileViTForImageClassification.from_tensors(problem, models.weights(CLASSIFIER))(
+            pixels, labels=labels
+        )
 
     return call, _told(f"classifier, {kind}", labels=labels)
 
@@ -90,20 +95,26 @@ def bare(rng):
 def traced(rng):
     model, pixels = models.model(rng.choice(models.CLASSES)), _pixels(rng)
     named = {
-        "names": rng.choice((None, rng.choice(NODES), [rng.choice(NODES)], text(rng), [text(rng)], [], scalar(rng), "logits")),
+        "names": rng.choice(
+            (None, rng.choice(NODES), [rng.choice(NODES)], text(rng), [text(rng)], [], scalar(rng), "logits")
+        ),
         "dtype": rng.choice(("float32", "float64", "float64", text(rng), None, np.float32)),
         "source": rng.choice(("reference", "engine", text(rng), None)),
     }
     if rng.random() < 0.3:
         shape = rng.choice(((1, 3, 9, 9), np.shape(pixels) if len(np.shape(pixels)) == 4 else (1, 3, 8, 8)))
-        return lambda: dict(iter(Trace(model.graph(shape), model.weights, pixels, **named))), _told("Trace", shape, pixels, **named)
+        return lambda: dict(iter(Trace(model.graph(shape), model.weights, pixels, **named))), _told(
+            "Trace", shape, pixels, **named
+        )
     return lambda: model.trace(pixels, **named), _told("trace", pixels, **named)
 
 
 def attention(rng):
     model, pixels = models.model(rng.choice(models.CLASSES)), _pixels(rng)
     odd = [rng.choice((0, 0, 1, 2, -1, 3, scalar(rng))) for _ in range(3)]
-    query = rng.choice(((0, 0), (8, 8), (integer(rng), 1), (scalar(rng), 0), scalar(rng), [1, 2, 3], np.array([1, 2]), (1.0, 2)))
+    query = rng.choice(
+        ((0, 0), (8, 8), (integer(rng), 1), (scalar(rng), 0), scalar(rng), [1, 2, 3], np.array([1, 2]), (1.0, 2))
+    )
     return lambda: model.attention(pixels, *odd, query=query), _told("attention", pixels, *odd, query=query)
 
 
@@ -115,7 +126,9 @@ def from_tensors(rng):
     if way == 0:
         tensors[key] = given = array(rng, tensors[key].shape)
     elif way == 1:
-        tensors[key] = given = rng.choice((scalar(rng), tensors[key].astype(rng.choice(("f2", "f8", ">f4", "c8", "O", "i4")))))
+        tensors[key] = given = rng.choice(
+            (scalar(rng), tensors[key].astype(rng.choice(("f2", "f8", ">f4", "c8", "O", "i4"))))
+        )
     elif way == 2:
         tensors[rng.choice((text(rng), 5, None, f"{key}.num_batches_tracked", ("a",)))] = given = tensors.pop(key)
     elif way == 3:
@@ -132,7 +145,9 @@ def from_tensors(rng):
 
 def configuration(rng):
     way = rng.randrange(4)
-    changes = {rng.choice(list(models.SETTINGS)): rng.choice((scalar(rng), [scalar(rng)] * rng.choice((0, 3, 7)), number(rng)))}
+    changes = {
+        rng.choice(list(models.SETTINGS)): rng.choice((scalar(rng), [scalar(rng)] * rng.choice((0, 3, 7)), number(rng)))
+    }
     if way == 0:
         name = rng.choice((*PRESETS, "apple/mobilevit-small", text(rng), scalar(rng)))
         return lambda: repr(MobileViTConfig.preset(name, **changes)), _told("preset", name, **changes)
@@ -159,7 +174,9 @@ def _image(rng):
     given = array(rng, near, rng.choice(("u1", "u1", "f4", "i4", "u2")), 0, rng.choice((1, 1, 200, 300)))
     if rng.random() < 0.3 and isinstance(given, np.ndarray):
         try:
-            return Image.fromarray(np.asarray(given)).convert(rng.choice(("RGB", "L", "1", "P", "LA", "I", "F", "CMYK")))
+            return Image.fromarray(np.asarray(given)).convert(
+                rng.choice(("RGB", "L", "1", "P", "LA", "I", "F", "CMYK"))
+            )
         except Exception:  # Pillow makes no picture of this array
             return given
     return given
@@ -176,13 +193,27 @@ def image(rng):
 
 
 def processor(rng):
-    images = rng.choice((_image(rng), [_image(rng)], [_image(rng), _image(rng)], array(rng, (2, 9, 7, 3), "u1", 0, 200), [], (), scalar(rng)))
+    images = rng.choice(
+        (
+            _image(rng),
+            [_image(rng)],
+            [_image(rng), _image(rng)],
+            array(rng, (2, 9, 7, 3), "u1", 0, 200),
+            [],
+            (),
+            scalar(rng),
+        )
+    )
     maps = None
     if rng.random() < 0.3:
         one = array(rng, (9, 7), rng.choice(("u1", "i4", "f4")), 0, 4)
         maps = rng.choice((one, [one], [one, one], array(rng, (2, 9, 7), "u1", 0, 200), scalar(rng)))
     small = PROCESSOR | {"size": 12, "crop_size": 8}
-    settings = {rng.choice(list(small)): rng.choice((scalar(rng), {"height": integer(rng), "width": 3}, True, 8))} if rng.random() < 0.5 else {}
+    settings = (
+        {rng.choice(list(small)): rng.choice((scalar(rng), {"height": integer(rng), "width": 3}, True, 8))}
+        if rng.random() < 0.5
+        else {}
+    )
     settings.pop("image_processor_type", None)
     if rng.random() < 0.2:
         settings["return_tensors"] = rng.choice(("np", "pt", text(rng), None, 3))
@@ -196,8 +227,25 @@ def post_process(rng):
     logits = array(rng, rng.choice(((1, 3, 4, 4), (2, 3, 4, 4))))
     side = rng.choice((5, 5, 40, integer(rng), scalar(rng)))
     one = rng.choice(((side, 5), [5, side], np.array([5, 6]), scalar(rng), (5, 6, 7), (np.int64(4), 4)))
-    sizes = rng.choice((None, [one], [one], [one, one], one, np.array([[5, 6]]), scalar(rng), ((side, 4),), {5: 6}, array(rng, (1, 2), "i8", 1, 9)))
-    outputs = SimpleNamespace(logits=logits) if rng.random() < 0.95 else rng.choice((scalar(rng), logits, (logits,), {"logits": logits}))
+    sizes = rng.choice(
+        (
+            None,
+            [one],
+            [one],
+            [one, one],
+            one,
+            np.array([[5, 6]]),
+            scalar(rng),
+            ((side, 4),),
+            {5: 6},
+            array(rng, (1, 2), "i8", 1, 9),
+        )
+    )
+    outputs = (
+        SimpleNamespace(logits=logits)
+        if rng.random() < 0.95
+        else rng.choice((scalar(rng), logits, (logits,), {"logits": logits}))
+    )
     scores = rng.choice((False, True))
     call = MobileViTImageProcessor().post_process_semantic_segmentation
     return lambda: call(outputs, sizes, scores), _told("post_process", logits, sizes, scores, type(outputs).__name__)
@@ -211,7 +259,9 @@ def pipeline(rng):
     top_k = rng.choice((5, 1, integer(rng), scalar(rng), np.int64(2)))
     kind, model = rng.choice((("classify", CLASSIFIER), ("segment", SEGMENTER)))
     if kind not in _pipelines:  # made without a file: the model that all cases share, and a processor for small images
-        made = object.__new__(getattr(tinymvit, "ImageClassificationPipeline" if kind == "classify" else "ImageSegmentationPipeline"))
+        made = object.__new__(
+            getattr(tinymvit, "ImageClassificationPipeline" if kind == "classify" else "ImageSegmentationPipeline")
+        )
         made.model, made.processor = models.model(model), MobileViTImageProcessor(size=12, crop_size=8)
         _pipelines[kind] = made
     if kind == "classify":
@@ -220,21 +270,33 @@ def pipeline(rng):
 
 
 def dumps_in_memory(rng):
-    ours = {"logits": array(rng, (1, 3)), "b": array(rng, (1, 2, 3)), rng.choice((text(rng), 3, None)): array(rng, (2,))}
+    ours = {
+        "logits": array(rng, (1, 3)),
+        "b": array(rng, (1, 2, 3)),
+        rng.choice((text(rng), 3, None)): array(rng, (2,)),
+    }
     theirs = {name: array(rng, (1, 3)) for name in ours} if rng.random() < 0.9 else rng.choice((scalar(rng), [], {}))
     settings = None
     if rng.random() < 0.2:
         names = rng.choice(({}, {"logits": "b"}, scalar(rng), {text(rng): text(rng)}))
-        values = {"names": names, "layout": rng.choice(("auto", text(rng))), "tolerance": rng.choice(("auto", number(rng), scalar(rng)))}
+        values = {
+            "names": names,
+            "layout": rng.choice(("auto", text(rng))),
+            "tolerance": rng.choice(("auto", number(rng), scalar(rng))),
+        }
         return lambda: tinymvit.ComparisonSettings(**values).relative_tolerance, _told("ComparisonSettings", **values)
-    return lambda: tinymvit.compare_dumps(ours, theirs, settings).agrees, _told("compare_dumps", list(ours.values()), theirs)
+    return lambda: tinymvit.compare_dumps(ours, theirs, settings).agrees, _told(
+        "compare_dumps", list(ours.values()), theirs
+    )
 
 
 def compare_with_model(rng):
     model = models.model() if rng.random() < 0.9 else rng.choice((scalar(rng), {}, models.weights(CLASSIFIER)))
     theirs = {"pixel_values": _pixels(rng), "logits": array(rng, (1, 3)), rng.choice((text(rng), 4)): array(rng, (2,))}
     isolate = rng.choice((False, True))
-    return lambda: tinymvit.compare_with_model(model, theirs, isolate=isolate).first, _told("compare_with_model", *theirs.values())
+    return lambda: tinymvit.compare_with_model(model, theirs, isolate=isolate).first, _told(
+        "compare_with_model", *theirs.values()
+    )
 
 
 def rounding_errors(rng):
@@ -285,7 +347,7 @@ def vectors(rng):
 
 
 CALLS = (
-    classifier, classifier_with_labels, segmenter, bare, traced, attention, from_tensors, from_tensors, configuration, image,
-    image, image, processor, processor, post_process, post_process, pipeline, pipeline, dumps_in_memory, compare_with_model,
-    names, names, threads, vectors, rounding_errors,
+    classifier, classifier_with_labels, segmenter, bare, traced, attention, from_tensors, from_tensors, configuration,
+    image, image, image, processor, processor, post_process, post_process, pipeline, pipeline, dumps_in_memory,
+    compare_with_model, names, names, threads, vectors, rounding_errors,
 )  # fmt: skip

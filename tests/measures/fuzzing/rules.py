@@ -26,10 +26,11 @@ WRITABLE = (os.devnull,)
 # Code that is loaded, not run on anybody's behalf: a cache of compiled Python or of kernels. By parts of paths.
 CACHES = ("__pycache__", ".nbc", ".nbi")
 # What nobody's input may cause. Events of `sys.audit`.
-FORBIDDEN_EVENTS = frozenset(
-    "os.system os.exec os.posix_spawn os.spawn os.fork os.forkpty subprocess.Popen pty.spawn pickle.find_class "
-    "socket.connect socket.getaddrinfo socket.bind socket.sendto webbrowser.open urllib.Request os.kill".split()
-)
+FORBIDDEN_EVENTS = {
+    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.kill", "pty.spawn",
+    "subprocess.Popen", "pickle.find_class", "socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto",
+    "webbrowser.open", "urllib.Request",
+}  # fmt: skip
 # Modules that may cause such events on their own behalf: by parts of the names of files on the stack.
 EXEMPT_CALLERS = ("/numba/", "/llvmlite/")
 # Parts of the names of files which would show that something unfinished was left behind.

@@ -1,4 +1,4 @@
-"""config.json and preprocessor_config.json: every field with a wrong type, an extreme number, twice, nested, unknown."""
+"""config.json and preprocessor_config.json: fields of a wrong type, too large, twice, nested, unknown."""
 
 import json
 
@@ -88,7 +88,7 @@ def settings_file(rng, sandbox):
             return "accepted what json refuses"
         return None if answer[0].to_dict() == answer[1].to_dict() else "read otherwise after it was saved"
 
-    return Case(read, f"{kind.__name__}.from_pretrained of {content[:900]!r}", ("saved",), agrees)
+    return Case(read, f"{kind.__name__}.from_pretrained of {content[:900]!r}", ("saved",), agrees=agrees)
 
 
 def settings_from_python(rng, sandbox):

@@ -23,7 +23,9 @@ def safetensors_file(rng, sandbox):
         dump = open_dump(path)
         return {name: (dump.stored(name), dump.shape(name), np.array(dump[name])) for name in dump}
 
-    return Case(read, f"open_dump of {content[:700]!r}", agrees=lambda answer, error: as_the_library(path, answer, error))
+    return Case(
+        read, f"open_dump of {content[:700]!r}", agrees=lambda answer, error: as_the_library(path, answer, error)
+    )
 
 
 def file_content(rng):
@@ -89,7 +91,7 @@ def as_the_library(path, answer, error):
     """What the safetensors library reads otherwise."""
     content = Path(path).read_bytes()
     try:
-        theirs = {name: fields for name, fields in safetensors.deserialize(content)}
+        theirs = dict(safetensors.deserialize(content))
     except Exception as refusal:  # the library has one class of its own, and others for text that is no UTF-8
         return None if answer is None else f"accepted what the safetensors library refuses: {_kind(refusal)}"
     if answer is None:
