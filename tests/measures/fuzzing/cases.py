@@ -200,7 +200,7 @@ def _judged_error(error):
     if not isinstance(error, TinyMViTError) and type(error) not in rules.ERRORS:
         last = traceback.format_exception_only(error)[-1].strip()
         return [(type(error).__name__, ascii(last)[:300])]
-    problems = _judged_text(str(error))
+    problems = _judged_text(str(error)) if rules.PRINTABLE_ERRORS else []
     if not _is_deliberate(error):
         problems.append((f"{type(error).__name__} from the depths", ascii(str(error))[:300]))
     return problems
@@ -241,7 +241,7 @@ def _judged_warning(warning):
     path = warning.filename
     ours = issubclass(warning.category, rules.WARNINGS) and not ("site-packages" in path and "tinymvit" not in path)
     if ours:
-        return _judged_text(str(warning.message))
+        return _judged_text(str(warning.message)) if rules.PRINTABLE_ERRORS else []
     return [("warning", f"{warning.category.__name__} at {'/'.join(Path(path).parts[-2:])}:{warning.lineno}")]
 
 

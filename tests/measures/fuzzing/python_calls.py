@@ -19,12 +19,19 @@ from .random_values import array, integer, number, scalar, text
 from .settings import PROCESSOR
 
 CLASSIFIER, SEGMENTER, BARE = models.CLASSES
+MASKED = "array with masked values"  # how a report calls one
 NODES = ("logits", "*.scores", "mobilevit.conv_stem*", "*", "[", "pixel_values")
 
 
 def python_call(rng, sandbox):
     call, told = rng.choice(CALLS)(rng)
-    return Case(call, told)
+    hidden = MASKED in told
+    return Case(call, told, agrees=lambda answer, error: _unmasked(answer) if hidden else None)
+
+
+def _unmasked(answer):
+    """A mask says which values are none: whoever passes over it computes with these."""
+    return None if answer is None else "accepted an array of which values are masked"
 
 
 def _pixels(rng):
@@ -33,11 +40,15 @@ def _pixels(rng):
 
 def _about(value):
     """A value as a report tells it."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        return f"{MASKED} of {value.dtype} {value.shape}"
     if isinstance(value, np.ndarray):
         holds = "" if value.dtype.kind not in "fiu" or not value.size else f" from {value.min()} to {value.max()}"
         return f"{type(value).__name__} {value.dtype} {value.shape} strides {value.strides}{holds}"
     if isinstance(value, (list, tuple)) and len(value) < 6:
         return f"{type(value).__name__} of {', '.join(map(_about, value))}"
+    if isinstance(value, dict) and len(value) < 6:
+        return f"dict of {', '.join(f'{ascii(name)[:50]}: {_about(item)}' for name, item in value.items())}"
     return f"{type(value).__name__} {ascii(value)[:150]}"
 
 

@@ -197,14 +197,14 @@ def array(rng, near=None, dtype="f4", low=0.0, high=1.0):
         sides = sides[1:]
     kind = np.dtype(rng.choice(DTYPES) if rng.random() < 0.35 else dtype)
     numbers = np.random.default_rng(rng.getrandbits(32))
-    values = numbers.uniform(low, high, sides)
+    values = np.asarray(numbers.uniform(low, high, sides))
     with np.errstate(all="ignore"):
         if kind.kind == "V":
             result = np.zeros(sides, kind)
         elif kind.kind == "M":
             result = values.astype("i8").astype(kind)
         elif kind.kind in "iub" and high <= 1:
-            result = (values * 200).astype(kind) if kind.kind != "b" else values > 0.5
+            result = np.asarray(values * 200).astype(kind) if kind.kind != "b" else np.asarray(values > 0.5)
         else:
             result = values.astype(kind)
         if result.size and rng.random() < 0.25 and kind.kind in "fiucO":

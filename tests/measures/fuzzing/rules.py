@@ -9,6 +9,7 @@ import os
 ERRORS = (ValueError, TypeError)
 EXIT_CODES = (0, 1, 2)  # of a command
 LONGEST_TEXT = 2500  # characters of an error, of a warning, of a line on stderr
+PRINTABLE_ERRORS = True  # whether errors and warnings must be one printable line in Python too, or only when printed
 # Warnings that a library may give its users. All others, and all that come out of other packages, are findings.
 WARNINGS = (UserWarning, FutureWarning)
 
