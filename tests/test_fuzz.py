@@ -31,7 +31,6 @@ answers = os.dup(1)
 os.dup2(printed, 1)
 os.dup2(printed, 2)
 sandbox = Sandbox(root, printed)
-(sandbox.outside / "secret").write_text("secret")
 cases.prepare()
 rules.MEMORY = 200 * 2**20
 
@@ -72,6 +71,7 @@ planted = {
 def make(name):
     def case(rng, sandbox):
         (sandbox.case / "input").write_text("input")
+        (sandbox.outside / "secret").write_text("secret")
         return Case(planted[name], name, seconds=0.5 if name == "hang" else 60.0)
     return case
 

@@ -97,8 +97,9 @@ def command(arguments):
 def run(make, target, seed, number, sandbox, baseline):
     """Make, run and judge the case of this number. baseline: bytes that the process held before all cases."""
     rng = random.Random(f"{target}:{seed}:{number}")
-    shutil.rmtree(sandbox.case, ignore_errors=True)
-    sandbox.case.mkdir()
+    for folder in (sandbox.case, sandbox.outside):  # nothing of an earlier case may matter
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
     os.chdir(sandbox.case)
     try:
         case = make(rng, sandbox)

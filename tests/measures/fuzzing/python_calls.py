@@ -319,6 +319,7 @@ def rounding_errors(rng):
 def names(rng):
     """What is no name, for everything that takes one."""
     given = rng.choice((scalar(rng), text(rng), text(rng), b"abc", ["a"], {"a": 1}, models.pixels(), object()))
+    given = "." if isinstance(given, str) and given == ".." else given  # what lies there is no case's own
     call = rng.choice(
         (
             tinymvit.open_dump,
