@@ -164,8 +164,9 @@ class Given:
         elif way == 2:
             os.mkfifo(path)
         elif way == 3:
-            self.outputs.append("nowhere")  # of a link, what it points to is replaced
-            path.symlink_to(self.rng.choice((path.name, str(self.folder / "nowhere"), str(self.folder))))
+            (self.folder / "elsewhere").mkdir(exist_ok=True)
+            self.outputs += ["nowhere", "elsewhere"]  # of a link, what it points to is replaced
+            path.symlink_to(self.rng.choice((path.name, self.folder / "nowhere", self.folder / "elsewhere")))
 
     def dump(self):
         return self.mostly(str(written_dump(self.rng, self.sandbox)), 0.95)

@@ -181,6 +181,8 @@ def _large(value):
 
 
 def _image(rng):
+    if rng.random() < 0.003:  # much in little memory
+        return np.broadcast_to(np.uint8(9), (rng.choice((9000, 40000)), 40000, 3))
     near = rng.choice(((9, 7, 3), (3, 9, 7), (9, 7), (9, 7, 4), (1, 1), (3, 3, 3)))
     given = array(rng, near, rng.choice(("u1", "u1", "f4", "i4", "u2")), 0, rng.choice((1, 1, 200, 300)))
     if rng.random() < 0.3 and isinstance(given, np.ndarray):
@@ -226,6 +228,8 @@ def processor(rng):
         else {}
     )
     settings.pop("image_processor_type", None)
+    if rng.random() < 0.01:
+        settings[rng.choice(("size", "crop_size"))] = {"height": rng.choice((3000, 11000, 40000)), "width": 11000}
     if rng.random() < 0.2:
         settings["return_tensors"] = rng.choice(("np", "pt", text(rng), None, 3))
     if rng.random() < 0.2:

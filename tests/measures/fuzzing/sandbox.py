@@ -5,7 +5,6 @@ output lead into a file, so that what a C library prints is seen too.
 """
 
 import os
-import resource
 import sys
 from pathlib import Path
 
@@ -90,8 +89,9 @@ def _is_exempt():
 
 
 def largest_resident():
-    """Bytes of memory that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes of memory that this process has held at most. `getrusage` would count what its parent held too."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
 
 
 def resident():

@@ -95,10 +95,10 @@ def settings_from_python(rng, sandbox):
     """The same as a dictionary, or as arguments."""
     values, kind = rng.choice(list(KINDS.values()))
     values = dict(values)
-    for _ in range(rng.choice((1, 1, 2))):
+    for _ in range(rng.choice((0, 1, 1, 1, 2))):
         name = rng.choice(list(values)) if rng.random() < 0.9 else text(rng)
         values[name] = rng.choice((scalar(rng), [scalar(rng)], (scalar(rng), scalar(rng)), {scalar(rng): scalar(rng)}))
-    given = rng.choice((values, values, values, scalar(rng), list(values), b"abc", [values]))
+    given = values if rng.random() < 0.9 else rng.choice((scalar(rng), list(values), b"abc", [values]))
     way = rng.randrange(3)
 
     def read():
