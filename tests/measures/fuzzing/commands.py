@@ -11,7 +11,7 @@ from . import models, pictures, rules
 from .cases import Case, Printed, command
 from .checkpoints import json_text
 from .dumps import written_dump
-from .random_values import file_name, mutated_bytes, scalar, text
+from .random_values import file_name, mutated_bytes, own, scalar, text
 from .settings import CONFIG, PROCESSOR
 
 NAMES = [each.__name__.rpartition(".")[2] for each in COMMANDS]
@@ -72,12 +72,11 @@ class Given:
         self.kept = []
 
     def text(self):
-        given = text(self.rng)
-        return "." if given == ".." else given  # what lies there is no case's own
+        return own(text(self.rng))
 
     def mostly(self, right, share=0.92):
         """This value, or now and then another."""
-        return right if self.rng.random() < share else self.rng.choice((self.text(), str(scalar(self.rng))))
+        return right if self.rng.random() < share else self.rng.choice((self.text(), own(str(scalar(self.rng)))))
 
     def some(self, *options):
         """Each of these lists of arguments with a chance."""
@@ -140,7 +139,7 @@ class Given:
             .replace("\x00", "")
             .replace("\ud800", "")
         )
-        name = self.mostly(name, 0.95).lstrip("/")
+        name = _possible(self.mostly(name, 0.95)).lstrip("/")
         if ".." in name or name.startswith("~") or os.path.normpath(name) == ".":
             name = "out"
         path = self.folder / name

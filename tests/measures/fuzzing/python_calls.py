@@ -15,7 +15,7 @@ from tinymvit.inspection.trace import Trace
 
 from . import models
 from .cases import Case
-from .random_values import array, integer, number, scalar, text
+from .random_values import array, integer, number, own, scalar, text
 from .settings import PROCESSOR
 
 CLASSIFIER, SEGMENTER, BARE = models.CLASSES
@@ -323,7 +323,7 @@ def rounding_errors(rng):
 def names(rng):
     """What is no name, for everything that takes one."""
     given = rng.choice((scalar(rng), text(rng), text(rng), b"abc", ["a"], {"a": 1}, models.pixels(), object()))
-    given = "." if isinstance(given, str) and given == ".." else given  # what lies there is no case's own
+    given = own(given) if isinstance(given, str) else given
     call = rng.choice(
         (
             tinymvit.open_dump,

@@ -40,6 +40,11 @@ def scalar(rng):
     return rng.choice((None, True, False, integer(rng), number(rng), text(rng), text(rng)))
 
 
+def own(name):
+    """The name, unless it is that of a folder above a case's own: whoever reads these reads what is no case's."""
+    return "." if name.strip() in ("..", "/", "//") else name
+
+
 def file_name(rng, suffix=""):
     """A name that a file can have: no slash, no null character, not too long; bytes that are no text among them."""
     name = (text(rng).replace("/", "_").replace("\x00", "0").replace("\ud800", "") or "empty")[:40] + suffix

@@ -40,6 +40,6 @@ UNFINISHED = (".tmp", ".old")
 # ---- where an independent reader must agree ----
 
 PILLOW_READS = 2**22  # pixels up to which Pillow is asked too
-# An error that a good picture may draw all the same, by a part of its text: limits of ours, and pictures of numbers
-# that are no levels.
-REFUSALS_OF_GOOD_PICTURES = ("pixels", "bytes", "memory", "limit", "larger", "too ")
+# An error that a good picture may draw all the same, by a part of its text: limits of ours, formats that we do not
+# read, and pictures of numbers that are no levels.
+REFUSALS_OF_GOOD_PICTURES = ("format", "pixels", "bytes", "memory", "limit", "larger", "too ")
