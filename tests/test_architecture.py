@@ -26,7 +26,7 @@ MAY_LOAD = {
     "files": {"errors", "text"},
     "checks": {"errors", "text"},
     "kernels": set(),
-    "weights": {"errors", "files", "text"},
+    "weights": {"errors", "files", "numerics", "text"},
     "graph": {"ops"},
     "reference": {"graph", "ops", "errors", "limits", "text"},
     "config": {"errors", "checks", "labels", "files", "text"},
@@ -60,7 +60,7 @@ MAY_LOAD = {
 }
 # What a function, or an annotation, may import beside that, with all that is then loaded.
 MAY_LOAD_LATER = {
-    "config": {"weights"},  # only `from_pretrained` needs them
+    "config": {"numerics", "weights"},  # only `from_pretrained` needs them
     "bench": MODEL | {"modeling"},
     "commands": MODEL | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget"},
 }

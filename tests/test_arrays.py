@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tinymvit import MobileViTConfig, MobileViTForImageClassification, MobileViTImageProcessor, rounding_errors
+from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.images.load import load_image, load_segmentation_map
-from tinymvit.inspection.dump import Dump
+from tinymvit.inspection.dump import Dump, open_dump
 from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.modeling import check_pixel_values
 from tinymvit.numerics import NUMBERS, as_array
@@ -95,6 +96,39 @@ def test_the_shape_of_a_graph():
     for wrong in ((1, 3), (1, 4, 8, 8), (0, 3, 8, 8), (1, 3, 8.0, 8), (True, 3, 8, 8)):
         with pytest.raises(ValueError, match=r"; expected \(B, 3, H, W\), whole numbers of at least 1$"):
             model.graph(wrong)
+
+
+def wrong_tensors(name="x", value=PIXELS):
+    return MobileViTForImageClassification.from_tensors(CONFIG, {name: value})
+
+
+REFUSED = {
+    "the path: a list, expected text or a Path": lambda: open_dump([1]),
+    "the path: a bytes, expected text or a Path": lambda: open_dump(b"x"),
+    "tensors: a name that is no text, expected the names of tensors in PyTorch": lambda: wrong_tensors(name=None),
+    "x: list that is no array of numbers: setting an array element": lambda: wrong_tensors(value=[[1.0], [2.0, 3.0]]),
+    "names: (1, 'a'), expected a name of theirs and one of ours": lambda: ComparisonSettings(names={1: "a"}),
+    "names: ('a', None), expected a name of theirs and one of ours": lambda: ComparisonSettings(names={"a": None}),
+    "seed: -1, expected a whole number of at least 0": lambda: MobileViTForImageClassification(CONFIG, seed=-1),
+    "seed: nan, expected a whole number of at least 0": lambda: MobileViTForImageClassification(CONFIG, seed=np.nan),
+    "label2id: {'a': inf}, expected a mapping of names to class ids": lambda: MobileViTConfig(label2id={"a": np.inf}),
+    "labels have shape (1, 9, 0); expected (1, height, width)": lambda: segmentation_loss(
+        np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 9, 0), int), CONFIG
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_the_line_that_refuses(message):
+    with pytest.raises((TypeError, ValueError)) as error:
+        REFUSED[message]()
+    assert str(error.value).startswith(message)
+
+
+def test_labels_beyond_any_loss_do_not_warn(recwarn):
+    config = MobileViTConfig(num_labels=1)
+    assert classification_loss(np.zeros((2, 1), np.float32), np.array([1e200, 1.0]), config) == np.inf
+    assert not recwarn
 
 
 def test_what_is_no_model_and_no_mapping():

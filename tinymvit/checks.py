@@ -7,14 +7,13 @@ the rules of one setting alone, are left to `config` and `images.processor`.
 from __future__ import annotations
 
 import math
-import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
 from tinymvit.errors import ConfigError
-from tinymvit.text import did_you_mean
+from tinymvit.text import did_you_mean, short
 
 LARGEST = 10**6  # of every number in a model's configuration: beyond it is a mistake, caught before it fills the memory
 
@@ -102,11 +101,3 @@ def boolean_or_none(name: str, value: Any) -> bool | None:
 def is_one_of(value: Any, choices: Iterable[Any]) -> bool:
     """Whether a value is among these; an array, whose comparison is another, is not."""
     return isinstance(value, str | int) and value in choices
-
-
-def short(value: Any) -> str:
-    """`repr`, long values cut; seven neck_hidden_sizes still fit."""
-    shortener = reprlib.Repr()
-    shortener.maxtuple = shortener.maxlist = 8
-    shortener.maxstring = shortener.maxother = 60
-    return " ".join(shortener.repr(value).split())  # an array's has several lines

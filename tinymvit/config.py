@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tinymvit import checks
-from tinymvit.checks import short
 from tinymvit.errors import ConfigError
 from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.labels import VOC_NAMES
-from tinymvit.text import did_you_mean
+from tinymvit.text import did_you_mean, short
 
 if TYPE_CHECKING:
     from tinymvit.weights import Checkpoint
@@ -328,7 +327,7 @@ def _label_ids(name: str, value: Any) -> dict[str, int] | None:
         return None
     try:
         return {str(text): int(label) for text, label in value.items()}
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name}: {short(value)}, expected a mapping of names to class ids") from None
 
 

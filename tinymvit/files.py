@@ -59,7 +59,10 @@ def open_file(path: str | Path, error: type[TinyMViTError], expected: str = FILE
 
 
 def at_home(path: str | Path, error: type[TinyMViTError]) -> Path:
-    """The path with the user's folder for ~ at its beginning. Raises `error` if there is no such user."""
+    """The path with the user's folder for ~ at its beginning. Raises `error` if there is no such user, TypeError for
+    what is no path."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"the path: a {type(path).__name__}, expected text or a Path")
     try:
         return Path(path).expanduser()
     except RuntimeError as failure:

@@ -35,9 +35,10 @@ def classification_loss(logits: Array, labels: Array, config: MobileViTConfig) -
     if labels.size != logits.size:
         raise ValueError(f"labels have shape {labels.shape}; expected {logits.shape} for problem_type {problem!r}")
     y = labels.reshape(logits.shape).astype(np.float64)
-    if problem == "regression":
-        return np.float32(np.mean((x - y) ** 2))
-    return np.float32(np.mean(np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))))
+    with np.errstate(over="ignore", invalid="ignore"):  # of labels that are infinite or nearly, as in PyTorch
+        if problem == "regression":
+            return np.float32(np.mean((x - y) ** 2))
+        return np.float32(np.mean(np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))))
 
 
 def segmentation_loss(logits: Array, labels: Array, config: MobileViTConfig) -> np.float32:
@@ -48,7 +49,7 @@ def segmentation_loss(logits: Array, labels: Array, config: MobileViTConfig) -> 
     limits.check(MEMORY * labels.size, f"labels of shape {labels.shape}")
     if config.num_labels == 1:
         raise ValueError("a loss needs at least two labels, and the configuration has num_labels=1")
-    if labels.ndim != 3 or len(labels) != len(logits):
+    if labels.ndim != 3 or len(labels) != len(logits) or labels.size == 0:
         raise ValueError(f"labels have shape {labels.shape}; expected ({len(logits)}, height, width)")
     used = _used(labels, logits.shape[1], config.semantic_loss_ignore_index)
     losses = np.empty(labels.shape)

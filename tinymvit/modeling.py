@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinymvit import kernels, weights
-from tinymvit.checks import is_side, short
+from tinymvit.checks import is_side
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine, Prepared
 from tinymvit.graph import Graph, parameters
@@ -29,6 +29,7 @@ from tinymvit.networks import mobilevit, random_weights
 from tinymvit.numerics import Array, as_array
 from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
+from tinymvit.text import short
 from tinymvit.weights.checkpoint import Checkpoint, as_weights, open_checkpoint
 from tinymvit.weights.families.transformers import BATCH_COUNT
 
@@ -167,6 +168,8 @@ class MobileViTPreTrainedModel:
         self.config = _checked(config)
         if not isinstance(tensors, Mapping):
             raise TypeError(f"tensors: {type(tensors).__name__}, expected a mapping of names to arrays")
+        if not all(isinstance(name, str) for name in tensors):
+            raise TypeError("tensors: a name that is no text, expected the names of tensors in PyTorch")
         source = f"the set of tensors for a {type(self).__name__}"
         counted = {name: tensor for name, tensor in tensors.items() if not name.endswith(BATCH_COUNT)}
         return self._match(as_weights(counted, source), source)

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from tinymvit import limits
-from tinymvit.checks import is_side, short
+from tinymvit.checks import is_side
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ImageError
 from tinymvit.images.load import ImageSource, load_image
 from tinymvit.images.processor import MobileViTImageProcessor
 from tinymvit.modeling import MobileViTForImageClassification, MobileViTForSemanticSegmentation
 from tinymvit.numerics import Array
+from tinymvit.text import short
 from tinymvit.weights import Checkpoint, open_checkpoint
 
 Prediction = dict[str, Any]  # {"label": "7", "score": 0.998}, as transformers' pipelines give it

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 LONGEST_WORD = 300  # characters of a run without spaces, which the longest name of a file (255 bytes) is not
 LONGEST_LINE = 2000  # characters of a message
@@ -46,6 +48,14 @@ def _cut(text: str, longest: int) -> str:
         return text
     kept = longest - len(LEFT_OUT)
     return f"{text[: kept - kept // 2]}{LEFT_OUT}{text[-(kept // 2) :]}"
+
+
+def short(value: Any) -> str:
+    """`repr` on one line, long values cut; seven neck_hidden_sizes still fit."""
+    shortener = reprlib.Repr()
+    shortener.maxtuple = shortener.maxlist = 8
+    shortener.maxstring = shortener.maxother = 60
+    return " ".join(shortener.repr(value).split())  # an array's has several lines
 
 
 def align(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:

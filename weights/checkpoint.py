@@ -15,6 +15,7 @@ import numpy as np
 
 from tinymvit.errors import CheckpointError, warn
 from tinymvit.files import FILE, at_home, json_writer, what_is, write_files
+from tinymvit.numerics import as_array
 from tinymvit.text import nearest
 from tinymvit.weights import locate
 from tinymvit.weights.families import FAMILIES, Family, family_of, has_settings, transformers
@@ -136,8 +137,8 @@ def load_tensors(name: str | Path | Checkpoint) -> dict[str, np.ndarray]:
 
 def as_weights(tensors: Mapping[str, np.ndarray], source: str | Path) -> dict[str, np.ndarray]:
     """`tensors` as models hold them: float32, C order, read-only, views where that can be. `source` names their origin
-    in errors. Raises CheckpointError for a tensor that is not floating point."""
-    return {name: _as_float32(np.asarray(tensor), name, source) for name, tensor in tensors.items()}
+    in errors. Raises CheckpointError for a tensor that is not floating point, TypeError for what is no array."""
+    return {name: _as_float32(as_array(tensor, name), name, source) for name, tensor in tensors.items()}
 
 
 def backbone_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -489,3 +489,20 @@ def test_a_writer_that_does_not_do_what_it_announced(tmp_path):
     with pytest.raises(ValueError, match="two tensors are named a"), write_dump(tmp_path / "x", [specs[0]] * 2):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_manifest_that_leads_out_of_its_folder_is_not_read(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "dump").mkdir()
+    (tmp_path / "dump" / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    with pytest.raises(DumpError, match=r"manifest\.json: leads out of the folder; expected a file in it$"):
+        open_dump(tmp_path / "dump")
+
+
+def test_an_npy_file_of_a_shape_that_no_array_has(tmp_path, recwarn):
+    header = np.lib.format.magic(1, 0) + b"\x76\x00"
+    fields = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }"
+    (tmp_path / "x.npy").write_bytes(header + fields.ljust(117) + b"\n" + bytes(4))
+    with pytest.raises(DumpError, match=r"truncated: no array has shape \(4294967296, 4294967296\)$"):
+        open_dump(tmp_path)
+    assert not recwarn

@@ -249,3 +249,11 @@ def test_help_shows_an_example(capsys, command):
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
     assert f"example: tinymvit {command}" in out
+
+
+def test_a_name_that_could_turn_a_terminal_is_escaped():
+    model = modeling.MobileViTForImageClassification.from_pretrained("digits")
+    x = np.zeros((1, 3, 32, 32), np.float32)
+    with pytest.raises(ValueError, match=r"^\\x1b: no node"):
+        model.trace(x, "\x1b")
+    assert model.trace(x, []) == {}

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TypeVar
 
-from tinymvit.checks import is_one_of, short
+from tinymvit.checks import is_one_of
 from tinymvit.errors import DumpError
+from tinymvit.text import short
 
 Item = TypeVar("Item")
 
@@ -35,6 +36,9 @@ class ComparisonSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.names, Mapping):
             raise TypeError(f"names: {type(self.names).__name__}, expected a mapping of their names to ours")
+        for pair in self.names.items():
+            if not all(isinstance(name, str) for name in pair):
+                raise TypeError(f"names: {short(pair)}, expected a name of theirs and one of ours")
         if not is_one_of(self.layout, LAYOUTS):
             raise DumpError(f"layout {short(self.layout)}, expected one of {', '.join(LAYOUTS)}")
         number = isinstance(self.tolerance, Real) and 0 < self.tolerance <= sys.float_info.max

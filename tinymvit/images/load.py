@@ -17,11 +17,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinymvit import limits
-from tinymvit.checks import is_one_of, short
+from tinymvit.checks import is_one_of
 from tinymvit.errors import ImageError
 from tinymvit.files import open_file, what_is
 from tinymvit.images.silence import bombs_only, silent_libtiff
 from tinymvit.numerics import Array, as_array
+from tinymvit.text import short
 
 ImageSource = str | os.PathLike[str] | Image.Image | Array
 

@@ -22,7 +22,7 @@ from tinymvit.errors import ConfigError, ImageError
 from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.images.load import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
 from tinymvit.numerics import NUMBERS, Array, as_array
-from tinymvit.text import count
+from tinymvit.text import count, short
 from tinymvit.weights import Checkpoint, open_checkpoint
 from tinymvit.weights.families.transformers import PROCESSOR_FILE
 
@@ -113,7 +113,7 @@ class MobileViTImageProcessor:
         """
         if return_tensors is not None and not checks.is_one_of(return_tensors, ["np"]):
             raise ConfigError(
-                f"return_tensors: {checks.short(return_tensors)}, expected 'np' or None: tinymvit uses NumPy arrays"
+                f"return_tensors: {short(return_tensors)}, expected 'np' or None: tinymvit uses NumPy arrays"
             )
         changed = self._replace(settings)
         batch: dict[str, list[Array]] = {"pixel_values": []}
@@ -295,7 +295,7 @@ def center_crop(pixels: Array, height: int, width: int) -> Array:
 def _target_size(size: Any) -> tuple[int, int]:
     sides = _listed(size)
     if sides is None or len(sides) != 2 or not all(map(is_side, sides)):
-        raise ConfigError(f"target_sizes: {checks.short(size)}, expected (height, width), two positive integers")
+        raise ConfigError(f"target_sizes: {short(size)}, expected (height, width), two positive integers")
     return int(sides[0]), int(sides[1])
 
 
@@ -383,7 +383,7 @@ def _known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             checks.known(name, _RULES)
         value, accepted = known.pop(name), _UNUSED[name]
         if accepted is not None and not checks.is_one_of(value, accepted):
-            raise ConfigError(f"{name}: {checks.short(value)}, expected {' or '.join(map(repr, accepted))}")
+            raise ConfigError(f"{name}: {short(value)}, expected {' or '.join(map(repr, accepted))}")
     return known
 
 
@@ -394,24 +394,22 @@ _USED_BY = {"size": "do_resize", "resample": "do_resize", "crop_size": "do_cente
 def _filter(name: str, value: Any) -> Image.Resampling:
     if isinstance(value, bool) or not isinstance(value, Integral) or value not in list(Image.Resampling):
         filters = ", ".join(f"{number.value} {number.name.lower()}" for number in sorted(Image.Resampling))
-        raise ConfigError(f"{name}: {checks.short(value)}, expected one of Pillow's filters: {filters}")
+        raise ConfigError(f"{name}: {short(value)}, expected one of Pillow's filters: {filters}")
     return Image.Resampling(int(value))
 
 
 def _resize_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"shortest_edge": value}
     if value.keys() not in ({"shortest_edge"}, {"height", "width"}) or not all(map(is_side, value.values())):
-        raise ConfigError(
-            f"{name}: {checks.short(value)}, expected a positive shortest_edge, or a positive height and width"
-        )
+        raise ConfigError(f"{name}: {short(value)}, expected a positive shortest_edge, or a positive height and width")
     return {key: int(side) for key, side in value.items()}
 
 
 def _crop_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"height": value, "width": value}
     if value.keys() != {"height", "width"} or not all(map(is_side, value.values())):
-        raise ConfigError(f"{name}: {checks.short(value)}, expected a positive height and width")
-    limits.check(math.prod(map(int, value.values())) * MEMORY, f"{name}: {checks.short(value)}", ConfigError)
+        raise ConfigError(f"{name}: {short(value)}, expected a positive height and width")
+    limits.check(math.prod(map(int, value.values())) * MEMORY, f"{name}: {short(value)}", ConfigError)
     return {key: int(side) for key, side in value.items()}
 
 

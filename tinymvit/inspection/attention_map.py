@@ -27,6 +27,7 @@ from tinymvit.graph import Graph
 from tinymvit.inspection.trace import Trace
 from tinymvit.numerics import Array
 from tinymvit.ops import Unfold
+from tinymvit.text import short
 
 Method = TypeVar("Method", bound=Callable[..., Array])
 
@@ -62,7 +63,7 @@ def attention_map(
     name = layers[_checked("layer", query.layer, len(layers))]
     head = slice(None) if query.head is None else _checked("head", query.head, graph[name].shape[1])
     if isinstance(query.pixel, str) or not isinstance(query.pixel, Sequence | np.ndarray) or len(query.pixel) != 2:
-        raise ValueError(f"query is {query.pixel!r}; expected two numbers, (y, x)")
+        raise ValueError(f"query is {short(query.pixel)}; expected two numbers, (y, x)")
     y, x = _checked("query's y", query.pixel[0], height), _checked("query's x", query.pixel[1], width)
 
     unfold = graph[f"{block}.unfolding"]
@@ -91,7 +92,7 @@ def _checked(what: str, value: Any, count: int) -> int:
     try:
         number = index(value)
     except TypeError:
-        raise TypeError(f"{what} is {value!r}; expected a whole number") from None
+        raise TypeError(f"{what} is {short(value)}; expected a whole number") from None
     if not 0 <= number < count:
         raise ValueError(f"{what} is {number}; expected 0 to {count - 1}")
     return number

@@ -149,6 +149,8 @@ def _map_npy(path: Path) -> Array:
             shape, fortran_order, dtype = read(file)
             if dtype.hasobject:
                 raise ValueError("it holds objects")
+            if not is_shape(list(shape)):
+                raise ValueError(f"no array has shape {shape}")
             array = np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
         except OSError as failure:
             raise DumpError(f"{path}: cannot be read: {reason(failure)}") from None
@@ -166,7 +168,7 @@ def _native(array: Array) -> Array:
 
 def _manifest(folder: Path) -> dict[str, StoredTensor]:
     path = folder / MANIFEST
-    manifest = read_json(path, DumpError)
+    manifest = read_json(_inside(folder, Path(MANIFEST)), DumpError)
     if (order := manifest.get("byte_order", "little")) != "little":
         raise DumpError(f"{path}: byte_order is {reprlib.repr(order)}, expected 'little'")
     listed = manifest.get("tensors")

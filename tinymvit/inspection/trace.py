@@ -16,10 +16,12 @@ import numpy as np
 
 from tinymvit import reference
 from tinymvit.engine.engine import Engine
+from tinymvit.errors import TinyMViTError
 from tinymvit.graph import Graph, Node
 from tinymvit.inspection.dump_writer import Spec
 from tinymvit.numerics import Array, as_array
 from tinymvit.ops import Op
+from tinymvit.text import short
 
 DTYPES = ("float32", "float64")
 SOURCES = ("reference", "engine")
@@ -66,7 +68,7 @@ class Trace:
             graph = replace(self.engine.graph, outputs=outputs)
             self.nodes = select_nodes(graph, names, "; the engine merges this node into another, the reference has it")
         self.graph = replace(graph, outputs={})  # outputs would be kept to the end
-        if source == "reference":
+        if source == "reference" and self.nodes:
             wanted = {node.name for node in self.nodes.values()}
             last = [name for name in self.graph.nodes if name in wanted][-1]
             reference.check_memory(self.graph, np.dtype(dtype).type, last)
@@ -101,10 +103,10 @@ class Trace:
 
 
 def _check_settings(dtype: str, source: str) -> None:
-    if source not in SOURCES:
-        raise ValueError(f"source {source!r}: expected {' or '.join(SOURCES)}")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r}: expected {' or '.join(DTYPES)}")
+    if not isinstance(source, str) or source not in SOURCES:
+        raise ValueError(f"source {short(source)}: expected {' or '.join(SOURCES)}")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"dtype {short(dtype)}: expected {' or '.join(DTYPES)}")
     if source == "engine" and dtype != "float32":
         raise ValueError(f"dtype {dtype!r}: the engine computes in float32; expected float32, or the reference")
 
@@ -131,7 +133,7 @@ def select_nodes(graph: Graph, patterns: str | Sequence[str] | None, otherwise: 
             raise TypeError(f"names: a {type(pattern).__name__} among them; expected names of nodes or patterns")
         found = [name for name in known if fnmatchcase(name, pattern)]
         if not found:
-            raise ValueError(
+            raise TinyMViTError(
                 f"{pattern}: no node, module or result has this name{otherwise or _near(pattern, list(known))}"
             )
         wanted.update(found)

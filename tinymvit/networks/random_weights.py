@@ -6,6 +6,7 @@ Both give float32 arrays by the tensors' names, in the graph's shapes, and the s
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import numpy as np
 
@@ -13,13 +14,14 @@ from tinymvit import limits
 from tinymvit.errors import ConfigError
 from tinymvit.graph import Graph
 from tinymvit.ops import Array, BatchNorm, Conv2d, LayerNorm, Shape
+from tinymvit.text import short
 
 
 def as_for_training(graph: Graph, deviation: float, seed: int = 0) -> dict[str, Array]:
     """Weights to train from, as transformers draws them: matrices normal with this deviation, biases and running means
     zero, norms' weights and running variances one."""
     _check_memory(graph)
-    rng = np.random.default_rng(seed)
+    rng = _generator(seed)
     weights: dict[str, Array] = {}
     for name, shape in graph.weight_shapes().items():
         if len(shape) > 1:
@@ -34,7 +36,7 @@ def as_trained(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """Weights under which activations neither die nor explode, as in a trained network: products keep the variance of
     their input (He for convolutions, Glorot for linear layers), norms are near one."""
     _check_memory(graph)
-    rng = np.random.default_rng(seed)
+    rng = _generator(seed)
 
     def normal(mean: float, deviation: float, shape: Shape) -> Array:
         return (mean + deviation * rng.standard_normal(shape)).astype(np.float32)
@@ -53,6 +55,13 @@ def as_trained(graph: Graph, seed: int = 0) -> dict[str, Array]:
             else:
                 weights[name] = normal(0, 0.1, shape)
     return weights
+
+
+def _generator(seed: int) -> np.random.Generator:
+    """Raises ConfigError for what is no seed."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
+        raise ConfigError(f"seed: {short(seed)}, expected a whole number of at least 0")
+    return np.random.default_rng(int(seed))
 
 
 def _check_memory(graph: Graph) -> None:
