@@ -38,7 +38,7 @@ MAY_LOAD = {
     "modeling": MODEL,
     "pipeline": MODEL | {"modeling", "images"},
     "comparison": MODEL | {"modeling"},
-    "bench": {"graph", "ops", "engine", "kernels", "inspection", "numerics", "errors", "text"},
+    "bench": {"graph", "ops", "engine", "kernels", "inspection", "numerics", "errors", "files", "text"},
     "vectors": MODEL | {"modeling"},
     "error_budget": MODEL | {"modeling"},
     "training": MODEL | {"modeling", "images", "pipeline"},
@@ -50,6 +50,7 @@ MAY_LOAD_LATER = {
     "config": {"weights"},  # only `from_pretrained` needs them
     "bench": MODEL | {"modeling"},
     "commands": MODEL | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget"},
+    "cli": {"files"},  # to clean up
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +35,8 @@ def each(paths: list[Path], work: Callable[[Path], Result]) -> Iterator[tuple[Pa
 
 def report(error: object) -> None:
     """The one line on stderr that says what is wrong."""
-    print(f"tinymvit: {printable(str(error))}", file=sys.stderr)
+    with suppress(OSError):  # where even that cannot be written, the exit code tells
+        print(f"tinymvit: {printable(str(error))}", file=sys.stderr)
 
 
 def warm_up() -> None:
