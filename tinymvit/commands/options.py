@@ -89,8 +89,8 @@ def output_file(text: str) -> Path:
 
 def output(text: str) -> Path:
     """The name of a file or folder that can be written. Folders that are missing will be made."""
-    path = Path(text).absolute()
     try:
+        path = Path(text).absolute()  # fails where the current folder is no more
         if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, a device
             raise argparse.ArgumentTypeError(f"{text!r}: is no regular file; expected one, or nothing there")
         above = path.parents if path.is_file() else (path, *path.parents)
