@@ -52,7 +52,9 @@ COMMANDS = [
     Command("trace {image} --output dump --format npy", ("dump",)),
     Command("attention {image} --block 0 --query 10,10 --output attention.png", ("attention.png",)),
     Command("features {image} --node mobilevit.conv_stem --output features.png", ("features.png",)),
-    Command("compare digits {image}.safetensors --json compare.json --html compare.html", ("compare.json", "compare.html")),
+    Command(
+        "compare digits {image}.safetensors --json compare.json --html compare.html", ("compare.json", "compare.html")
+    ),
     Command("vectors --model digits --output vectors --format raw", ("vectors",), replaces=False),
     Command("error {image}.model --json error.json", ("error.json",)),
 ]
@@ -157,7 +159,7 @@ def _stopped(main, arguments: list[str], number: signal.Signals | None, moment: 
             try:
                 os.dup2(said.fileno(), 2)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115, PTH123
+                sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
                 os.write(begins, b" ")
                 code = main(arguments)
                 sys.stderr.flush()
@@ -235,7 +237,8 @@ def measure_memory(calls: int, models: int, allowed: float) -> list[str]:
         early, late = marks[min(1, len(marks) - 1)], marks[-1]
         if late["bytes"] - early["bytes"] > allowed:
             wrong.append(f"{name}: memory grew from {early['bytes'] / 1e6:.1f} to {late['bytes'] / 1e6:.1f} MB")
-        wrong += [f"{name}: {what} from {early[what]} to {late[what]}" for what in early if what != "bytes" and late[what] > early[what]]
+        grown = [what for what in early if what != "bytes" and late[what] > early[what]]
+        wrong += [f"{name}: {what} from {early[what]} to {late[what]}" for what in grown]
     return wrong
 
 
@@ -272,7 +275,9 @@ def measure_compile(processes: int) -> list[str]:
         ]
         answers = [(*process.communicate(timeout=1800), process.returncode) for process in running]
         print(f"{processes} processes compiled all kernels into one cache in {time.perf_counter() - start:.0f} s")
-        wrong = [f"exit code {code}, {out!r}, {err[-300:]!r}" for out, err, code in answers if (out, code) != ("7\n", 0)]
+        wrong = [
+            f"exit code {code}, {out!r}, {err[-300:]!r}" for out, err, code in answers if (out, code) != ("7\n", 0)
+        ]
         left = [path.name for path in Path(cache).rglob("*.tmp")]
         kept = len(list(Path(cache).rglob("*.pickle")))
         print(f"files in the cache: {kept}, temporary ones: {len(left)}")

@@ -97,5 +97,6 @@ def test_one_processor_by_affinity():
 @pytest.mark.slow
 def test_the_number_that_numba_is_given():
     environment = os.environ | {"NUMBA_NUM_THREADS": "1"}
-    result = subprocess.run([sys.executable, "-c", PRINT.format("pass")], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", PRINT.format("pass")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("1 1\n", "")
