@@ -149,6 +149,9 @@ def _decoding(name: str) -> Iterator[None]:
 
 
 _filters_lock = threading.Lock()  # warning filters belong to the process: two threads would restore each other's
+if hasattr(os, "register_at_fork"):  # a child would have the filters, and the lock, of a thread that it has not
+    _release = _filters_lock.release
+    os.register_at_fork(before=_filters_lock.acquire, after_in_parent=_release, after_in_child=_release)
 
 
 @contextmanager
