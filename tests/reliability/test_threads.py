@@ -189,7 +189,10 @@ def run(program, threads, layer):
     if layer in ("omp", "tbb") and "cannot be loaded" in result.stderr:
         pytest.skip(f"Numba has no {layer} here")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == ("" if threads == 1 else layer)
+    said = result.stdout.splitlines()
+    if layer == "tbb":  # Numba says at a fork that it cannot stop TBB's threads, which a child needs not
+        said = [line for line in said if line and "before fork()" not in line]
+    assert said == ([] if threads == 1 else [layer])
 
 
 @pytest.mark.parametrize(("threads", "layer"), LAYERS)
