@@ -21,7 +21,7 @@ MAY_LOAD = {
     "errors": {"text"},
     "limits": {"errors", "text"},
     "labels": set(),
-    "numerics": set(),
+    "numerics": {"text"},
     "ops": set(),
     "files": {"errors", "text"},
     "checks": {"errors", "text"},
@@ -47,11 +47,11 @@ MAY_LOAD = {
         "text",
     },
     "losses": {"numerics", "config", "errors", "limits", "checks", "labels", "files", "ops", "text"},
-    "outputs": {"numerics"},
+    "outputs": {"numerics", "text"},
     "modeling": MODEL,
     "pipeline": MODEL | {"modeling", "images"},
     "comparison": MODEL | {"modeling"},
-    "bench": {"graph", "ops", "engine", "kernels", "inspection", "numerics", "errors", "limits", "text"},
+    "bench": {"graph", "ops", "engine", "kernels", "inspection", "numerics", "errors", "limits", "files", "text"},
     "vectors": MODEL | {"modeling"},
     "error_budget": MODEL | {"modeling"},
     "training": MODEL | {"modeling", "images", "pipeline"},
@@ -63,6 +63,7 @@ MAY_LOAD_LATER = {
     "config": {"numerics", "weights"},  # only `from_pretrained` needs them
     "bench": MODEL | {"modeling"},
     "commands": MODEL | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget"},
+    "cli": {"files"},  # to clean up
 }
 
 

@@ -1,7 +1,7 @@
 """The command line: `tinymvit COMMAND`. The commands themselves are in `commands/`, one a file.
 
-Exit codes: 0; 1 where the answer is no; 2 for bad use or bad input, with one line on stderr; 130 after Ctrl-C and 143
-after SIGTERM, both with nothing unfinished left behind.
+Exit codes: 0; 1 where the answer is no; 2 for bad use or bad input, with one line on stderr; 130 after Ctrl-C, 143
+after SIGTERM and 129 after SIGHUP, with one line and nothing unfinished left behind.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from tinymvit.commands import (
     attention,
@@ -31,25 +32,55 @@ from tinymvit.commands import (
 )
 from tinymvit.version import __version__
 
+# The signals that end a command, with all cleaned up, and what is said then. A terminal that is closed sends the last.
+STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):
+    STOPS[signal.SIGHUP] = "the terminal was closed"
+
 # In the order in which --help lists them.
 COMMANDS = (classify, segment, summary, bench, trace, attention, features, compare, vectors, error, models, warmup)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (by default the process's own) name, and return the exit code."""
-    options = build_parser().parse_args(arguments)
-    if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # as an exception, so all is cleaned up
+    with ExitStack() as handlers:
+        if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
+            for number in STOPS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # ignored, as `nohup` has it: let it be
+                    handlers.callback(signal.signal, number, signal.signal(number, _stop))
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt as stop:
+            number = stop.args[0] if stop.args else signal.SIGINT
+            _clean_up()
+            terminal.report(STOPS[number])
+            return 128 + number
+
+
+def _stop(number: int, _: object) -> None:
+    """What a signal does: an exception, so that all is cleaned up."""
+    raise KeyboardInterrupt(number)
+
+
+def _clean_up() -> None:
+    """Remove what a second signal, while the first one was obeyed, has left. A third one is not heard."""
+    from tinymvit.files import remove_unfinished
+
+    if threading.current_thread() is threading.main_thread():
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
+    remove_unfinished()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     warnings.showwarning = lambda message, *_: terminal.report(f"warning: {message}")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot encode must not cost the answer
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        options = build_parser().parse_args(arguments)
         return options.run(options)
     except BrokenPipeError:  # of our output: see `terminal`
         return 0
-    except KeyboardInterrupt:
-        terminal.report("interrupted")
-        return 130
     except (ValueError, TypeError) as error:
         terminal.report(error)
         return 2

@@ -6,13 +6,16 @@ ends with `write_files`, which puts files into a folder, or with `complete_or_no
 in the place of an old one; a failure leaves what was there. What the files mean is left to the callers.
 """
 
+import atexit
+import errno
 import json
 import math
 import os
 import shutil
 import stat
+import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -148,29 +151,47 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
     """
     folder = Path(folder)
     temporary = {name: _temporary(folder / name) for name in writers}
-    target = folder
-    try:
+    with one_line_for(folder), _removed(temporary.values()) as made:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder, made)
         except FileExistsError:
             raise OutputError(f"{folder}: is a file, expected a folder to write {', '.join(writers)} into") from None
         for name, write in writers.items():
             target = folder / name
-            if target.is_dir():  # found out now, not when half of the files are renamed
-                raise OutputError(f"{target}: is a folder, expected a file or nothing")
-            if target.exists() and not target.is_file():  # a pipe, a device
-                raise OutputError(f"{target}: is no regular file, expected one or nothing")
-            with temporary[name].open("xb") as file:
-                write(file)
-                _sync(file)
-        for name in writers:
-            target = folder / name
-            temporary[name].replace(target)
-    except OSError as failure:
-        raise OutputError(f"{target}: cannot be written: {failure.strerror or failure}") from None
-    finally:
-        for path in temporary.values():
-            _remove(path)
+            with one_line_for(target):
+                if target.is_dir():  # found out now, not when half of the files are renamed
+                    raise OutputError(f"{target}: is a folder, expected a file or nothing")
+                if target.exists() and not target.is_file():  # a pipe, a device
+                    raise OutputError(f"{target}: is no regular file, expected one or nothing")
+                with temporary[name].open("xb") as file:
+                    write(file)
+                    _sync(file)
+        _rename_all({temporary[name]: folder / name for name in writers})
+
+
+def _rename_all(names: Mapping[Path, Path]) -> None:
+    """Rename files, all of them or none: each old one keeps a second name meanwhile, from which it is put back. Where a
+    file system knows no second names, or the process is killed here, some may be new and some old, each of them whole.
+    """
+    old = {target: new.with_suffix(".old.tmp") for new, target in names.items()} if len(names) > 1 else {}
+    was_there: dict[Path, bool] = {}
+    with _removed(old.values()):
+        try:
+            for new, target in names.items():
+                with one_line_for(target):
+                    if target in old and target.is_file():
+                        with suppress(OSError, NotImplementedError):
+                            os.link(target, old[target], follow_symlinks=False)
+                    was_there[target] = target.is_file()
+                    new.replace(target)
+        except BaseException:
+            for target in old.keys() & was_there.keys():
+                with suppress(OSError):
+                    if was_there[target]:
+                        old[target].replace(target)
+                    else:
+                        target.unlink()
+            raise
 
 
 @contextmanager
@@ -180,25 +201,73 @@ def complete_or_nothing(path: str | Path, check: Callable[[Path], None]) -> Iter
 
     If anything fails, nothing is left behind and what stood at `path` is still there. Of a link, what it points to is
     replaced. Folders above it are made if need be. check: raises OutputError unless what stands at the path that it is
-    given may be replaced. Raises OutputError, which names `path`, for any OSError, one of the block included.
+    given may be replaced; called before the block, and after it for what others have put there meanwhile. Raises
+    OutputError, which names `path`, for any OSError, one of the block included.
     """
-    new = None
-    try:
-        target = at_home(path, OutputError)
-        what_is(target, OutputError, "written")  # refuses a loop of links, where `resolve` is a RuntimeError
-        target = target.resolve()
+    with one_line_for(path):
+        target = _real_path(path)
         check(target)
-        if not target.parent.exists():  # where a file is in the way, the block's own attempt says so best
-            target.parent.mkdir(parents=True, exist_ok=True)
         new = _temporary(target)
-        yield new
-        _sync_all(new)
-        _put_in_place(new, target)
+        with _removed([new]) as made:
+            if not target.parent.exists():  # where a file is in the way, the block's own attempt says so best
+                _make_folder(target.parent, made)
+            yield new
+            _sync_all(new)
+            check(target)
+            _put_in_place(new, target)
+
+
+def _real_path(path: str | Path) -> Path:
+    target = at_home(path, OutputError)
+    what_is(target, OutputError, "written")  # refuses a loop of links, where `resolve` is a RuntimeError
+    return target.resolve()
+
+
+@contextmanager
+def one_line_for(path: str | Path) -> Iterator[None]:
+    """An OSError in the block becomes an OutputError that names `path`."""
+    try:
+        yield
     except OSError as failure:
         raise OutputError(f"{path}: cannot be written: {failure.strerror or failure}") from None
+
+
+# What is to be removed in the end, and how: also if a signal ends a removal in its middle.
+_unfinished: dict[Path, Callable[[Path], None]] = {}
+
+
+@contextmanager
+def _removed(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """When the block ends, what is at `paths` is removed, and so are the folders in the list that it is given, as far
+    as they are empty."""
+    made: list[Path] = []
+    _unfinished.update(dict.fromkeys(paths, _remove))
+    try:
+        yield made
     finally:
-        if new is not None:
-            _remove(new)
+        remove_unfinished([*paths, *made])
+
+
+def remove_unfinished(paths: Iterable[Path] | None = None) -> None:
+    """Remove these of the paths that are to be removed, or all of them."""
+    for path in list(_unfinished) if paths is None else paths:
+        remove = _unfinished.get(path)
+        if remove is not None:
+            remove(path)
+            _unfinished.pop(path, None)
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Make the folder and those above it, and append those that were not there to `made`, the deepest first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    _unfinished.update(dict.fromkeys(missing, _remove_if_empty))
+    made += missing
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+atexit.register(remove_unfinished)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unfinished.clear)  # they are the parent's, which may be at work on them
 
 
 def _temporary(path: Path) -> Path:
@@ -229,26 +298,68 @@ def _sync(file: BinaryIO) -> None:
 
 
 def _put_in_place(new: Path, target: Path) -> None:
-    if not target.is_dir():
-        new.replace(target)
-        return
-    old = new.with_suffix(".old")  # a folder that holds something cannot be replaced in one step
-    target.rename(old)
+    """Rename `new`, or let it change places with a folder, which cannot be replaced in one step if it holds something.
+
+    Meanwhile another process may put a folder there, or take it away: so this is tried a few times.
+    """
+    for _ in range(10):
+        try:
+            if not target.is_dir():
+                new.replace(target)
+            elif not _exchange(new, target):
+                _replace_folder(new, target)
+            return
+        except OSError as failure:
+            if failure.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EISDIR) or not new.exists():
+                raise
+            last = failure
+    raise last
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; False where this system, or this file system, cannot."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """In two steps. A process that is killed between them leaves the old folder under another name."""
+    old = new.with_suffix(".old.tmp")
     try:
+        target.rename(old)
         new.rename(target)
-    except OSError:
-        old.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
-    _remove(old)
+    with _removed([old]):
+        pass
 
 
 def _remove(path: Path) -> None:
     """Remove a file or a folder with all that is in it, if it is there and can be removed."""
     with suppress(OSError):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def json_writer(value: Mapping[str, Any]) -> Callable[[BinaryIO], object]:

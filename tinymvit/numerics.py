@@ -12,6 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from tinymvit.text import one_line
+
 Array = np.ndarray
 
 UNIT = 2.0**-24  # half a unit in the last place of float32, relative: what one rounding costs
@@ -29,6 +31,7 @@ def as_array(x: Any, name: str, kinds: str | None = None) -> Array:
     """
     if type(x) is np.ndarray:
         return _of_kind(x, name, kinds)
+    name = one_line(name)
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(f"{name}: an array with masked values; expected numbers in their place, as `filled` gives them")
     if isinstance(x, np.matrix | str | bytes | bytearray | memoryview | Mapping | Set) or x is None:
@@ -43,7 +46,7 @@ def as_array(x: Any, name: str, kinds: str | None = None) -> Array:
 
 def _of_kind(array: Array, name: str, kinds: str | None) -> Array:
     if kinds is not None and array.dtype.kind not in kinds:
-        raise TypeError(f"{name}: dtype {array.dtype}; expected real numbers")
+        raise TypeError(f"{one_line(name)}: dtype {array.dtype}; expected real numbers")
     return array
 
 

@@ -6,8 +6,9 @@ installer, would be compiled again by every user. Here the name of a file holds 
 one of the kernel, the processor, Python, Numba and LLVM. So a file that is found fits, wherever it is found; one that
 is missing can be put into the first folder that can be written.
 
-Nothing here is an error: a file that is damaged is a file that is missing, and without any folder each process compiles
-for itself.
+A file begins with a checksum of its name and of all the rest, since the rest is machine code that will run: a file
+that was cut short, has a changed bit or another file's name is refused. Nothing here is an error: a file that is
+damaged is a file that is missing, and without any folder each process compiles for itself.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import pickle
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from numba.core.serialize import dumps
 from numba.core.typing import Signature
 from numba.misc.appdirs import AppDirs
 
+HOUR = 3600  # seconds; no process takes so long to write a file, so one that is older was left by one that was killed
 KERNELS = Path(__file__).parent.parent  # the folder of all that compiled code is made of
 
 
@@ -56,14 +59,17 @@ class KernelCache(NullCache):
         made_of = (*names, self._signature, self._target(), sys.version, numba.__version__, llvmlite.__version__)
         name = f"{self._function.__name__.strip('_')}.{digest(repr(made_of).encode())}.{SOURCES}.pickle"
         for folder in _folders():
-            if (folder / name).exists() or _is_writable(folder):
+            if _is_file(folder / name) or _is_writable(folder):
                 return folder / name
         return None
+
+    def is_there(self) -> bool:
+        return self.file is not None and _is_file(self.file)
 
     def load_overload(self, _: Signature, context: Any) -> CompileResult | None:
         try:
             content = self.file.read_bytes() if self.file is not None else b""
-            if content[:16].decode() != digest(content[16:]):
+            if self.file is None or content[:16].decode() != _checksum(self.file, content[16:]):
                 return None
             context.refresh()  # Numba is made ready for compiled code when it is first needed
             return CompileResult._rebuild(context, *pickle.loads(content[16:]))
@@ -74,10 +80,10 @@ class KernelCache(NullCache):
         if self.file is None or result.library.has_dynamic_globals:  # it holds addresses of this process
             return
         content = dumps(result._reduce())
-        temporary = self.file.with_suffix(f".{os.urandom(4).hex()}.tmp")
+        temporary = self.file.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}.tmp")
         with contextlib.suppress(OSError):
             try:
-                temporary.write_bytes(digest(content).encode() + content)
+                temporary.write_bytes(_checksum(self.file, content).encode() + content)
                 temporary.replace(self.file)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -85,6 +91,27 @@ class KernelCache(NullCache):
             for old in self.file.parent.glob(f"{name}.{made_of}.*.pickle"):
                 if old != self.file:
                     old.unlink(missing_ok=True)
+            for left in self.file.parent.glob("*.tmp"):
+                if left.stat().st_mtime < time.time() - HOUR:
+                    left.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path, process: int) -> None:
+    """Remove what a process that was killed had begun to write."""
+    with contextlib.suppress(OSError):
+        for left in folder.glob(f"*.{process}.*.tmp"):
+            left.unlink(missing_ok=True)
+
+
+def _checksum(file: Path, content: bytes) -> str:
+    return digest(file.name.encode(), content)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that may not be looked into
+        return False
 
 
 def _folders() -> Iterator[Path]:

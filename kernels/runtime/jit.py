@@ -20,7 +20,8 @@ before. Helpers count no references to arrays, which is faster; so a helper must
 Nothing is compiled on import. A kernel is compiled, or loaded from the cache, when it is first used.
 """
 
-import functools
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,14 @@ SIGNATURE = types.void(types.UniTuple(FLOATS, INPUTS + 2), INTEGERS, types.int64
 EMPTY = np.empty(0, np.float32)
 
 HELPERS: list[Callable] = []
+
+# One thread compiles at a time, as Numba has it anyway. A process that forks waits for that, since a child would wait
+# for ever for Numba's and LLVM's locks, if they were held by a thread that it does not have.
+_compiling = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release
+    )
 
 
 def jit(function: Callable) -> Callable:
@@ -86,6 +95,8 @@ class Kernel:
     def __init__(self, function: Callable, signature: Signature, parallel: bool = False) -> None:
         self.name = function.__name__.lstrip("_")
         self._signature = signature
+        self._run: Callable | None = None
+        self._address: int | None = None
         self._compiler = numba.njit(parallel=parallel, **OPTIONS)(function)
         self._compiler._cache = self._cache = KernelCache(function, signature, self._target)
 
@@ -96,29 +107,39 @@ class Kernel:
             raise ValueError("NUMBA_DISABLE_JIT is set; the kernels need Numba's compiler: expected it unset, or 0")
         return self._compiler
 
-    @functools.cached_property
+    @property
     def run(self) -> Callable:
         """The compiled function, to be called with exactly the types of the signature.
 
         Numba's dispatcher is left out: it would look at the types of the arguments, and import much to do so.
         """
-        return self._dispatcher.compile(self._signature)
+        if self._run is None:
+            with _compiling:
+                self._run = self._dispatcher.compile(self._signature)
+        return self._run
 
-    @functools.cached_property
+    @property
     def address(self) -> int:
         """Where the machine code of `run` begins."""
-        _ = self.run
-        result = self._dispatcher.overloads[self._signature.args]
-        return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        if self._address is None:
+            with _compiling:
+                _ = self.run
+                result = self._dispatcher.overloads[self._signature.args]
+                self._address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        return self._address
 
     @property
     def file(self) -> Path | None:
         """Where the compiled function is kept, or would be; None if there is no such place."""
-        return self._cache.file
+        with _compiling:
+            return self._cache.file
 
     def is_ready(self) -> bool:
         """Whether `run` will return at once or after a read from the cache."""
-        return bool(self._dispatcher.overloads) or (self.file is not None and self.file.exists())
+        if self._dispatcher.overloads:
+            return True
+        with _compiling:
+            return self._cache.is_there()
 
     def _target(self) -> tuple:
         return self._dispatcher.targetctx.codegen().magic_tuple()

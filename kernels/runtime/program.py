@@ -19,7 +19,6 @@ of the work.
 """
 
 import contextlib
-import functools
 import platform
 import sys
 import threading
@@ -82,6 +81,7 @@ class Program:
 
     def __init__(self, parts: Iterable[Step | Callable[[], None]] = ()) -> None:
         self.parts = list(parts)
+        self._prepared: list[np.ndarray | Callable[[], None]] | None = None
         self._scratch = np.empty((0, 0), np.float32)
         self._progress = np.empty((0, 0, 0, 0), np.int64)
 
@@ -94,9 +94,14 @@ class Program:
         """Compile or load the kernels of all steps. The first run does that otherwise."""
         _ = self._runs
 
-    @functools.cached_property
+    @property
     def _runs(self) -> list[np.ndarray | Callable[[], None]]:
         """The parts, where the rows of steps that follow one another are one array."""
+        if self._prepared is None:
+            self._prepared = self._with_rows()
+        return self._prepared
+
+    def _with_rows(self) -> list[np.ndarray | Callable[[], None]]:
         runs: list[np.ndarray | Callable[[], None]] = []
         rows: list[np.ndarray] = []
         for part in self.parts:

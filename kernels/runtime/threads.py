@@ -8,7 +8,9 @@ so such a process may fork, or run kernels from as many Python threads as it lik
 
 import contextlib
 import functools
+import math
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,16 +18,18 @@ from pathlib import Path
 import numba
 import numpy as np
 
+ROOT = Path("/")  # where the system says what there is
 _region = threading.Lock()
 _forked = False
 _threads: int | None = None  # None: not asked for yet
 
 
 def get_num_threads() -> int:
-    """The number of threads that kernels use: at first, the physical cores that this process may run on."""
+    """The number of threads that kernels use: at first, the physical cores that this process may run on, or fewer where
+    a cgroup gives it less processor time."""
     global _threads
     if _threads is None:
-        _threads = min(_physical_cores(), max_num_threads())
+        _threads = min(_physical_cores(), _quota(), max_num_threads())
     return _threads
 
 
@@ -80,9 +84,14 @@ def _load_threads() -> None:
     given = os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
     if not given:
         os.environ["GOMP_SPINCOUNT"] = "1000"
-    numba.get_num_threads()
-    if not given:
-        del os.environ["GOMP_SPINCOUNT"]
+    try:
+        numba.get_num_threads()
+    except ValueError as error:
+        asked = f"the threading layer {numba.config.THREADING_LAYER!r} that Numba is to use cannot be loaded"
+        raise ValueError(f"{asked}; expected NUMBA_THREADING_LAYER unset, or one thread") from error
+    finally:
+        if not given:
+            del os.environ["GOMP_SPINCOUNT"]
 
 
 def _physical_cores() -> int:
@@ -90,16 +99,52 @@ def _physical_cores() -> int:
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     processors = os.sched_getaffinity(0)
-    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     try:
-        return len({Path(topology.format(processor)).read_text() for processor in processors})
+        return len({(ROOT / topology.format(processor)).read_text() for processor in processors})
     except OSError:
         return len(processors)
 
 
+def _quota() -> int:
+    """How many processors' time the control groups of this process give it, as containers have it, rounded up. More
+    threads than that would be stopped, all at once, until the next period, and those that wait for them with them."""
+    try:
+        groups = (ROOT / "proc/self/cgroup").read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return sys.maxsize
+    quotas = []
+    for number, controllers, name in (line.split(":", 2) for line in groups if line.count(":") >= 2):
+        if number == "0":  # version 2, which has one tree for all
+            trees = [ROOT / "sys/fs/cgroup", ROOT / "sys/fs/cgroup/unified"]
+        elif "cpu" in controllers.split(","):
+            trees = [ROOT / "sys/fs/cgroup" / controllers, ROOT / "sys/fs/cgroup/cpu"]
+        else:
+            continue
+        for tree in trees:
+            group = tree / name.lstrip("/")
+            # A limit of a group above is a limit too. In a container the name may be that outside of it, which is not
+            # there; the top of the tree then is the container's own group.
+            quotas += [_quota_of(each) for each in (group, *group.parents) if each.is_relative_to(tree)]
+    return max(1, math.ceil(min(quotas, default=sys.maxsize)))
+
+
+def _quota_of(group: Path) -> float:
+    """The processors' time that this control group limits itself to."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        processors = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # none: "max"
+        return sys.maxsize
+    return processors if processors > 0 else sys.maxsize  # none: -1
+
+
 def _after_fork_in_child() -> None:
-    global _forked, _threads
-    _forked, _threads = True, 1
+    global _forked, _region, _threads
+    _forked, _region, _threads = True, threading.Lock(), 1
 
 
 if hasattr(os, "register_at_fork"):

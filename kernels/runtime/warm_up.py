@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .cache import remove_temporaries
 from .jit import KERNELS, Kernel
 from .program import run_steps, run_steps_in_parallel
 from .threads import get_num_threads, max_num_threads, start_threads
@@ -52,14 +53,16 @@ def _second_process() -> Iterator[None]:
 
     Without a second processor, a cache or a Python to start, this process compiles alone.
     """
-    helps = max_num_threads() > 1 and cache_folder() is not None and not getattr(sys, "frozen", False)
+    folder = cache_folder()
+    helps = max_num_threads() > 1 and not getattr(sys, "frozen", False)
     program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import compile_backwards; compile_backwards()"
     nothing = subprocess.DEVNULL
     with contextlib.ExitStack() as stack:
-        if helps and sys.executable:
+        if helps and folder is not None and sys.executable:
             with contextlib.suppress(OSError):
                 command = [sys.executable, "-c", program]
                 process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+                stack.callback(remove_temporaries, folder, process.pid)
                 stack.callback(process.wait)
                 stack.callback(process.kill)
         yield

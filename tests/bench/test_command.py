@@ -18,9 +18,8 @@ from tinymvit.networks import mobilevit
 from tinymvit.ops import Conv2d
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_bench_that_is_ended_leaves_no_process_and_no_file(tmp_path, number, code):
+def bench_at_work(tmp_path):
+    """A bench in a process group of its own, with temporary files in `tmp_path`, when a contestant is at work."""
     arguments = ["bench", "digits", "--against", "none", "--rounds", "100000"]
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "tinymvit.cli", *arguments],
@@ -29,14 +28,38 @@ def test_a_bench_that_is_ended_leaves_no_process_and_no_file(tmp_path, number, c
         env=os.environ | {"TMPDIR": str(tmp_path)},
         start_new_session=True,
     )
-    while not list(tmp_path.glob("*/answer-*.npy")):  # a contestant is at work
+    while not list(tmp_path.glob("*/answer-*.npy")):
         assert process.poll() is None
         time.sleep(0.05)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_bench_that_is_ended_leaves_no_process_and_no_file(tmp_path, number, code):
+    process = bench_at_work(tmp_path)
     process.send_signal(number)
     assert process.wait() == code
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal on this system")
+def test_the_contestants_of_a_bench_that_is_killed_end_by_themselves(tmp_path):
+    process = bench_at_work(tmp_path)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail("a contestant is at work for nobody")
 
 
 @pytest.mark.slow

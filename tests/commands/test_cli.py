@@ -118,8 +118,8 @@ def test_what_the_system_refuses_where_nobody_foresaw_it_is_one_line(capsys, mon
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/a\nb")
 
-    monkeypatch.setattr("tempfile.TemporaryDirectory", fail)
-    code, out, err = run(capsys, "bench", "--against", "none")
+    monkeypatch.setattr("tinymvit.weights.catalog", fail)
+    code, out, err = run(capsys, "models")
     assert (code, out, err) == (2, "", "tinymvit: /tmp/a\\nb: No space left on device\n")
 
 

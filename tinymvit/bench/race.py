@@ -27,6 +27,7 @@ import numpy as np
 from tinymvit.bench.contestant import PIXELS, answer_file
 from tinymvit.bench.peers import OURS, PEERS, missing
 from tinymvit.errors import ContestantError
+from tinymvit.files import one_line_for
 from tinymvit.numerics import Array, relative_error
 
 PROGRAM = (sys.executable, "-P", "-m", "tinymvit.bench.contestant")  # -P: the installed package, wherever we stand
@@ -118,7 +119,8 @@ def race(folder: Path, pixel_values: Array, peers: Iterable[str], threads: int, 
     from tqdm import tqdm
 
     names = [OURS, *peers]
-    np.save(folder / PIXELS, pixel_values)
+    with one_line_for(folder / PIXELS):
+        np.save(folder / PIXELS, pixel_values)
     absent: dict[str, str] = {}
     with ExitStack() as stack, tqdm(total=len(names) * (1 + rounds), disable=None, leave=False) as bar:
         contestants: dict[str, Contestant] = {}
@@ -177,7 +179,7 @@ class Contestant:
         self._errors = folder / f"errors-{name}.txt"
         self._start = time.perf_counter()
         settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-        with self._errors.open("w") as errors:
+        with one_line_for(self._errors), self._errors.open("w") as errors:
             self._process = subprocess.Popen(
                 [*PROGRAM, "race", name, str(folder), str(threads)],
                 stdin=subprocess.PIPE,

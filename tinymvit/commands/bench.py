@@ -70,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("--task goes with --shape; a MODEL's own configuration says its task")
     import math
     import tempfile
+    from contextlib import ExitStack
     from dataclasses import asdict
 
     import numpy as np
@@ -77,13 +78,14 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit import limits
     from tinymvit.bench import race as bench
     from tinymvit.bench import report
-    from tinymvit.files import json_writer, write_files
+    from tinymvit.files import json_writer, one_line_for, write_files
     from tinymvit.kernels import get_num_threads
 
     set_threads(options)
     progress.warm_up()
-    with tempfile.TemporaryDirectory(prefix="tinymvit-bench-") as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        with one_line_for("a temporary folder"):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tinymvit-bench-")))
         model = make_model(options, folder)
         height, width = options.size or model.config.image_shape
         shape = (options.batch, model.config.num_channels, height, width)

@@ -94,8 +94,8 @@ def output(text: str) -> Path:
     """The name of a file or folder that can be written. Folders that are missing will be made."""
     from tinymvit.files import FILE, FOLDER, what_is
 
-    path = Path(text).absolute()
     try:
+        path = Path(text).absolute()  # fails where the current folder is no more
         kind = what_is(Path(text), OutputError, "written")
         if kind not in (None, FILE, FOLDER):
             raise argparse.ArgumentTypeError(f"{text!r}: is {kind}; expected a file, or nothing there")
@@ -103,6 +103,8 @@ def output(text: str) -> Path:
         folder = next(folder for folder in above if what_is(folder, OutputError, "written"))
     except OutputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: cannot be written: {error.strerror}") from None
     if not is_folder(folder):
         raise argparse.ArgumentTypeError(f"{text!r}: {folder} is a file; expected a folder")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from tinymvit.errors import OutputError
@@ -39,7 +40,8 @@ def _write(*lines: str) -> None:
 
 def report(error: object) -> None:
     """The one line on stderr that says what is wrong."""
-    print(f"tinymvit: {one_line(str(error))}", file=sys.stderr)
+    with suppress(OSError):  # where even that cannot be written, the exit code tells
+        print(f"tinymvit: {one_line(str(error))}", file=sys.stderr)
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -269,6 +269,7 @@ def _checked_pixels(pixels: Array, name: str) -> Array:
         raise ImageError(f"{name}: dtype {pixels.dtype}, expected uint8, another integer type or floats")
     if pixels.size == 0:
         raise ImageError(f"{name}: no pixels in shape {pixels.shape}")
+    limits.check(pixels.size * MEMORY // 3, f"{name}: shape {pixels.shape}", ImageError)  # what is made of them
     _check_range(pixels.min(), pixels.max(), name)
     return pixels
 

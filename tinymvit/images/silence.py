@@ -33,7 +33,8 @@ class Shared:
         self._lock, self._inside = threading.Lock(), 0
         self._undo: Undo | None = None
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._alone)
+            release = self._lock.release
+            os.register_at_fork(before=self._lock.acquire, after_in_parent=release, after_in_child=self._alone)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -51,10 +52,10 @@ class Shared:
 
     def _alone(self) -> None:
         """In a forked process nobody is inside."""
-        self._lock = threading.Lock()
         if self._inside and self._undo is not None:
             self._undo()
         self._inside = 0
+        self._lock.release()
 
 
 def _ignore_warnings() -> Undo:
