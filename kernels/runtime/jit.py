@@ -21,13 +21,14 @@ Nothing is compiled on import. A kernel is compiled, or loaded from the cache, w
 """
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core.typing import Signature
 from numba.extending import intrinsic, register_jitable
@@ -80,12 +81,26 @@ def unpack(typingctx, sizes, kind):
     return result(INTEGERS, kind), codegen
 
 
+@functools.cache
+def check_features(asked: str | None) -> None:
+    """Raises ValueError if NUMBA_CPU_FEATURES is no list of features, at which LLVM ends the process, or if it has one
+    that this processor is known to lack, whose first instruction would."""
+    for feature in filter(None, (asked or "").split(",")):
+        if not re.fullmatch(r"[+-][\w.-]+", feature):
+            raise ValueError(
+                f"NUMBA_CPU_FEATURES must be +feature and -feature, separated by commas, but has {feature!r}"
+            )
+        if feature[0] == "+" and binding.get_host_cpu_features().get(feature[1:]) is False:
+            raise ValueError(f"NUMBA_CPU_FEATURES has {feature}; expected only what this processor has")
+
+
 class Kernel:
     """A function compiled for one signature when it is first needed."""
 
     def __init__(self, function: Callable, signature: Signature, parallel: bool = False) -> None:
         self.name = function.__name__.lstrip("_")
         self._signature = signature
+        check_features(numba.config.CPU_FEATURES)
         self._compiler = numba.njit(parallel=parallel, **OPTIONS)(function)
         self._compiler._cache = self._cache = KernelCache(function, signature, self._target)
 
@@ -121,7 +136,10 @@ class Kernel:
         return bool(self._dispatcher.overloads) or (self.file is not None and self.file.exists())
 
     def _target(self) -> tuple:
-        return self._dispatcher.targetctx.codegen().magic_tuple()
+        """What the machine code depends on, beside the sources and the versions: triple, name and features of the
+        processor, then what Numba was told."""
+        told = int(numba.config.OPT), numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT
+        return *self._dispatcher.targetctx.codegen().magic_tuple(), *told
 
 
 KERNELS: list[Kernel] = []
