@@ -47,6 +47,18 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
+def file_mode(path: Path) -> int:
+    """The `st_mode` of what stands at `path`, links followed, for the functions of `stat`; 0 if nothing does.
+
+    Raises OSError where that cannot be known, as for a name that is too long and below a folder that may not be
+    entered: `Path.exists` and its like answer no there, from Python 3.14 on.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte in the name
+        return 0
+
+
 def named_json(name: Any) -> Path | None:
     """The path, if `name` is that of a JSON file with settings, not of a checkpoint."""
     is_settings = str(name).endswith(".json") and not str(name).endswith(".index.json")  # an index stands for shards

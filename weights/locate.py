@@ -6,9 +6,11 @@ id ("org/name" or "org/name@revision"). A `Path` object is never anything but a 
 
 import os
 import re
+import stat
 from pathlib import Path
 
 from tinymvit.errors import CheckpointError
+from tinymvit.files import file_mode
 from tinymvit.text import nearest
 from tinymvit.weights import hub
 from tinymvit.weights.entries import PUBLISHED, bundled
@@ -29,9 +31,10 @@ def resolve(name: str | Path) -> Path:
         return bundled()[name]
     try:
         path = Path(name).expanduser()
-        if path.is_dir():
+        mode = file_mode(path)
+        if stat.S_ISDIR(mode):
             return path
-        if path.is_file():
+        if stat.S_ISREG(mode):
             if format_of(path) is None:
                 raise CheckpointError(f"{path}: expected a checkpoint's folder or a {' or '.join(suffixes())} file")
             return path.parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,12 +90,15 @@ def output_file(text: str) -> Path:
 
 def output(text: str) -> Path:
     """The name of a file or folder that can be written. Folders that are missing will be made."""
+    from tinymvit.files import file_mode
+
     path = Path(text).absolute()
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, a device
+        mode = file_mode(path)
+        if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe, a device
             raise argparse.ArgumentTypeError(f"{text!r}: is no regular file; expected one, or nothing there")
-        above = path.parents if path.is_file() else (path, *path.parents)
-        folder = next(folder for folder in above if folder.exists())
+        above = path.parents if stat.S_ISREG(mode) else (path, *path.parents)
+        folder = next(folder for folder in above if file_mode(folder))
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: cannot be written: {error.strerror}") from None
     if not folder.is_dir():

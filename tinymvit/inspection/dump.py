@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit.errors import CheckpointError, DumpError
-from tinymvit.files import read_json
+from tinymvit.files import file_mode, read_json
 from tinymvit.numerics import Array
 from tinymvit.weights import Checkpoint
 from tinymvit.weights.formats import format_of, safetensors, suffixes
@@ -93,7 +94,7 @@ def open_dump(path: str | Path | Checkpoint) -> Dump:
     try:
         if checkpoint is not None:
             tensors = checkpoint.stored
-        elif path.is_file():
+        elif stat.S_ISREG(file_mode(path)):
             tensors = (format_of(path) or safetensors).open_file(path)  # safetensors, whatever the file is called
         elif (path / MANIFEST).is_file():
             tensors = _manifest(path)
