@@ -15,7 +15,7 @@ import platform
 import re
 
 os.environ["NUMBA_CPU_NAME"] = "neoverse-n1"
-os.environ["NUMBA_CPU_FEATURES"] = "+neon,+fp-armv8,+fullfp16,+lse,+rdm,+dotprod"
+os.environ["NUMBA_CPU_FEATURES"] = ""  # those of the name
 
 from llvmlite import binding
 
