@@ -7,7 +7,7 @@
 # -t TESTS       run these tests there too, for example tests/kernels; may stand several times
 # WORK           a folder for all that is downloaded and compiled, kept for a next run; by default a temporary one
 #
-# Each processor has a line at the end, PASS or FAIL; the exit code is 1 if one failed. For Debian on x86-64. Nothing is
+# Each processor ends in a line, PASS or FAIL; the exit code is 1 if one failed. For Debian on x86-64. Nothing is
 # installed: the emulator, an ARM64 Python of the same Debian and its wheels (170 MB) are unpacked into WORK. PYTHON is
 # the Python of this machine that downloads and builds, with pip; by default python3. The emulator is 10 to 50 times
 # slower than a processor of its own: a processor takes 3 minutes on an idle machine, TESTS take long.
@@ -125,14 +125,13 @@ build
 [ -e "$work/ready" ] || set_up
 rm -rf "$site"/tinymvit*
 "$host" -m zipfile -e "$work"/wheel/*.whl "$site"
-failed=0 results=()
+failed=0
 for processor in "${processors[@]}"; do
     started=$SECONDS
     if (check "$processor") >"$work/$processor.log" 2>&1; then result=PASS; else
         result=FAIL failed=1
         tail -n 40 "$work/$processor.log"
     fi
-    results+=("$processor: $result ($((SECONDS - started)) s)")
+    echo "$processor: $result ($((SECONDS - started)) s)"
 done
-printf '%s\n' "${results[@]}"
 exit $failed
