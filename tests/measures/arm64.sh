@@ -9,8 +9,8 @@
 #
 # Each processor ends in a line, PASS or FAIL; the exit code is 1 if one failed. For Debian on x86-64. Nothing is
 # installed: the emulator, an ARM64 Python of the same Debian and its wheels (170 MB) are unpacked into WORK. PYTHON is
-# the Python of this machine that downloads and builds, with pip; by default python3. The emulator is 10 to 50 times
-# slower than a processor of its own: a processor takes 3 minutes on an idle machine, TESTS take long.
+# the Python of this machine that downloads and builds, with pip; by default python3. A processor takes 3 minutes
+# on an idle machine; TESTS take long.
 set -euo pipefail
 
 stop() { echo "arm64.sh: $1" >&2 && exit 2; }
