@@ -112,6 +112,11 @@ REFUSED = {
     "seed: -1, expected a whole number of at least 0": lambda: MobileViTForImageClassification(CONFIG, seed=-1),
     "seed: nan, expected a whole number of at least 0": lambda: MobileViTForImageClassification(CONFIG, seed=np.nan),
     "label2id: {'a': inf}, expected a mapping of names to class ids": lambda: MobileViTConfig(label2id={"a": np.inf}),
+    "names: 7; expected names of nodes or patterns": lambda: MobileViTForImageClassification(CONFIG).trace(PIXELS, 7),
+    "x\\x1b: list that is no array": lambda: as_array([[1], [1, 2]], "x\x1b"),
+    "image: shape (9000, 40000, 3): 2.88 GB of memory, expected at most 1.07 GB": lambda: load_image(
+        np.broadcast_to(np.uint8(9), (9000, 40000, 3))
+    ),
     "labels have shape (1, 9, 0); expected (1, height, width)": lambda: segmentation_loss(
         np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 9, 0), int), CONFIG
     ),

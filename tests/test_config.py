@@ -337,7 +337,7 @@ def test_bad_values(values, message):
 
 
 BAD_FILES = [
-    ('{\n"num_channels": 3,\n}', "config.json: line 3: not valid JSON"),
+    ('{\n"num_channels": 3,\n: 1}', "config.json: line 3: not valid JSON"),
     ("[1, 2]", "config.json: holds a JSON list, expected an object"),
     ("[" * 100_000, "config.json: not valid JSON"),
     ('{"a": 1, "a": 1}', "config.json: not valid JSON: the name 'a' stands twice in an object"),

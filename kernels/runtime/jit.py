@@ -20,7 +20,9 @@ before. Helpers count no references to arrays, which is faster; so a helper must
 Nothing is compiled on import. A kernel is compiled, or loaded from the cache, when it is first used.
 """
 
+import functools
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +30,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core.typing import Signature
 from numba.extending import intrinsic, register_jitable
@@ -89,12 +91,26 @@ def unpack(typingctx, sizes, kind):
     return result(INTEGERS, kind), codegen
 
 
+@functools.cache
+def check_features(asked: str | None) -> None:
+    """Raises ValueError if NUMBA_CPU_FEATURES is no list of features, at which LLVM ends the process, or if it has one
+    that this processor is known to lack, whose first instruction would."""
+    for feature in filter(None, (asked or "").split(",")):
+        if not re.fullmatch(r"[+-][\w.-]+", feature):
+            raise ValueError(
+                f"NUMBA_CPU_FEATURES must be +feature and -feature, separated by commas, but has {feature!r}"
+            )
+        if feature[0] == "+" and binding.get_host_cpu_features().get(feature[1:]) is False:
+            raise ValueError(f"NUMBA_CPU_FEATURES has {feature}; expected only what this processor has")
+
+
 class Kernel:
     """A function compiled for one signature when it is first needed."""
 
     def __init__(self, function: Callable, signature: Signature, parallel: bool = False) -> None:
         self.name = function.__name__.lstrip("_")
         self._signature = signature
+        check_features(numba.config.CPU_FEATURES)
         self._run: Callable | None = None
         self._address: int | None = None
         self._compiler = numba.njit(parallel=parallel, **OPTIONS)(function)
@@ -142,7 +158,10 @@ class Kernel:
             return self._cache.is_there()
 
     def _target(self) -> tuple:
-        return self._dispatcher.targetctx.codegen().magic_tuple()
+        """What the machine code depends on, beside the sources and the versions: triple, name and features of the
+        processor, then what Numba was told."""
+        told = int(numba.config.OPT), numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT
+        return *self._dispatcher.targetctx.codegen().magic_tuple(), *told
 
 
 KERNELS: list[Kernel] = []

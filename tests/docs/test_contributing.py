@@ -1,5 +1,6 @@
 """The contributor's pages: recipes name places that exist, programs say how they are run."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -58,6 +59,20 @@ def test_a_program_says_how_it_is_run(program):
     assert f"python tests/measures/{program.name}" in program.read_text("utf-8")
     pages = [ROOT / "docs" / "contributing" / "adding.md", *ROOT.glob("docs/*.md"), *ROOT.glob("tests/engine/*.py")]
     assert any(program.name in page.read_text("utf-8") for page in pages), "no page has its figures"
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "tests" / "measures").glob("*.sh")), ids=lambda path: path.name)
+def test_a_script_says_how_it_is_run(script):
+    assert f"#     tests/measures/{script.name} " in script.read_text("utf-8")
+    assert script.name in (ROOT / "docs" / "platforms.md").read_text("utf-8")
+
+
+def test_every_python_that_is_claimed_is_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    claimed = [each.rpartition(" ")[2] for each in project["classifiers"] if "Python :: 3." in each]
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8")
+    assert f"python: {json.dumps(claimed)}" in workflow
+    assert project["requires-python"] == f">={claimed[0]}"
 
 
 def test_the_extras_hold_one_another():

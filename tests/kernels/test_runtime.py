@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -195,12 +196,42 @@ def test_the_cache_is_keyed_by_the_sources_the_processor_and_the_versions(monkey
             changed.setattr(place, name, "another")
             assert not copy_first_ready()
     kernel = jit.Kernel(_copy_first, jit.SIGNATURE)
-    triple, cpu, features = kernel._target()
+    triple, cpu, features, *told = kernel._target()
     assert cpu in (numba.config.CPU_NAME, binding.get_host_cpu_name())
     assert "+fma" in features or platform.machine() not in ("x86_64", "AMD64")
-    for target in ((triple, "i486", features), (triple, cpu, "")):
+    for target in ((triple, "i486", features, *told), (triple, cpu, "", *told)):
         assert not cache.KernelCache(_copy_first, jit.SIGNATURE, lambda target=target: target).file.exists()
     run_copy_first(kernel)
+
+
+def test_the_cache_is_keyed_by_what_numba_was_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    run_copy_first(jit.Kernel(_copy_first, jit.SIGNATURE))
+    for name, value in (("OPT", 0), ("BOUNDSCHECK", 1), ("DEBUGINFO_DEFAULT", 1)):
+        with monkeypatch.context() as changed:
+            changed.setattr(numba.config, name, value)
+            assert not copy_first_ready()
+    assert copy_first_ready()
+
+
+@pytest.mark.parametrize("features", ["rubbish", "+", "avx2,+fma", "+avx2, +fma"])
+def test_features_that_llvm_cannot_read_are_refused(monkeypatch, features):
+    """LLVM would end the process, by an assertion."""
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
+    wrong = next(feature for feature in features.split(",") if not feature.startswith("+") or feature == "+")
+    line = f"NUMBA_CPU_FEATURES must be +feature and -feature, separated by commas, but has {wrong!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        jit.Kernel(_copy_first, jit.SIGNATURE)
+
+
+def test_features_that_the_processor_lacks_are_refused(monkeypatch):
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: {"fma": True, "avx512f": False})
+    for features in (None, "", "+fma,-avx512f", "+fma,+unheard-of"):
+        jit.check_features(features)
+    jit.check_features.cache_clear()
+    line = "NUMBA_CPU_FEATURES has +avx512f; expected only what this processor has"
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        jit.check_features("+fma,+avx512f")
 
 
 def test_the_sources_are_all_files_of_the_folder():

@@ -186,7 +186,9 @@ class MobileViTImageProcessor:
 
         Source: the method of this name in transformers. Raises ConfigError.
         """
-        logits = as_array(getattr(outputs, "logits", None), "outputs.logits", NUMBERS).astype(np.float32, copy=False)
+        logits = as_array(getattr(outputs, "logits", None), "outputs.logits", NUMBERS)
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite
+            logits = logits.astype(np.float32, copy=False)
         if logits.ndim != 4 or 0 in logits.shape:
             raise ConfigError(f"outputs.logits: shape {logits.shape}, expected (B, K, H, W)")
         scores = list(logits)  # B times (K, H, W)

@@ -7,7 +7,7 @@ graph; files of values are left to `dump_writer`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -125,6 +125,8 @@ def select_nodes(graph: Graph, patterns: str | Sequence[str] | None, otherwise: 
     """
     if patterns is None:
         return dict(graph.nodes)
+    if not isinstance(patterns, Iterable):
+        raise TypeError(f"names: {short(patterns)}; expected names of nodes or patterns")
     known = dict(graph.nodes)
     known |= {alias: graph.nodes[name] for alias, name in (graph.modules | graph.outputs).items()}
     wanted: set[str] = set()

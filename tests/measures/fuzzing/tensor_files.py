@@ -74,6 +74,8 @@ def metadata(rng):
 def another_layout(rng, entries):
     """Change a dtype, a shape or offsets so that the rest of the entry still has its form."""
     tensors = [fields for name, fields in entries if name != "__metadata__"]
+    if not tensors:
+        return
     fields = rng.choice(tensors)
     name, value = fields[at := rng.randrange(3)]
     if name == "dtype":
