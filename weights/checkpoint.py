@@ -5,6 +5,7 @@ is left to `locate`, reading them to `formats`, the names of other libraries to 
 """
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,6 +107,17 @@ class Checkpoint:
             return self.stored
         except CheckpointError:
             return {}
+
+
+def _after_fork_in_child() -> None:
+    """Before Python 3.12 a cached property has a lock, which a thread that is not in the child may have held."""
+    for value in vars(Checkpoint).values():
+        if isinstance(value, cached_property) and hasattr(value, "lock"):
+            value.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def open_checkpoint(name: str | Path | Checkpoint) -> Checkpoint:

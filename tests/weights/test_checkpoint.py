@@ -1,8 +1,11 @@
 """A checkpoint as one opened object: against transformers, and every complaint about a tensor or a folder."""
 
+import os
 import re
+import signal
 import stat
 import struct
+import threading
 
 import numpy as np
 import pytest
@@ -219,3 +222,25 @@ def test_folders_that_cannot_be_written(tmp_path):
     with complaint(OutputError, f"{tmp_path / 'config.json'}: is a folder, expected a file or nothing"):
         weights.save_checkpoint(tmp_path, {}, {})
     assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_opens_checkpoints_while_another_thread_was_at_it(tmp_path):
+    begun, done = threading.Event(), threading.Event()
+
+    class Name(str):
+        def __str__(self):
+            begun.set()
+            done.wait(20)
+            return super().__str__()
+
+    opening = threading.Thread(target=lambda: weights.Checkpoint(Name("model.safetensors"), tmp_path).file)
+    opening.start()
+    begun.wait(20)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits for ever
+        os._exit(weights.open_checkpoint("digits").file.name != "model.safetensors")
+    done.set()
+    opening.join()
+    assert os.waitpid(child, 0)[1] == 0
