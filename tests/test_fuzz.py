@@ -23,7 +23,7 @@ from fuzzing import cases, rules
 from fuzzing.cases import Case, Printed, command
 from fuzzing.sandbox import Sandbox, resident
 from fuzzing.targets import TARGETS
-from tinymvit import checks
+from tinymvit import checks, errors
 
 root = sys.argv[1]
 printed = os.open(f"{root}/printed", os.O_RDWR | os.O_CREAT)
@@ -37,6 +37,10 @@ rules.MEMORY = 200 * 2**20
 def failing(error):
     raise error
 
+def as_it_is(name):
+    errors.one_line = lambda text: text
+    checks.known(name, ["b"])
+
 def changed_input():
     Path("input").write_text("changed")
 
@@ -48,8 +52,8 @@ planted = {
     "refusal": lambda: checks.known("a", ["b"]),
     "another class": lambda: failing(KeyError("a")),
     "from the depths": lambda: int("x"),
-    "not printable": lambda: checks.known("a\\x1b[31m", ["b"]),
-    "too long": lambda: checks.known("a" * 5000, ["b"]),
+    "not printable": lambda: as_it_is("a\\x1b[31m"),
+    "too long": lambda: as_it_is("a" * 5000),
     "warning": lambda: np.float32(1) / np.float32(0),
     "printed": lambda: os.write(2, b"a C library speaks"),
     "hang": lambda: time.sleep(3),
@@ -139,7 +143,6 @@ def campaign(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.xfail(strict=True, reason="what the campaign found is being mended: without findings this mark goes")
 def test_a_short_campaign_finds_nothing():
     process = campaign("--cases", "400", "--seed", "tests")
     assert process.returncode == 0, process.stdout

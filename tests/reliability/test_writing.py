@@ -362,4 +362,4 @@ def test_where_what_is_printed_cannot_be_written(stream):
         result = subprocess.run(command, **streams | {stream: full}, text=True)
     assert result.returncode == 2
     if stream == "stdout":
-        assert result.stderr == "tinymvit: standard output: No space left on device\n"
+        assert result.stderr == "tinymvit: the answer cannot be written: No space left on device\n"
