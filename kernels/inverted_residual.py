@@ -87,7 +87,9 @@ def pack_inverted_residual(
 
     Raises TypeError or ValueError, one line, for a bias of the wrong type or shape and for other convolutions.
     """
+    arguments.packed(depthwise, "pack_inverted_residual: depthwise", PackedDepthwiseConv2d, "pack_depthwise_conv2d")
     for name, packed in (("expand", expand), ("reduce", reduce)):
+        arguments.packed(packed, f"pack_inverted_residual: {name}", PackedConv2d, "pack_conv2d")
         if (packed.kernel_height, packed.kernel_width, packed.groups) != (1, 1, 1):
             raise ValueError(f"pack_inverted_residual: {name} must be a 1x1 convolution in one group")
     if depthwise.data.shape != (3, 3, expand.outputs) or reduce.inputs != expand.outputs:

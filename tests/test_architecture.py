@@ -21,12 +21,12 @@ MAY_LOAD = {
     "errors": {"text"},
     "limits": {"errors", "text"},
     "labels": set(),
-    "numerics": {"text"},
+    "numerics": {"errors", "limits", "text"},
     "ops": set(),
     "files": {"errors", "text"},
     "checks": {"errors", "text"},
     "kernels": set(),
-    "weights": {"errors", "files", "numerics", "text"},
+    "weights": {"errors", "files", "limits", "numerics", "text"},
     "graph": {"ops"},
     "reference": {"graph", "ops", "errors", "limits", "text"},
     "config": {"errors", "checks", "labels", "files", "text"},
@@ -47,7 +47,7 @@ MAY_LOAD = {
         "text",
     },
     "losses": {"numerics", "config", "errors", "limits", "checks", "labels", "files", "ops", "text"},
-    "outputs": {"numerics", "text"},
+    "outputs": {"errors", "limits", "numerics", "text"},
     "modeling": MODEL,
     "pipeline": MODEL | {"modeling", "images"},
     "comparison": MODEL | {"modeling"},
@@ -60,7 +60,7 @@ MAY_LOAD = {
 }
 # What a function, or an annotation, may import beside that, with all that is then loaded.
 MAY_LOAD_LATER = {
-    "config": {"numerics", "weights"},  # only `from_pretrained` needs them
+    "config": {"limits", "numerics", "weights"},  # only `from_pretrained` needs them
     "bench": MODEL | {"modeling"},
     "commands": MODEL | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget"},
     "cli": {"files"},  # to clean up

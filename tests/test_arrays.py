@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tinymvit import MobileViTConfig, MobileViTForImageClassification, MobileViTImageProcessor, rounding_errors
+from tinymvit import MobileViTConfig, MobileViTForImageClassification, MobileViTImageProcessor, kernels, rounding_errors
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.images.load import load_image, load_segmentation_map
 from tinymvit.inspection.dump import Dump, open_dump
@@ -112,9 +112,18 @@ REFUSED = {
     "seed: -1, expected a whole number of at least 0": lambda: MobileViTForImageClassification(CONFIG, seed=-1),
     "seed: nan, expected a whole number of at least 0": lambda: MobileViTForImageClassification(CONFIG, seed=np.nan),
     "label2id: {'a': inf}, expected a mapping of names to class ids": lambda: MobileViTConfig(label2id={"a": np.inf}),
+    "size: shortest_edge: 10000000000": lambda: MobileViTImageProcessor(size=10**400),
+    "pixel_values hold inf": lambda: MobileViTForImageClassification(CONFIG)(
+        **MobileViTImageProcessor(rescale_factor=1e308)(np.full((3, 30, 30), 255, np.uint8))
+    ),
+    "pack_inverted_residual: depthwise must come from pack_depthwise_conv2d": lambda: kernels.pack_inverted_residual(
+        *[PIXELS] * 6
+    ),
+    "threads must be an integer, not 'xxxx": lambda: kernels.set_num_threads("x" * 10_000),
+    "activate: activation must be one of": lambda: kernels.activate(PIXELS, np.zeros((50, 50))),
     "names: 7; expected names of nodes or patterns": lambda: MobileViTForImageClassification(CONFIG).trace(PIXELS, 7),
     "x\\x1b: list that is no array": lambda: as_array([[1], [1, 2]], "x\x1b"),
-    "image: shape (9000, 40000, 3): 2.88 GB of memory, expected at most 1.07 GB": lambda: load_image(
+    "image: shape (9000, 40000, 3): 1.00 GiB of memory, expected at most 1.00 GiB": lambda: load_image(
         np.broadcast_to(np.uint8(9), (9000, 40000, 3))
     ),
     "labels have shape (1, 9, 0); expected (1, height, width)": lambda: segmentation_loss(
@@ -128,6 +137,8 @@ def test_the_line_that_refuses(message):
     with pytest.raises((TypeError, ValueError)) as error:
         REFUSED[message]()
     assert str(error.value).startswith(message)
+    assert len(str(error.value)) < 400
+    assert str(error.value).isprintable()
 
 
 def test_labels_beyond_any_loss_do_not_warn(recwarn):

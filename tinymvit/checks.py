@@ -58,8 +58,8 @@ def positive_integers(count: int) -> Callable[[str, Any], tuple[int, ...]]:
     return rule
 
 
-def is_side(value: Any) -> bool:
-    """Whether a value can be a side of an image: an integer of at least 1."""
+def is_positive_integer(value: Any) -> bool:
+    """Whether a value can count something or be the side of an image: an integer of at least 1."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 

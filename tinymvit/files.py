@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from tinymvit.errors import ConfigError, OutputError, TinyMViTError
 
-LARGEST_JSON = 16 * 2**20  # bytes; parsed, they may take a hundred times as many. The settings we know are below 1 MB
+LARGEST_JSON = 16 * 2**20  # bytes; parsed, they may take thirty times as many. The settings we know are below 1 MB
 
 FILE, FOLDER = "a file", "a folder"
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: FOLDER, stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -91,6 +91,8 @@ def files_below(folder: Path, complain: Callable[[str], object]) -> list[Path]:
 
 def reason(failure: Exception) -> str:
     """Why the system refuses a file, in its own words, without the name."""
+    if isinstance(failure, ValueError):  # of the one name that the system is not even asked for, worded by the Python
+        return "embedded null byte"
     return getattr(failure, "strerror", None) or str(failure)
 
 
@@ -149,7 +151,7 @@ def write_files(folder: str | Path, writers: Mapping[str, Callable[[BinaryIO], o
     leaves the files of an earlier run as they were. A link is replaced, not what it points to, which others may share,
     as the hub's cache does. Raises OutputError.
     """
-    folder = Path(folder)
+    folder = at_home(folder, OutputError)
     temporary = {name: _temporary(folder / name) for name in writers}
     with one_line_for(folder), _removed(temporary.values()) as made:
         try:
@@ -229,7 +231,7 @@ def one_line_for(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as failure:
-        raise OutputError(f"{path}: cannot be written: {failure.strerror or failure}") from None
+        raise OutputError(f"{path}: cannot be written: {reason(failure)}") from None
 
 
 # What is to be removed in the end, and how: also if a signal ends a removal in its middle.

@@ -2,8 +2,8 @@
 
 A header of a few bytes may promise any number of pixels, and two integers any size. Who makes something as large as he
 is told asks `check` before the work. The limit is 1 GiB, unless the environment variable TINYMVIT_MAX_MEMORY or
-`set_max_memory` says otherwise. What is counted is left to those who ask; what is given as an array, or lies in a file
-whose every byte is there, is no promise.
+`set_max_memory` says otherwise. What is counted is left to those who ask; an array that is in memory, and a file whose
+every byte is there, are no promises.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def get_max_memory() -> int:
     if not text:
         return DEFAULT
     size = re.fullmatch(r"([0-9]{1,18})([KMGT]?)(?:i?B)?", text, re.IGNORECASE | re.ASCII)
-    if size is None:
+    if size is None or int(size[1]) == 0:
         raise ValueError(f"{VARIABLE} is {text[:40]!r}; expected a number of bytes, such as 500M or 4G")
     return int(size[1]) * UNITS[size[2].upper()]
 
@@ -52,12 +52,13 @@ def check(size: int, what: str, error: type[TinyMViTError] = TinyMViTError) -> N
     """Raise `error` if `size` bytes are more than the limit. `what` begins the line, and names what takes them."""
     limit = get_max_memory()
     if size > limit:
-        raise error(f"{what}: {_in_words(size)} of memory, expected at most {_in_words(limit)} ({VARIABLE} raises it)")
+        raises = f"{VARIABLE} raises it" if _chosen is None else "set_max_memory raises it"
+        raise error(f"{what}: {in_words(size)} of memory, expected at most {in_words(limit)} ({raises})")
 
 
-def _in_words(size: int) -> str:
-    """A number of bytes as people read it: 1.50 GB."""
-    for unit, bytes_each in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
-        if size >= bytes_each:
-            return f"{size // bytes_each}.{size % bytes_each * 100 // bytes_each:02} {unit}"
+def in_words(size: int) -> str:
+    """A number of bytes as people read it: 1.50 GiB."""
+    for unit in ("T", "G", "M"):
+        if size >= UNITS[unit]:
+            return f"{size // UNITS[unit]}.{size % UNITS[unit] * 100 // UNITS[unit]:02} {unit}iB"
     return f"{size} bytes"

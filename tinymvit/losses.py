@@ -8,8 +8,8 @@ from tinymvit import limits, ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.numerics import Array, as_array
 
-BAND = 2**18  # numbers of the resized logits that a loss is computed from at a time, in whole rows
-MEMORY = 26  # bytes for each label: the class number, the loss, the losses that count, and what is ignored
+BAND_NUMBERS = 2**18  # numbers of the resized logits that a loss is computed from at a time, in whole rows
+LABEL_BYTES = 26  # bytes for each label: the class number, the loss, the losses that count, and what is ignored
 
 
 def classification_loss(logits: Array, labels: Array, config: MobileViTConfig) -> np.float32:
@@ -46,14 +46,14 @@ def segmentation_loss(logits: Array, labels: Array, config: MobileViTConfig) -> 
     config.semantic_loss_ignore_index. Raises ValueError for labels of another shape or range, TypeError for another
     dtype."""
     labels = _numbers(labels)
-    limits.check(MEMORY * labels.size, f"labels of shape {labels.shape}")
+    limits.check(LABEL_BYTES * labels.size, f"labels of shape {labels.shape}")
     if config.num_labels == 1:
         raise ValueError("a loss needs at least two labels, and the configuration has num_labels=1")
     if labels.ndim != 3 or len(labels) != len(logits) or labels.size == 0:
         raise ValueError(f"labels have shape {labels.shape}; expected ({len(logits)}, height, width)")
     used = _used(labels, logits.shape[1], config.semantic_loss_ignore_index)
     losses = np.empty(labels.shape)
-    rows = max(1, BAND // (labels.shape[2] * logits.shape[1]))
+    rows = max(1, BAND_NUMBERS // (labels.shape[2] * logits.shape[1]))
     for image, of_image, ids in zip(logits, losses, np.where(used, labels, 0), strict=True):
         for top in range(0, labels.shape[1], rows):
             band = range(top, min(top + rows, labels.shape[1]))

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinymvit import kernels, weights
-from tinymvit.checks import is_side
+from tinymvit.checks import is_positive_integer
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine, Prepared
 from tinymvit.graph import Graph, parameters
@@ -85,7 +85,7 @@ class MobileViTPreTrainedModel:
         channels = self.config.num_channels
         if shape is None:
             return self._record((1, channels, *self.config.image_shape))
-        if len(shape) != 4 or not all(map(is_side, shape)) or shape[1] != channels:
+        if len(shape) != 4 or not all(map(is_positive_integer, shape)) or shape[1] != channels:
             raise ValueError(f"shape is {short(shape)}; expected (B, {channels}, H, W), whole numbers of at least 1")
         return self._record(tuple(map(int, shape)))
 

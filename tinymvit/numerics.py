@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tinymvit import limits
 from tinymvit.text import one_line
 
 Array = np.ndarray
@@ -27,14 +28,16 @@ def as_array(x: Any, name: str, kinds: str | None = None) -> Array:
 
     kinds: the kinds of dtype that are expected (`NUMBERS`), or None for a caller that says more about them. Raises
     TypeError, one line that calls it `name`, for what only looks like an array: one with masked values, a
-    numpy.matrix, text, a mapping, a list of lists of several lengths, whatever NumPy cannot convert.
+    numpy.matrix, text, a mapping, a list of lists of several lengths, whatever NumPy cannot convert. An array that
+    repeats a few numbers without having them (`np.broadcast_to`) promises memory: more than the limit of `limits` is a
+    TinyMViTError.
     """
     if type(x) is np.ndarray:
         return _of_kind(x, name, kinds)
     name = one_line(name)
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(f"{name}: an array with masked values; expected numbers in their place, as `filled` gives them")
-    if isinstance(x, np.matrix | str | bytes | bytearray | memoryview | Mapping | Set) or x is None:
+    if isinstance(x, np.matrix | str | bytes | bytearray | Mapping | Set) or x is None:
         raise TypeError(f"{name}: {type(x).__name__}; expected an array of numbers")
     try:
         array = np.asarray(x)
@@ -45,6 +48,8 @@ def as_array(x: Any, name: str, kinds: str | None = None) -> Array:
 
 
 def _of_kind(array: Array, name: str, kinds: str | None) -> Array:
+    if 0 in array.strides and array.nbytes > 2**20:  # a small one is not worth the question
+        limits.check(array.nbytes, f"{one_line(name)}: shape {array.shape}")
     if kinds is not None and array.dtype.kind not in kinds:
         raise TypeError(f"{one_line(name)}: dtype {array.dtype}; expected real numbers")
     return array

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinymvit import limits
-from tinymvit.checks import is_side
+from tinymvit.checks import is_positive_integer
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError, ImageError
 from tinymvit.images.load import ImageSource, load_image
@@ -25,7 +25,9 @@ from tinymvit.weights import Checkpoint, open_checkpoint
 
 Prediction = dict[str, Any]  # {"label": "7", "score": 0.998}, as transformers' pipelines give it
 
-MEMORY = 16  # bytes for each pixel of a segmented picture: a mask of 8, and the picture read again to be drawn over
+PIXEL_BYTES = (
+    16  # bytes for each pixel of a segmented picture: a mask of 8, and the picture read again to be drawn over
+)
 DEFAULT_CLASSIFIER = "digits"
 DEFAULT_SEGMENTER = "digits-seg"
 
@@ -57,7 +59,7 @@ class ImageClassificationPipeline:
         images: see `images.load.load_image`. Scores are softmax probabilities. Raises ImageError (a ValueError) or
         TypeError.
         """
-        if not is_side(top_k):
+        if not is_positive_integer(top_k):
             raise ValueError(f"top_k is {short(top_k)}; expected a whole number of at least 1")
         if isinstance(images, list | tuple):
             return [self._classify(image, top_k) for image in images]
@@ -96,7 +98,7 @@ class ImageSegmentationPipeline:
     def _segment(self, image: ImageSource) -> Segmentation:
         pixels = load_image(image)  # (C, H, W)
         size = pixels.shape[1:]
-        limits.check(math.prod(size) * MEMORY, f"a picture of {size[0]} x {size[1]} and its mask", ImageError)
+        limits.check(math.prod(size) * PIXEL_BYTES, f"a picture of {size[0]} x {size[1]} and its mask", ImageError)
         inputs = self.processor(pixels, do_center_crop=False, input_data_format="channels_first")
         del pixels  # as large as all that follows
         outputs = self.model(**inputs)

@@ -9,8 +9,9 @@ comes from.
 import math
 import numbers
 import operator
+import reprlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -125,7 +126,7 @@ def whole_number(value: int, name: str, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+        raise TypeError(f"{name} must be an integer, not {short(value)}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {number}")
     return number
@@ -134,10 +135,15 @@ def whole_number(value: int, name: str, least: int) -> int:
 def real_number(value: float, name: str, least: float) -> float:
     """`value` as a float, at least `least`; else TypeError or ValueError."""
     if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise TypeError(f"{name} must be a number, not {short(value)}")
     if not value >= least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
     return float(value)
+
+
+def short(value: Any) -> str:
+    """`repr`, cut, on one line."""
+    return " ".join(reprlib.repr(value).split())
 
 
 class Geometry(NamedTuple):

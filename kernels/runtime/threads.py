@@ -18,6 +18,8 @@ from pathlib import Path
 import numba
 import numpy as np
 
+from .arguments import short
+
 ROOT = Path("/")  # where the system says what there is
 _region = threading.Lock()
 _forked = False
@@ -40,7 +42,7 @@ def set_num_threads(threads: int) -> None:
     """
     global _threads
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
-        raise TypeError(f"threads must be an integer, not {threads!r}")
+        raise TypeError(f"threads must be an integer, not {short(threads)}")
     most = max_num_threads()
     if not 1 <= threads <= most:
         why = "a forked process cannot use more" if _forked else "the processors this process may use"

@@ -6,6 +6,7 @@ A NaN stays a NaN, and infinities give what PyTorch gives, so silu(-inf), both g
 are -inf * 0, are NaN. (In float32 PyTorch's gelu(inf) is NaN too, in float64 inf; here it is inf.)
 """
 
+from ..runtime.arguments import short
 from ..runtime.jit import inline, jit
 from .elementary import normal_tail, one_plus_exp_of_negative, tanh
 from .instructions import LANES, load, magnitude, maximum, minimum, store, where_less
@@ -27,8 +28,8 @@ IDENTITY, _SILU, _RELU, _RELU6, _GELU, _GELU_TANH, _HARDSWISH, _LEAKY_RELU, _SIG
 
 def activation_code(name: str, op: str) -> int:
     """The number by which kernels know an activation."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"{op}: activation must be one of {', '.join(ACTIVATIONS)}, not {name!r}")
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise ValueError(f"{op}: activation must be one of {', '.join(ACTIVATIONS)}, not {short(name)}")
     return ACTIVATIONS.index(name)
 
 

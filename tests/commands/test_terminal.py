@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +146,28 @@ def test_an_answer_that_cannot_be_written_is_one_line():
         )
     assert result.returncode == 2
     assert result.stderr == "tinymvit: the answer cannot be written: No space left on device\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("argument", ["--help", "--version", "models"])
+def test_what_cannot_be_printed_is_one_line(argument):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-P", "-m", "tinymvit.cli", argument]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr) == (
+        2,
+        "tinymvit: the answer cannot be written: No space left on device\n",
+    )
+
+
+@pytest.mark.slow
+def test_a_closed_standard_output_is_no_error():
+    command = f"{sys.executable} -P -m tinymvit.cli classify {DIGIT} >&-"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_bad_use_is_one_line_too(capsys):
+    message = "tinymvit classify: error: the following arguments are required: IMAGE\n"
+    assert run(capsys, "classify") == (2, "", message)

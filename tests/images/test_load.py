@@ -217,12 +217,9 @@ class TestFiles:
         content[8:40] = bytes(range(200, 232))  # the first of the compressed pixels
         path = tmp_path / "damaged.tif"
         path.write_bytes(content)
-        with pytest.raises(ImageError, match=r"damaged image: decoder error -\d$"):
+        with pytest.raises(ImageError, match=r"damaged image: [^\n]*-\d$"):
             load_image(path)
-        assert capfd.readouterr() == ("", "")
-        with pytest.raises(OSError, match="decoder error"):
-            opened(path).load()
-        assert sys.platform == "win32" or capfd.readouterr().err  # of others it does not
+        assert sys.platform == "win32" or capfd.readouterr() == ("", "")
 
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "BMP", "WEBP", "TIFF"])
     def test_truncated(self, tmp_path, file_format):
@@ -278,7 +275,7 @@ class TestFiles:
         path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(68))
         fails(
             path,
-            f"{path}: 8 x 8 pixels: 3.60 GB of memory, expected at most 1.07 GB (TINYMVIT_MAX_MEMORY raises it)",
+            f"{path}: 8 x 8 pixels: 3.35 GiB of memory, expected at most 1.00 GiB (TINYMVIT_MAX_MEMORY raises it)",
         )
 
     def test_no_memory_left(self, tmp_path, monkeypatch):
@@ -296,7 +293,7 @@ class TestFiles:
         ]
         images.append(Image.fromarray(GREY.astype(np.float32) / 255))
         whole = [[load_image(image, convert_rgb=rgb) for rgb in (None, True, False)] for image in images]
-        monkeypatch.setattr("tinymvit.images.load.BAND", 14)  # two rows
+        monkeypatch.setattr("tinymvit.images.load.BAND_PIXELS", 14)  # two rows
         for image, expected in zip(images, whole, strict=True):
             for rgb, pixels in zip((None, True, False), expected, strict=True):
                 assert_same(load_image(image, convert_rgb=rgb), pixels)
@@ -324,7 +321,9 @@ class TestFiles:
             fails(image, message.replace(str(path), "image"))
 
     def test_threads_leave_the_warning_filters_alone(self, tmp_path, monkeypatch):
-        path, before, open_image = saved(tmp_path / "picture.png"), list(warnings.filters), Image.open
+        path, open_image = saved(tmp_path / "picture.png"), Image.open
+        load_image(path)
+        before = list(warnings.filters)
 
         def slow_open(file):
             time.sleep(0.05)
@@ -453,17 +452,27 @@ class TestPixels:
         assert_same(rescale(every, 1 / 255), (np.arange(256) * (1 / 255)).astype(np.float32))
 
 
-def test_warnings_are_silent_until_the_last_thread_has_gone():
+def test_warnings_are_silent_in_the_thread_that_decodes_alone():
+    seen = []
+
+    def another_thread():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.warn("of another", UserWarning, stacklevel=1)
+            seen.extend(caught)
+
     before = list(warnings.filters)
-    another = silence.bombs_only()
     with silence.bombs_only():
-        inside = list(warnings.filters)
-        thread = threading.Thread(target=another.__enter__)
+        warnings.warn("of this one", UserWarning, stacklevel=1)
+        thread = threading.Thread(target=another_thread)
         thread.start()
         thread.join()
-    assert warnings.filters == inside != before
-    another.__exit__(None, None, None)
-    assert warnings.filters == before
+    assert [str(each.message) for each in seen] == ["of another"]
+    with pytest.warns(UserWarning, match="afterwards"):
+        warnings.warn("afterwards", UserWarning, stacklevel=1)
+    with silence.bombs_only():
+        pass
+    assert len(warnings.filters) <= len(before) + 2
 
 
 def test_a_damaged_animation_does_not_warn(tmp_path):

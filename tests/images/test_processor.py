@@ -283,7 +283,7 @@ class TestBatch:
     def test_a_strip_of_an_image(self):
         strip = np.zeros((1, 10_000, 3), np.uint8)
         message = (
-            "image: 1 x 10000 resized to 224 x 2240000: 10.03 GB of memory, expected at most 1.07 GB "
+            "image: 1 x 10000 resized to 224 x 2240000: 9.34 GiB of memory, expected at most 1.00 GiB "
             "(TINYMVIT_MAX_MEMORY raises it)"
         )
         fails(message, images=strip, input_data_format="channels_last")
@@ -408,7 +408,7 @@ class TestSettings:
             ),
             (
                 {"crop_size": 10**6},
-                "crop_size: {'height': 1000000, 'width': 1000000}: 20.00 TB of memory, expected at most 1.07 GB "
+                "crop_size: {'height': 1000000, 'width': 1000000}: 18.18 TiB of memory, expected at most 1.00 GiB "
                 "(TINYMVIT_MAX_MEMORY raises it)",
             ),
         ],

@@ -506,3 +506,15 @@ def test_an_npy_file_of_a_shape_that_no_array_has(tmp_path, recwarn):
     with pytest.raises(DumpError, match=r"truncated: no array has shape \(4294967296, 4294967296\)$"):
         open_dump(tmp_path)
     assert not recwarn
+
+
+def test_a_dump_in_the_hub_s_cache_is_a_folder_of_links(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    np.save(blobs / "x.npy", np.arange(3, dtype=np.float32))
+    (snapshot / "logits.npy").symlink_to("../../blobs/x.npy")
+    assert open_dump(snapshot)["logits"].tolist() == [0, 1, 2]
+    (snapshot / "other.npy").symlink_to("../../x.npy")
+    with pytest.raises(DumpError, match=r"other\.npy: leads out of the folder; expected a file in it$"):
+        open_dump(snapshot)

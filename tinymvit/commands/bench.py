@@ -16,7 +16,7 @@ from tinymvit.commands.options import (
     size_option,
     threads_option,
 )
-from tinymvit.commands.terminal import say
+from tinymvit.commands.terminal import say, say_text
 from tinymvit.errors import ConfigError
 
 TASKS = ("classify", "segment")
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
             "",
         )
         race = bench.race(folder, pixel_values, options.against, facts["threads"], options.rounds, options.runs)
-        say(*report.format_race(race).split("\n"))
+        say_text(report.format_race(race))
         facts |= {
             "contestants": [asdict(each) | {"statistics": asdict(each.times)} for each in race.results],
             "absent": race.absent,
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
             one = model.graph((1, *shape[1:])).select(["logits"])  # the engine takes the images of a batch one by one
             layers = layer_times.time_layers(Engine(one, model.weights), pixel_values[:1])
             of_one = "one image of the batch; " if options.batch > 1 else ""
-            say("", *f"{of_one}{layer_times.format_layer_times(layers)}".split("\n"))
+            say_text(f"\n{of_one}{layer_times.format_layer_times(layers)}")
             profile = asdict(layers)
             facts["profile"] = profile | {"limits": profile.pop("peak")}
     if options.json is not None:

@@ -58,7 +58,7 @@ def print_bars(predictions: list[dict[str, Any]]) -> None:
 
 def _can_print(text: str) -> bool:
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")  # a closed one is None
     except UnicodeEncodeError:
         return False
     return True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.commands.options import add_command, output_file
-from tinymvit.commands.terminal import say
+from tinymvit.commands.terminal import say_text
 
 
 def add(commands: Any) -> None:
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         if options.html:
             write_files(options.html.parent, {options.html.name: text_writer(to_html(comparison))})
     finally:  # a file that cannot be written does not cost the answer
-        say(*to_text(comparison).split("\n"))
+        say_text(to_text(comparison))
     return 0 if comparison.agrees else 1
 
 

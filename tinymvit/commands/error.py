@@ -8,7 +8,7 @@ from typing import Any
 
 from tinymvit.commands import progress
 from tinymvit.commands.options import MODEL_HELP, add_command, output_file, set_threads, threads_option
-from tinymvit.commands.terminal import say
+from tinymvit.commands.terminal import say_text
 
 
 def add(commands: Any) -> None:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     pixel_values = read_pixels(options.image, checkpoint, model)
     progress.warm_up()
     budget = rounding_errors(model, pixel_values)
-    say(*to_text(budget).split("\n"))
+    say_text(to_text(budget))
     if options.json:
         facts = {"model": options.model, "image": str(options.image) if options.image else None}
         write_files(options.json.parent, {options.json.name: json_writer(facts | budget.to_dict())})

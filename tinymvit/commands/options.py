@@ -92,7 +92,7 @@ def output_file(text: str) -> Path:
 
 def output(text: str) -> Path:
     """The name of a file or folder that can be written. Folders that are missing will be made."""
-    from tinymvit.files import FILE, FOLDER, what_is
+    from tinymvit.files import FILE, FOLDER, reason, what_is
 
     try:
         path = Path(text).absolute()  # fails where the current folder is no more
@@ -104,7 +104,7 @@ def output(text: str) -> Path:
     except OutputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: cannot be written: {error.strerror}") from None
+        raise argparse.ArgumentTypeError(f"{text!r}: cannot be written: {reason(error)}") from None
     if not is_folder(folder):
         raise argparse.ArgumentTypeError(f"{text!r}: {folder} is a file; expected a folder")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from tinymvit.commands.options import add_command, model_or_shape_option, size_option
-from tinymvit.commands.terminal import say, say_json
+from tinymvit.commands.terminal import say, say_json, say_text
 
 if TYPE_CHECKING:
     from tinymvit.engine import Memory
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         facts = totals(graph) | {"memory": asdict(memory), "layers": [asdict(row) for row in rows(graph)]}
         say_json(facts)
     else:
-        say(*to_text(graph).split("\n"))
+        say_text(to_text(graph))
         values, scratch, weights = (f"{size / 1e6:.1f} MB" for size in (memory.values, memory.scratch, memory.weights))
         say(
             f"the engine's memory: {values} for an image's values, {scratch} for each thread to work in, {weights} for "

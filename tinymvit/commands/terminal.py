@@ -21,6 +21,11 @@ def say(*lines: str) -> None:
     _write(*(one_line(line, None) for line in lines))
 
 
+def say_text(text: str) -> None:
+    """As `say`, the lines of a text of ours."""
+    say(*text.split("\n"))
+
+
 def say_json(value: Any) -> None:
     """One line of JSON on stdout. It is ASCII, and tells every name exactly: what JSON escapes breaks no line."""
     _write(json.dumps(value))
@@ -45,7 +50,13 @@ def report(error: object) -> None:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with an argument, whatever the argument."""
+    """Says in one line what is wrong with an argument, whatever the argument, and prints as the commands do."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            _write(message.rstrip("\n"))
+        else:
+            super()._print_message(message, file)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tinymvit import kernels
+from tinymvit import kernels, limits
 from tinymvit.engine import lowering
 from tinymvit.engine.passes import optimize
+from tinymvit.errors import TinyMViTError
 from tinymvit.graph import Graph, last_use
 from tinymvit.ops import Array, Shape
 
@@ -46,9 +47,17 @@ def memory_of_optimized(graph: Graph, ordinary: bool = True) -> Memory:
 
 
 def allocate(graph: Graph) -> dict[str, Array]:
-    """A new block of memory with a place for each node's value: float32 arrays in the engine's layout, not set."""
+    """A new block of memory with a place for each node's value: float32 arrays in the engine's layout, not set. Raises
+    TinyMViTError if the system has not that much."""
     offsets, size = plan_memory(graph)
-    block = kernels.empty((size // 4,))
+    try:
+        block = kernels.empty((size // 4,))
+    except (MemoryError, ValueError):
+        shape = " x ".join(map(str, graph["pixel_values"].shape))
+        raise TinyMViTError(
+            f"the values between the layers for an input of {shape}: {limits.in_words(size)} of memory, expected what "
+            "this machine has"
+        ) from None
     return {
         node.name: block[offsets[node.name] :][: math.prod(node.shape)].reshape(engine_shape(node.shape))
         for node in graph

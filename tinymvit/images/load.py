@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,16 @@ from tinymvit import limits
 from tinymvit.checks import is_one_of
 from tinymvit.errors import ImageError
 from tinymvit.files import open_file, what_is
-from tinymvit.images.silence import bombs_only, silent_libtiff
+from tinymvit.images.silence import bombs_only, silence_libtiff
 from tinymvit.numerics import Array, as_array
 from tinymvit.text import short
 
 ImageSource = str | os.PathLike[str] | Image.Image | Array
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
-BAND = 2**20  # pixels that are converted at a time
+BAND_PIXELS = 2**20  # pixels that are converted at a time
 # Bytes a pixel from the file to the array, as measured: an image of 4 bytes, and the array of 3 or the image turned.
-MEMORY = 8
+PIXEL_BYTES = 8
 # What decoders take that need more, and what they take beside it for each channel.
 DECODERS = {"JPEG": (4, 2), "MPO": (4, 2), "WEBP": (16, 0), "JPEG2000": (5, 5), "AVIF": (12, 0)}
 # Formats that Pillow gives to Ghostscript, to Windows, to somebody's handler, or (IPTC) to any of these; and one (ICNS)
@@ -109,9 +109,10 @@ def to_pil(pixels: Array) -> Image.Image:
 
 
 def rescale(pixels: Array, factor: float) -> Array:
-    """pixels * factor in float32, multiplied in float64 and rounded once."""
+    """pixels * factor in float32, multiplied in float64 and rounded once; infinite beyond float32."""
     rescaled = np.empty(pixels.shape, np.float32)
-    np.multiply(pixels, factor, out=rescaled, dtype=np.float64, casting="unsafe")  # by parts: no array in float64
+    with np.errstate(over="ignore"):
+        np.multiply(pixels, factor, out=rescaled, dtype=np.float64, casting="unsafe")  # by parts: no array in float64
     return rescaled
 
 
@@ -142,7 +143,9 @@ def _decode(image: Image.Image, name: str) -> None:
     if image.format in REFUSED:
         raise ImageError(f"{name}: a file of format {image.format}, expected PNG, JPEG or another format of pictures")
     limits.check(_memory(image), f"{name}: {image.width} x {image.height} pixels", ImageError)
-    with bombs_only(), silent_libtiff() if image.format == "TIFF" else nullcontext():
+    if image.format == "TIFF":
+        silence_libtiff()
+    with bombs_only():
         image.load()
 
 
@@ -158,7 +161,7 @@ def _memory(image: Image.Image) -> int:
         tile = tags[322] * tags[323] if 322 in tags and 323 in tags else 0
         block = max(tile, min(tags.get(278, image.height), image.height) * image.width) * sum(tags.get(258, (1,))) // 8
         whole = 4
-    return max(pixels * MEMORY, pixels * (whole + each * len(image.getbands())) + block)
+    return max(pixels * PIXEL_BYTES, pixels * (whole + each * len(image.getbands())) + block)
 
 
 def _not_empty(image: Image.Image, name: str) -> Image.Image:
@@ -207,7 +210,7 @@ def _in_bands(image: Image.Image, convert_rgb: bool | None, name: str) -> Array:
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
     """Bands of whole rows, from the top: the first row, the one behind the last, and the band."""
-    rows = max(1, BAND // image.width)
+    rows = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         yield top, bottom, image if rows >= image.height else image.crop((0, top, image.width, bottom))
@@ -269,7 +272,7 @@ def _checked_pixels(pixels: Array, name: str) -> Array:
         raise ImageError(f"{name}: dtype {pixels.dtype}, expected uint8, another integer type or floats")
     if pixels.size == 0:
         raise ImageError(f"{name}: no pixels in shape {pixels.shape}")
-    limits.check(pixels.size * MEMORY // 3, f"{name}: shape {pixels.shape}", ImageError)  # what is made of them
+    limits.check(pixels.size * PIXEL_BYTES // 3, f"{name}: shape {pixels.shape}", ImageError)  # what is made of them
     _check_range(pixels.min(), pixels.max(), name)
     return pixels
 

@@ -16,18 +16,18 @@ import numpy as np
 from PIL import Image
 
 from tinymvit import checks, kernels, limits
-from tinymvit.checks import is_side
+from tinymvit.checks import is_positive_integer
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import ConfigError, ImageError
 from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.images.load import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
 from tinymvit.numerics import NUMBERS, Array, as_array
-from tinymvit.text import count, short
+from tinymvit.text import short
 from tinymvit.weights import Checkpoint, open_checkpoint
 from tinymvit.weights.families.transformers import PROCESSOR_FILE
 
-MEMORY = 20  # bytes for each pixel of a resized or cropped image: Pillow's 4, 3 in uint8, 12 in float32
-BAND = 2**22  # numbers of the logits that are resized at a time, in whole rows
+PIXEL_BYTES = 20  # bytes for each pixel of a resized or cropped image: Pillow's 4, 3 in uint8, 12 in float32
+BAND_NUMBERS = 2**22  # numbers of the logits that are resized at a time, in whole rows
 TYPE_NAMES = ("MobileViTImageProcessor", "MobileViTImageProcessorFast", "MobileViTFeatureExtractor")
 
 
@@ -168,7 +168,7 @@ class MobileViTImageProcessor:
         else:
             shape = self.size["height"], self.size["width"]
         what = f"{name}: {height} x {width} resized to {shape[0]} x {shape[1]}"
-        limits.check(math.prod(shape) * MEMORY, what, ImageError)
+        limits.check(math.prod(shape) * PIXEL_BYTES, what, ImageError)
         return shape
 
     def post_process_semantic_segmentation(
@@ -193,8 +193,7 @@ class MobileViTImageProcessor:
             raise ConfigError(f"outputs.logits: shape {logits.shape}, expected (B, K, H, W)")
         scores = list(logits)  # B times (K, H, W)
         if target_sizes is not None:
-            target_sizes = _listed(target_sizes)
-            if target_sizes is None:
+            if not _is_sequence(target_sizes):
                 raise ConfigError("target_sizes: expected a list of (height, width), one for each image")
             if len(target_sizes) != len(scores):
                 raise ConfigError(
@@ -202,10 +201,9 @@ class MobileViTImageProcessor:
                 )
             sizes = [_target_size(size) for size in target_sizes]
             kept = 8 + (4 * logits.shape[1] if return_segmentation_scores else 0)  # bytes for each pixel
-            row = 4 * logits.shape[1] * max((width for _, width in sizes), default=0)
-            largest = " x ".join(map(str, max(sizes, key=math.prod, default=())))
-            what = f"target_sizes: {count(len(sizes), 'map')}, the largest {largest}"
-            limits.check(kept * sum(map(math.prod, sizes)) + row, what, ConfigError)
+            for height, width in sizes:  # each by itself: a caller who has the logits of a batch wants all its maps
+                row = 4 * logits.shape[1] * width
+                limits.check(kept * height * width + row, f"target_sizes: a map of {height} x {width}", ConfigError)
             if not return_segmentation_scores:
                 return [_best_of_resized(*each) for each in zip(scores, sizes, strict=True)]
             scores = [_resized(*each) for each in zip(scores, sizes, strict=True)]
@@ -295,17 +293,16 @@ def center_crop(pixels: Array, height: int, width: int) -> Array:
 
 
 def _target_size(size: Any) -> tuple[int, int]:
-    sides = _listed(size)
-    if sides is None or len(sides) != 2 or not all(map(is_side, sides)):
+    if not _is_sequence(size) or len(size) != 2 or not all(map(is_positive_integer, size)):
         raise ConfigError(f"target_sizes: {short(size)}, expected (height, width), two positive integers")
-    return int(sides[0]), int(sides[1])
+    return int(size[0]), int(size[1])
 
 
-def _listed(values: Any) -> list[Any] | None:
-    """The values of a sequence or array, or None for what is neither, and for text."""
+def _is_sequence(values: Any) -> bool:
+    """Whether these are values in order, in an array too; not text."""
     if isinstance(values, np.ndarray):
-        return list(values) if values.ndim else None
-    return list(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else None
+        return values.ndim > 0
+    return isinstance(values, Sequence) and not isinstance(values, str | bytes)
 
 
 def _best_of_resized(scores: Array, size: tuple[int, int]) -> Array:
@@ -329,7 +326,7 @@ def _resized_bands(scores: Array, size: tuple[int, int]) -> Iterator[tuple[slice
     """Logits (K, H, W) at another size, in bands from the top: which rows, and their logits, (K, rows, width)."""
     channels_last = np.ascontiguousarray(np.moveaxis(scores, 0, -1))[None]  # (1, H, W, K)
     height, width = size
-    at_once = max(1, BAND // (width * len(scores)))
+    at_once = max(1, BAND_NUMBERS // (width * len(scores)))
     for top in range(0, height, at_once):
         rows = range(top, min(top + at_once, height))
         resized = kernels.resize_bilinear(channels_last, height, width, rows=rows)[0]
@@ -402,16 +399,17 @@ def _filter(name: str, value: Any) -> Image.Resampling:
 
 def _resize_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"shortest_edge": value}
-    if value.keys() not in ({"shortest_edge"}, {"height", "width"}) or not all(map(is_side, value.values())):
+    known = value.keys() in ({"shortest_edge"}, {"height", "width"})
+    if not known or not all(map(is_positive_integer, value.values())):
         raise ConfigError(f"{name}: {short(value)}, expected a positive shortest_edge, or a positive height and width")
-    return {key: int(side) for key, side in value.items()}
+    return {key: checks.positive_integer(f"{name}: {key}", side) for key, side in value.items()}
 
 
 def _crop_size(name: str, value: Any) -> dict[str, int]:
     value = value if isinstance(value, Mapping) else {"height": value, "width": value}
-    if value.keys() != {"height", "width"} or not all(map(is_side, value.values())):
+    if value.keys() != {"height", "width"} or not all(map(is_positive_integer, value.values())):
         raise ConfigError(f"{name}: {short(value)}, expected a positive height and width")
-    limits.check(math.prod(map(int, value.values())) * MEMORY, f"{name}: {short(value)}", ConfigError)
+    limits.check(math.prod(map(int, value.values())) * PIXEL_BYTES, f"{name}: {short(value)}", ConfigError)
     return {key: int(side) for key, side in value.items()}
 
 

@@ -1,17 +1,17 @@
 """What Pillow's decoders say by themselves is not said: our one line says what is wrong with a picture.
 
-Both of these silences are changes of the whole process. A lock around them would let only one thread decode at a time,
-so they are made by the first thread that comes and undone by the last that goes.
+Python keeps its warning filters for the whole process. To change them while a picture is decoded, and back, would make
+threads wait for one another, or undo what another thread had changed, and a signal in between would leave them changed.
+So there are two filters that stay, and hold in a thread only while that thread is inside `bombs_only`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -21,78 +21,47 @@ from PIL import Image, _imaging
 # Pillow logs some damages. A program that wants them has handlers of its own; without any, Python writes to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-Undo = Callable[[], object]
+
+class _Inside(threading.local):
+    """Stands in a warning filter where the pattern of a module's name does, and fits any name in the threads that are
+    inside."""
+
+    depth = 0
+
+    def match(self, _: str) -> bool:
+        return self.depth > 0
 
 
-class Shared:
-    """A change of the process that holds while any thread is inside `with shared():`. make: makes the change, and
-    returns what undoes it."""
-
-    def __init__(self, make: Callable[[], Undo]) -> None:
-        self._make = make
-        self._lock, self._inside = threading.Lock(), 0
-        self._undo: Undo | None = None
-        if hasattr(os, "register_at_fork"):
-            release = self._lock.release
-            os.register_at_fork(before=self._lock.acquire, after_in_parent=release, after_in_child=self._alone)
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._inside == 0:
-                self._undo = self._make()
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0 and self._undo is not None:
-                    self._undo()
-
-    def _alone(self) -> None:
-        """In a forked process nobody is inside."""
-        if self._inside and self._undo is not None:
-            self._undo()
-        self._inside = 0
-        self._lock.release()
+_inside = _Inside()
+_FILTERS: list[Any] = [
+    ("error", None, Image.DecompressionBombWarning, _inside, 0),
+    ("ignore", None, Warning, _inside, 0),
+]
 
 
-def _ignore_warnings() -> Undo:
-    before = warnings.catch_warnings()
-    before.__enter__()
-    warnings.simplefilter("ignore")
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    return lambda: before.__exit__(None, None, None)
-
-
-bombs_only = Shared(_ignore_warnings)
-"""Inside, Pillow's warnings are silent, but for the one about decompression bombs, which is raised."""
-
-
-def _turn_off_libtiff() -> Undo:
-    """libtiff, by which Pillow reads compressed TIFF files, reports a damaged one on stderr, and Pillow has no way to
-    turn that off. To point stderr elsewhere meanwhile would lose what other threads write; so libtiff itself is told,
-    by its own function, to tell nobody."""
-    tell = _libtiff_tells()
-    if tell is None:
-        return lambda: None
-    before = tell(None)
-    return lambda: tell(before)
-
-
-silent_libtiff = Shared(_turn_off_libtiff)
-"""Inside, libtiff writes nothing."""
+@contextmanager
+def bombs_only() -> Iterator[None]:
+    """Inside, Pillow's warnings are silent in this thread, but for the one about decompression bombs, which is
+    raised."""
+    if warnings.filters[:2] != _FILTERS:  # not yet, or other filters have been put before them
+        warnings.filters[:] = _FILTERS + [each for each in warnings.filters if each not in _FILTERS]  # type: ignore[index]
+    _inside.depth += 1
+    try:
+        yield
+    finally:
+        _inside.depth -= 1
 
 
 @cache
-def _libtiff_tells() -> Callable[[Any], Any] | None:
-    """libtiff's function that takes who is to be told of errors (none: nobody) and returns who was. None where Pillow
-    was built without libtiff, or with one whose functions cannot be reached from here, as on Windows."""
+def silence_libtiff() -> None:
+    """From now on, libtiff writes nothing. Pillow reads compressed TIFF files by it, a damaged one is told on stderr,
+    and Pillow has no way to turn that off. To point stderr elsewhere meanwhile would lose what other threads write; so
+    Pillow's own copy of libtiff is told, by its own function, to tell nobody. Nothing happens where Pillow was built
+    without libtiff, or with one whose functions cannot be reached from here, as on Windows."""
     try:
-        function = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
     except (OSError, AttributeError):
-        return None
-    function.restype = ctypes.c_void_p
-    function.argtypes = [ctypes.c_void_p]
-    return function
+        return
+    set_handler.restype = ctypes.c_void_p
+    set_handler.argtypes = [ctypes.c_void_p]
+    set_handler(None)

@@ -128,9 +128,11 @@ def _npy_files(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _inside(folder: Path, file: Path) -> Path:
-    """Where a file of the dump in `folder` lies, without links. Raises DumpError unless it is in the folder too."""
-    path = Path(os.path.realpath(folder / file))
-    if file.anchor or ".." in file.parts or not path.is_relative_to(os.path.realpath(folder)):
+    """Where a file of the dump in `folder` lies, without links. Raises DumpError unless it is in the folder too, or in
+    the hub's cache, whose snapshots are folders of links into one of blobs beside them."""
+    path, home = Path(os.path.realpath(folder / file)), Path(os.path.realpath(folder))
+    homes = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    if file.anchor or ".." in file.parts or not any(map(path.is_relative_to, homes)):
         raise DumpError(f"{folder / file}: leads out of the folder; expected a file in it")
     return path
 
