@@ -138,7 +138,9 @@ def _mutate_in(rng, holder):
     elif action == 4:
         item = rng.choice(([item], Pairs([(text(rng), item)]), [item] * rng.choice((0, 2, 9))))
     elif action == 5 and isinstance(item, (int, float)) and not isinstance(item, bool):
-        item = rng.choice((number(rng), str(item), float(item), item + 1, -item, bool(item)))
+        item = rng.choice(
+            (number(rng), str(item), float(item) if abs(item) < 1e300 else item, item + 1, -item, bool(item))
+        )
     elif action == 6:
         item = rng.choice(RAW)
     else:
