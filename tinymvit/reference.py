@@ -33,7 +33,8 @@ def steps(
             value: Array = np.asarray(pixel_values, dtype)
         else:
             inputs = [values[name] for name in node.inputs]
-            value = compute(node.op, inputs, [np.asarray(weights[name], dtype) for name in node.weights])
+            with np.errstate(all="ignore"):  # what exceeds the dtype is infinite, as its values say
+                value = compute(node.op, inputs, [np.asarray(weights[name], dtype) for name in node.weights])
         values[node.name] = value
         yield node, value
         for name in {node.name, *node.inputs}:

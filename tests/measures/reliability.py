@@ -3,6 +3,7 @@
     python tests/measures/reliability.py kills --rounds 100      every command that writes, stopped at random moments
     python tests/measures/reliability.py memory --calls 20000 --models 300
     python tests/measures/reliability.py compile --processes 8   all kernels, into one empty cache
+    python tests/measures/reliability.py warmups --rounds 12     `tinymvit warmup`, stopped at random moments, one cache
 
 Each prints what it found and ends with exit code 1 if a promise is broken. The tests in tests/reliability/ run the same
 with small numbers.
@@ -291,6 +292,35 @@ def measure_compile(processes: int) -> list[str]:
     return wrong + [f"left {name}" for name in left]
 
 
+# ---- warmups ----
+
+
+def measure_warm_ups(rounds: int, seed: int, longest: float) -> list[str]:
+    """Stop `tinymvit warmup` within `longest` seconds, again and again with the same cache; then classify with it."""
+    choose = random.Random(seed)
+    wrong = []
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+        for number in [list(SIGNALS)[index % len(SIGNALS)] for index in range(rounds)]:
+            command = [sys.executable, "-P", "-m", "tinymvit.cli", "warmup"]
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            time.sleep(choose.uniform(0.5, longest))
+            process.send_signal(number)
+            said = process.communicate(timeout=120)[1].decode().splitlines()
+            left = [path.name for path in Path(cache).rglob("*.tmp")]
+            kept = len(list(Path(cache).rglob("*.pickle")))
+            print(f"{number.name}: exit code {process.returncode}, {kept} files, {len(left)} temporary", flush=True)
+            heard = process.returncode == 128 + number and said[-1:] == [f"tinymvit: {SIGNALS[number]}"]
+            if number != signal.SIGKILL and process.returncode != 0 and not heard:
+                wrong.append(f"{number.name}: exit code {process.returncode}, said {said}")
+        program = "import tinymvit, sys; print(tinymvit.classify(sys.argv[1], top_k=1)[0]['label'])"
+        command = [sys.executable, "-c", program, str(IMAGES / "digit-7.png")]
+        answer = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if answer.stdout != "7\n":
+            wrong.append(f"with the cache that they left: {answer.stdout!r}, {answer.stderr!r}")
+    return wrong
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     measures = parser.add_subparsers(dest="measure", required=True)
@@ -304,12 +334,18 @@ def main() -> int:
     memory.add_argument("--allowed", type=float, default=8e6, help="bytes of growth")
     compiling = measures.add_parser("compile")
     compiling.add_argument("--processes", type=int, default=8)
+    warmups = measures.add_parser("warmups")
+    warmups.add_argument("--rounds", type=int, default=12)
+    warmups.add_argument("--seed", type=int, default=0)
+    warmups.add_argument("--longest", type=float, default=15.0, help="seconds until the signal")
     options = parser.parse_args()
     print(f"load before: {' '.join(f'{each:.1f}' for each in os.getloadavg())}")
     if options.measure == "kills":
         wrong = measure_kills(options.rounds, options.seed, options.only)
     elif options.measure == "memory":
         wrong = measure_memory(options.calls, options.models, options.allowed)
+    elif options.measure == "warmups":
+        wrong = measure_warm_ups(options.rounds, options.seed, options.longest)
     else:
         wrong = measure_compile(options.processes)
     for each in wrong:

@@ -142,10 +142,10 @@ def _decode(image: Image.Image, name: str) -> None:
     that is decoded already stays as it is."""
     if image.format in REFUSED:
         raise ImageError(f"{name}: a file of format {image.format}, expected PNG, JPEG or another format of pictures")
-    limits.check(_memory(image), f"{name}: {image.width} x {image.height} pixels", ImageError)
     if image.format == "TIFF":
         silence_libtiff()
     with bombs_only():
+        limits.check(_memory(image), f"{name}: {image.width} x {image.height} pixels", ImageError)
         image.load()
 
 
@@ -200,7 +200,8 @@ def _in_bands(image: Image.Image, convert_rgb: bool | None, name: str) -> Array:
     shallow = _deep_grey(image, name) if deep else _straight_alpha
     pixels = None
     for top, bottom, band in _bands(image):
-        array = np.asarray(band if kept else _to_rgb(shallow(band), over_white=convert_rgb is True))
+        with _decoding(name):  # an index of a palette may be out of range
+            array = np.asarray(band if kept else _to_rgb(shallow(band), over_white=convert_rgb is True))
         if pixels is None:
             pixels = np.empty((image.height, *array.shape[1:]), np.uint8)
         pixels[top:bottom] = array

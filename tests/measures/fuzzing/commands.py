@@ -1,5 +1,6 @@
 """Every command with options, values and names of files that are nearly right; a few of them as real processes."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -20,7 +21,8 @@ SIZES = ("9", "8x12", "16", "0", "1x2x3", "99999999", "x", "-1", "²", "1")
 
 def in_this_process(rng, sandbox):
     arguments, given = _arguments(rng, sandbox)
-    return Case(command(arguments), f"tinymvit {arguments!r}", given.outputs, given.kept)
+    seconds = rules.SECONDS_TO_WRITE if arguments[:1] == ["segment"] else rules.SECONDS
+    return Case(command(arguments), f"tinymvit {arguments!r}", given.outputs, given.kept, seconds=seconds)
 
 
 def as_processes(rng, sandbox):
@@ -56,6 +58,9 @@ def _arguments(rng, sandbox):
         )
     if rng.random() < 0.04:
         del arguments[rng.randrange(len(arguments))]
+    for option, value in itertools.pairwise(arguments):
+        if option == "--json":  # which may have got an input for its file
+            given.outputs.append(os.path.relpath(value, sandbox.case))
     return [_possible(argument) for argument in arguments], given
 
 

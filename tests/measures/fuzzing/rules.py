@@ -16,6 +16,7 @@ WARNINGS = (UserWarning, FutureWarning)
 # ---- what it may cost ----
 
 SECONDS = 10.0  # wall-clock time; a second run must confirm it, for machines are busy
+SECONDS_TO_WRITE = 60.0  # of one that may write a picture of 60 megapixels, for which WebP takes half a minute
 SECONDS_OF_A_PROCESS = 60.0  # of a case that starts processes, which import and load everything
 MEMORY = 1200 * 2**20  # bytes by which a case may raise the largest resident size of its process
 ADDRESS_SPACE = 8 * 2**30  # bytes: what would fill the machine ends in a MemoryError, which is a finding
@@ -24,8 +25,8 @@ ADDRESS_SPACE = 8 * 2**30  # bytes: what would fill the machine ends in a Memory
 
 # Files are written, made, renamed and removed below the case's own folder alone; these devices take anything.
 WRITABLE = (os.devnull,)
-# Code that is loaded, not run on anybody's behalf: a cache of compiled Python or of kernels. By parts of paths.
-CACHES = ("__pycache__", ".nbc", ".nbi")
+# What is loaded, not done on anybody's behalf: caches of compiled Python, of kernels, and of fonts. By parts of paths.
+CACHES = ("__pycache__", ".nbc", ".nbi", "matplotlib")
 # What nobody's input may cause. Events of `sys.audit`.
 FORBIDDEN_EVENTS = {
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.kill", "pty.spawn",
