@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -499,14 +500,15 @@ def test_a_transparent_colour_beyond_the_palette_is_damage():
 
 
 def test_a_tiff_file_s_tags_do_not_warn(tmp_path):
-    """Pillow warns when it first looks at one that is cut short: for us, when the memory is counted."""
-    content = bytearray(saved(tmp_path / "a.tif").read_bytes())
+    """Pillow warns when it first looks at one with too many values: for us, when the memory is counted."""
+    content = bytearray(saved(tmp_path / "a.tif", compression="tiff_deflate").read_bytes())
     directory = int.from_bytes(content[4:8], "little")
     count = int.from_bytes(content[directory : directory + 2], "little")
     tags = {bytes(content[at : at + 2]): at for at in range(directory + 2, directory + 2 + 12 * count, 12)}
     at = tags[(278).to_bytes(2, "little")]  # rows in a strip
-    content[at + 4 : at + 12] = (4).to_bytes(4, "little") + len(content).to_bytes(4, "little")
+    content[at + 4 : at + 12] = (3).to_bytes(4, "little") + (8).to_bytes(4, "little")
     (tmp_path / "a.tif").write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load_image(tmp_path / "a.tif").shape == SHAPE
+        with suppress(ImageError):
+            load_image(tmp_path / "a.tif")
