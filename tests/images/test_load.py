@@ -508,7 +508,7 @@ def test_a_tiff_file_s_tags_do_not_warn(tmp_path):
     at = tags[(278).to_bytes(2, "little")]  # rows in a strip
     content[at + 4 : at + 12] = (3).to_bytes(4, "little") + (8).to_bytes(4, "little")
     (tmp_path / "a.tif").write_bytes(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with suppress(ImageError):
-            load_image(tmp_path / "a.tif")
+    with warnings.catch_warnings(record=True) as caught, suppress(ImageError):
+        warnings.simplefilter("always")
+        load_image(tmp_path / "a.tif")
+    assert not caught
