@@ -34,7 +34,7 @@ FORBIDDEN_EVENTS = {
     "webbrowser.open", "urllib.Request",
 }  # fmt: skip
 # Modules that may cause such events on their own behalf: by parts of the names of files on the stack.
-EXEMPT_CALLERS = ("/numba/", "/llvmlite/")
+EXEMPT_CALLERS = ("/numba/", "/llvmlite/", "/matplotlib/")
 # Parts of the names of files which would show that something unfinished was left behind.
 UNFINISHED = (".tmp", ".old")
 
