@@ -25,9 +25,7 @@ from tinymvit.weights import Checkpoint, open_checkpoint
 
 Prediction = dict[str, Any]  # {"label": "7", "score": 0.998}, as transformers' pipelines give it
 
-PIXEL_BYTES = (
-    16  # bytes for each pixel of a segmented picture: a mask of 8, and the picture read again to be drawn over
-)
+PIXEL_BYTES = 20  # of a segmented picture, as measured: a mask of 8, and the picture read again and drawn over
 DEFAULT_CLASSIFIER = "digits"
 DEFAULT_SEGMENTER = "digits-seg"
 
