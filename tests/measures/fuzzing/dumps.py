@@ -249,7 +249,7 @@ def _port(rng, ours):
             theirs[name] = random_array(rng, value.shape) if hasattr(value, "shape") else value
         elif way == 1:
             theirs[text(rng)] = theirs.pop(name, value)
-        elif way == 2 and isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        elif way == 2 and isinstance(value, np.ndarray) and value.dtype.kind == "f" and 0 not in value.strides:
             value = np.array(value)
             if value.size:
                 value.reshape(-1)[rng.randrange(value.size)] = rng.choice((np.nan, np.inf, 1e38, -1e30, 1e-40))
