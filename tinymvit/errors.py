@@ -1,14 +1,18 @@
-"""The library's own errors, and the way it warns.
+"""The library's own errors, and the ways it warns and tells.
 
 Each error is a `ValueError`, so callers who catch that need not know them; the command line turns each into one line on
 stderr and exit code 2. A message names the file, tensor or option, what was found and what was expected, and is one
 line of bounded length, whatever the names in it (`text.one_line`).
 """
 
+import logging
 import sys
 import warnings
+from functools import cache
 
 from tinymvit.text import one_line
+
+LOG = logging.getLogger("tinymvit")
 
 
 class TinyMViTError(ValueError):
@@ -48,3 +52,10 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("tinymvit", "functools"):
         level, frame = level + 1, frame.f_back
     warnings.warn(one_line(message), UserWarning, stacklevel=level)
+
+
+@cache
+def tell(message: str) -> None:
+    """Say what was done or chosen for the user, once in a process. Without any settings Python prints it on stderr;
+    `logging.getLogger("tinymvit")` has them."""
+    LOG.warning("%s", one_line(message))

@@ -6,12 +6,10 @@ the last few input shapes. Loading and naming tensors is `weights`' part.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +19,7 @@ from tinymvit import kernels, weights
 from tinymvit.checks import is_positive_integer
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine.engine import Engine, Prepared
+from tinymvit.errors import tell
 from tinymvit.graph import Graph, parameters
 from tinymvit.inspection.attention_map import Query, attention_map, with_words_of_0_1
 from tinymvit.inspection.trace import Trace
@@ -35,7 +34,6 @@ from tinymvit.weights.families.transformers import BATCH_COUNT
 
 ENGINES_KEPT = 4  # compiled input shapes a model remembers
 HIDDEN_STATES = tuple(f"hidden_states.{stage}" for stage in range(5))
-LOG = logging.getLogger("tinymvit")
 
 
 class MobileViTPreTrainedModel:
@@ -380,17 +378,11 @@ def _compile_kernels() -> None:
         if kernels.is_cached():
             return
         if kernels.cache_folder() is None:
-            _say("compiling the kernels of tinymvit, as each time: no folder to keep them in can be written")
+            tell("compiling the kernels of tinymvit, as each time: no folder to keep them in can be written")
             return
-        _say("first run of tinymvit here: compiling the kernels, once; `tinymvit warmup` does it ahead")
+        tell("first run of tinymvit here: compiling the kernels, once; `tinymvit warmup` does it ahead")
         for _ in kernels.warm_up():
             pass
-
-
-@cache
-def _say(message: str) -> None:
-    """Once in a process. Without any settings Python prints it on stderr; `logging.getLogger("tinymvit")` has them."""
-    LOG.warning(message)
 
 
 def _after_fork_in_child() -> None:
