@@ -123,8 +123,7 @@ def _examine(
 
 def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Port, isolate: bool) -> Comparison:
     rows = [judgement for finding in findings.values() for judgement in finding.judgements]
-    used = {match.theirs for match in port.matches.values()}
-    unrecognised = [name for name in pairing.unnamed if name not in used]
+    unrecognised = pairing.unrecognised
     notes = [
         *pairing.notes,
         *(note for finding in findings.values() for note in finding.notes),

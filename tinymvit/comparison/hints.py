@@ -60,7 +60,7 @@ def find_mistakes(run: ReferenceRun, port: Port, target: Node) -> tuple[Made, ..
     trial = _Trial(run, port, target, nodes, inputs_of(port, nodes), x)
     from_right = trial.distance_from_right()
     known = port.mistakes | {SCALE_AND_SHIFT}  # not to be missed: where a converter left them out it is no mistake
-    suspects = list(_suspects(nodes))
+    suspects = list(suspects_of(nodes))
     found = trial.explaining([made for made in suspects if made.mistake in known], from_right)
     if not found and port.searches_in_vain < IN_VAIN:
         found = trial.explaining([made for made in suspects if made.mistake not in known], from_right)
@@ -127,7 +127,7 @@ class _Trial:
         return [self.x.reshape(wrong.shape)] if squeezed(self.x.shape) == squeezed(wrong.shape) else []
 
 
-def _suspects(nodes: list[Node]) -> Iterator[Made]:
+def suspects_of(nodes: list[Node]) -> Iterator[Made]:
     """Every mistake at each of these ops, then at all the ops of a kind."""
     kinds: dict[type, list[Node]] = {}
     for node in nodes:

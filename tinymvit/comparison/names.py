@@ -22,10 +22,12 @@ Kinds = Sequence[Mapping[str, str]]  # for each kind of name, the nearest first:
 
 @dataclass(frozen=True)
 class Match:
-    """A tensor of theirs and how it was found: by "name", "map" or "guess"."""
+    """A tensor of theirs and how it was found: by "name", "map" or "guess". order: the order of its axes that a guess
+    rests on, None if it may be any."""
 
     theirs: str
     how: str
+    order: str | None = None
 
 
 def canonical(name: str) -> str:

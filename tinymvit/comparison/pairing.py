@@ -1,18 +1,19 @@
-"""First stage: which tensor of theirs is which node of ours. A name or the user's map says so, else shape and order do.
+"""First stage: which tensor of theirs is which node of ours. A name or the user's map says so, else the values do.
 
-`names` tells what the names mean. Here the pixels are found, names become matches, and it is guessed which nodes the
-tensors are whose names mean nothing. What the values say about right and wrong is left to the stages behind.
+`names` tells what the names mean, `guessing` which nodes the tensors are whose names mean nothing. Here the pixels are
+found and names become matches. What the values say about right and wrong is left to the stages behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinymvit import reference
+from tinymvit.comparison.guessing import guess_nodes
 from tinymvit.comparison.layouts import Axes, arrangements, node_axes, shape_axes
 from tinymvit.comparison.names import (
     Match,
@@ -23,6 +24,7 @@ from tinymvit.comparison.names import (
     namesakes,
     node_names,
 )
+from tinymvit.comparison.port import Port
 from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.errors import DumpError
@@ -34,7 +36,8 @@ from tinymvit.text import count, some
 
 PIXEL_VALUES = "pixel_values"
 BEYOND = (-0.5, 1.5)  # pixels beyond these were not divided by 255, or something else was done to them too
-CLOSE = 1e-3  # how close, relative to the rms, the statistics of one tensor are that is computed twice
+SAME = 1e-5  # how close, relative to the rms, the statistics of one tensor are that is computed twice
+CLOSE = 1e-3  # and how close they may be at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +45,15 @@ class ModelPairing:
     """A dump paired with a model.
 
     run: the model on their pixels. axes: of each node. matches: nodes to the tensors that are read for them.
-    namesakes: nodes to the other tensors whose names mean them. unnamed: their tensors whose names mean nothing,
-    whether a node was guessed for them or not.
+    namesakes: nodes to the other tensors whose names mean them. unrecognised: their tensors whose names mean nothing
+    and that no node was guessed for.
     """
 
     run: ReferenceRun
     axes: Mapping[str, Axes]
     matches: Mapping[str, Match]
     namesakes: Mapping[str, Sequence[str]]
-    unnamed: Sequence[str]
+    unrecognised: Sequence[str]
     notes: tuple[str, ...]
 
 
@@ -74,21 +77,21 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
     tensor = pixels.match.theirs
     unnamed = [name for name in dump if name != tensor and not means_something(name, known, settings.names)]
     axes = node_axes(graph)
-    guessed = _guess_nodes(run, axes, dump, named, unnamed, settings)
+    guesses = guess_nodes(run, Port(dump, settings, axes, named), unnamed)
     if len(dump) == 1:
         raise DumpError(f"their dump holds only {tensor}, the pixels; expected what is computed from them too")
-    if len(named) == 1 and not guessed:
+    if len(named) == 1 and not guesses.matches:
         raise DumpError(
             f"of their {len(dump)} tensors none but the pixels could be matched with a node, neither by name nor by "
-            f"shape; theirs are {some(unnamed, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
+            f"value; theirs are {some(unnamed, 3)}, ours {some(list(graph.nodes)[1:], 3)}; give a map of names"
         )
     return ModelPairing(
         run=run,
-        axes=axes,
-        matches=named | guessed,
+        axes={node: replace(each, reordered=guesses.reordered) for node, each in axes.items()},
+        matches={**named, **guesses.matches},
         namesakes=namesakes(known, dump, settings.names, named),
-        unnamed=unnamed,
-        notes=pixels.notes + _guesses(guessed),
+        unrecognised=[name for name in unnamed if name not in guesses.recognised],
+        notes=pixels.notes + _guesses(guesses.matches),
     )
 
 
@@ -99,12 +102,10 @@ def pair_dumps(ours: Dump, theirs: Dump, settings: ComparisonSettings) -> DumpPa
     named = match_by_name(known, theirs, settings.names)
     free = [name for name in _numbers(ours, ours) if name not in named]
     unnamed = [name for name in theirs if not means_something(name, known, settings.names)]
-    axes = {name: shape_axes(ours.shape(name)) for name in free}
-    our_statistics = cache(lambda name: TensorStatistics.of(ours[name]))
-    pairs = _align_tensors(axes, our_statistics, theirs, _numbers(theirs, unnamed), settings.layout, not named)
+    pairs = _guess_tensors(ours, free, theirs, _numbers(theirs, unnamed), settings.layout)
     if not named and not pairs:
         raise DumpError(
-            f"their {count(len(theirs), 'tensor')} could not be matched with ours, neither by name nor by shape; "
+            f"their {count(len(theirs), 'tensor')} could not be matched with ours, neither by name nor by value; "
             f"theirs are {some(list(theirs), 3)}, ours {some(list(ours), 3)}; give a map of names"
         )
     matches = named | pairs
@@ -175,93 +176,38 @@ def _may_be_pixels(shape: Shape, channels: int) -> bool:
     )
 
 
-# ---- guesses ----
+# ---- guesses between two dumps ----
 
 
-def _guess_nodes(
-    run: ReferenceRun,
-    axes: Mapping[str, Axes],
-    dump: Dump,
-    named: Mapping[str, Match],
-    unnamed: Sequence[str],
-    settings: ComparisonSettings,
-) -> dict[str, Match]:
-    """A guess at which tensors, of those whose names mean nothing, are the nodes that no name means."""
-    free = {node.name: axes[node.name] for node in run.graph if node.name not in named}
-    fitting = [
-        name
-        for name in _numbers(dump, unnamed)
-        if any(arrangements(dump.shape(name), shape, settings.layout) for shape in free.values())
-    ]
-    if not fitting:
-        return {}
-    steps = settings.bar(run.steps(np.float32), len(run.graph))
-    ours = {node.name: TensorStatistics.of(value) for node, value in steps}
-    return _align_tensors(free, ours.__getitem__, dump, fitting, settings.layout, len(named) == 1)
+def _guess_tensors(ours: Dump, free: Sequence[str], theirs: Dump, unnamed: Sequence[str], layout: str) -> dict[str, Match]:
+    """Tensors of ours with those of theirs that hold the same numbers, in whatever order, told by their statistics.
 
-
-def _align_tensors(
-    ours: Mapping[str, Axes],
-    our_statistics: Callable[[str], TensorStatistics],
-    dump: Dump,
-    theirs: Sequence[str],
-    layout: str,
-    by_shape_alone: bool,
-) -> dict[str, Match]:
-    """Ours, with their axes, matched with tensors of theirs; neither is taken out of its order (see `align`)."""
-    their_statistics = cache(lambda name: TensorStatistics.of(dump[name]))
-    pairs = align(
-        list(ours),
-        theirs,
-        lambda node, name: bool(arrangements(dump.shape(name), ours[node], layout)),
-        lambda node, name: our_statistics(node).close_to(their_statistics(name), CLOSE),
-        by_shape_alone,
-    )
-    return {node: Match(name, "guess") for node, name in pairs.items()}
-
-
-def align(
-    ours: Sequence[str],
-    theirs: Sequence[str],
-    fits: Callable[[str, str], bool],
-    alike: Callable[[str, str], bool],
-    by_shape_alone: bool,
-) -> dict[str, str]:
-    """Ours to theirs, neither taken out of its order: the most pairs that fit and whose statistics agree.
-
-    If `by_shape_alone`, the tensors behind the last of these pairs are then paired so that the most of them fit,
-    whatever their statistics are, because they may be computed from something wrong. Tensors before that pair are not,
-    because a right one comes after them.
+    Several that are alike to the last digits are paired in their order. One that is alike to a few digits only is
+    paired if it is the only one on both sides.
     """
-    fit, like = np.zeros((2, len(ours), len(theirs)), bool)
-    for i, node in enumerate(ours):
-        for j, name in enumerate(theirs):
-            fit[i, j] = fits(node, name)
-            like[i, j] = fit[i, j] and alike(node, name)
-    pairs = _longest(like)
-    if by_shape_alone:
-        i, j = pairs[-1] if pairs else (-1, -1)
-        pairs += [(i + 1 + k, j + 1 + m) for k, m in _longest(fit[i + 1 :, j + 1 :])]
-    return {ours[i]: theirs[j] for i, j in pairs}
-
-
-def _longest(may: Array) -> list[tuple[int, int]]:
-    """The longest list of pairs (i, j) with may[i, j] in which i and j rise; of several such, the one of earliest i."""
-    rows, columns = may.shape
-    best = np.zeros((rows + 1, columns + 1), int)  # best[i, j]: pairs in may[i:, j:]
-    for i in reversed(range(rows)):
-        for j in reversed(range(columns)):
-            best[i, j] = best[i + 1, j + 1] + 1 if may[i, j] else max(best[i + 1, j], best[i, j + 1])
-    pairs = []
-    i = j = 0
-    while i < rows and j < columns:
-        if may[i, j]:
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i, j] == best[i, j + 1]:
-            j += 1
-        else:
-            i += 1
+    our_statistics = {name: TensorStatistics.of(ours[name]) for name in free}
+    their_statistics = {name: TensorStatistics.of(theirs[name]) for name in unnamed}
+    pairs: dict[str, Match] = {}
+    for close in (SAME, CLOSE):
+        left = [name for name in unnamed if name not in {match.theirs for match in pairs.values()}]
+        alike = {
+            name: [
+                other
+                for other in left
+                if our_statistics[name].close_to(their_statistics[other], close)
+                and arrangements(theirs.shape(other), shape_axes(ours.shape(name)), layout)
+            ]
+            for name in free
+            if name not in pairs
+        }
+        claims = Counter(other for others in alike.values() for other in others)
+        for name, others in alike.items():
+            if close == CLOSE and (len(others) != 1 or claims[others[0]] != 1):
+                continue
+            taken = {match.theirs for match in pairs.values()}
+            other = next((other for other in others if other not in taken), None)
+            if other is not None:
+                pairs[name] = Match(other, "guess")
     return pairs
 
 

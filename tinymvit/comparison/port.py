@@ -6,7 +6,7 @@ wrong with a tensor, and what is right, is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -63,7 +63,10 @@ class Port:
 
     def arrangements(self, node: str, x: Array) -> list[Arrangement]:
         """The ways in which x may be read as the value of a node, those confirmed most often first."""
-        options = arrangements(x.shape, self.axes[node], self.settings.layout)
+        options: Iterable[Arrangement] = arrangements(x.shape, self.axes[node], self.settings.layout)
+        order = self.matches[node].order if node in self.matches else None
+        if order is not None:
+            options = [option for option in options if option.order == order]
         return sorted(options, key=lambda option: -self.times_confirmed(option))
 
     def times_confirmed(self, option: Arrangement) -> int:

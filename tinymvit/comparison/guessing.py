@@ -1,0 +1,495 @@
+"""Which nodes the tensors are whose names mean nothing: hypotheses, each of which is checked before it counts.
+
+A tensor is first recognised by its value: it is what a node must have, computed from the port's own tensors before it,
+in whatever order and layout the dump has them. Where that ends although tensors are left, an op is wrong. Its tensor is
+looked for among them: it must prove itself from behind, because the ops that read it, computed from it, give another
+one of them, or from before, because a known mistake gives it. From there on tensors are recognised by their values
+again. What stays ambiguous is left out. Whether a tensor that was recognised is right is judged by the later stages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from tinymvit.comparison.hints import HINTED_OPS, suspects_of
+from tinymvit.comparison.isolation import in_isolation, inputs_of, ops_between
+from tinymvit.comparison.layouts import Arrangement, arrangements
+from tinymvit.comparison.names import Match
+from tinymvit.comparison.port import Port, as_float64
+from tinymvit.comparison.reading import read_tensor
+from tinymvit.comparison.reference_run import ReferenceRun
+from tinymvit.comparison.tolerance import Tolerance
+from tinymvit.graph import Node, last_use
+from tinymvit.numerics import NUMBERS, Array, TensorStatistics, half_unit, same
+from tinymvit.ops import Context
+
+PATIENCE = 12  # nodes in a row that could have a tensor and have none, before a wrong op is looked for
+REACH = 6  # nodes behind a hypothesis, at most, that are computed from it and that a tensor could be
+EFFORT = 6  # what all hypotheses together may cost, in runs of the whole graph
+LEAST_EFFORT = 1e9  # and what they may cost at least, in multiply-adds
+NEAR = 0.05  # how far, relative to their sizes, the statistics are apart beyond which values are not looked at
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """What is guessed. matches: nodes to tensors of theirs. recognised: all tensors of theirs that have a node's value,
+    with those that have it a second time. reordered: whether tokens lie in orders that a mistake gives too (`Axes`)."""
+
+    matches: Mapping[str, Match]
+    recognised: frozenset[str]
+    reordered: bool
+
+
+def guess_nodes(run: ReferenceRun, port: Port, unnamed: Sequence[str]) -> Guesses:
+    """A guess at which of these tensors are the nodes that no name means.
+
+    port: what is known by names. unnamed: tensors of the dump in its order.
+    """
+    tensors = _Tensors(port, unnamed)
+    sizes = {math.prod(node.shape) for node in run.graph if node.name not in port.matches}
+    if not any(tensors.of_size(size) for size in sizes):
+        return Guesses({}, frozenset(), False)
+    search = _Search(run, port, tensors)
+    search.run_through()
+    return search.result()
+
+
+class _Tensors:
+    """The tensors that may be guessed, by their sizes, with their statistics."""
+
+    def __init__(self, port: Port, names: Sequence[str]) -> None:
+        self._port = port
+        self._names: dict[int, list[str]] = {}
+        self._statistics: dict[str, TensorStatistics] = {}
+        for name in names:
+            if port.dump.dtype(name).kind in NUMBERS:
+                self._names.setdefault(math.prod(port.dump.shape(name)), []).append(name)
+
+    def of_size(self, size: int) -> Sequence[str]:
+        """Those of so many numbers: no layout changes how many there are."""
+        return self._names.get(size, ())
+
+    def statistics(self, name: str) -> TensorStatistics:
+        if name not in self._statistics:
+            self._statistics[name] = TensorStatistics.of(self._port.dump[name])
+        return self._statistics[name]
+
+    def equal(self, name: str, value: _Value, options: Sequence[Arrangement]) -> Arrangement | None:
+        """The layout among `options` in which a tensor has this value; None if it has it in none."""
+        if not options or not self._near(name, value):
+            return None
+        tolerance = value.tolerance(half_unit(self._port.dump.stored(name)), self._port.settings.relative_tolerance)
+        x = as_float64(self._port.dump[name], name)
+        return next((option for option in options if tolerance.allows(option.undo(x), value.truth)), None)
+
+    def _near(self, name: str, value: _Value) -> bool:
+        theirs, ours = self.statistics(name), value.statistics
+        near = max(NEAR, 2 * (self._port.settings.relative_tolerance or 0))
+        size = max(abs(ours.min), abs(ours.max))
+        return (
+            abs(theirs.mean - ours.mean) <= near * ours.rms
+            and abs(theirs.rms - ours.rms) <= near * ours.rms
+            and abs(theirs.min - ours.min) <= near * size
+            and abs(theirs.max - ours.max) <= near * size
+        )
+
+
+class _Value:
+    """A value that a tensor may have: the truth, in float64, and what the reference gives in float32 when asked."""
+
+    def __init__(self, truth: Array, round_: Callable[[], Array]) -> None:
+        self.truth = truth
+        self._round = round_
+
+    @cached_property
+    def statistics(self) -> TensorStatistics:
+        return TensorStatistics.of(self.truth)
+
+    @cached_property
+    def _rounded(self) -> Array:
+        return self._round()
+
+    def tolerance(self, half: float, given: float | None) -> Tolerance:
+        if given is not None:
+            return Tolerance.relative(self.truth, given, half)
+        return Tolerance.measured(self.truth, self._rounded, half)
+
+
+class _Search:
+    """The search through the graph. `port` is what is known of the port so far, guesses included."""
+
+    def __init__(self, run: ReferenceRun, port: Port, tensors: _Tensors) -> None:
+        self.run, self.port, self.tensors = run, port, tensors
+        self.nodes = list(run.graph)
+        self.position = {node.name: index for index, node in enumerate(self.nodes)}
+        self.last_use = last_use(run.graph)
+        self.values: dict[str, Array] = {}  # of nodes without a tensor, until no later node reads them
+        self.right: set[str] = set()  # nodes whose tensor follows from those before it
+        self.guessed: dict[str, Match] = {}
+        self.recognised: set[str] = set()
+        wanted = [i for i, node in enumerate(self.nodes) if node.name not in port.matches and self._unrecognised(node)]
+        self.end = wanted[-1] + 1 if wanted else 0  # no tensor can belong to a node behind
+        effort = EFFORT * sum(self._cost(node) for node in self.nodes)
+        self.effort = max(effort, LEAST_EFFORT)
+
+    # ---- the search ----
+
+    def run_through(self) -> None:
+        """Walk through the graph; where tensors are left that nothing explains, look for the op that is wrong."""
+        position, hopeful = 0, True
+        while True:
+            position, found = self._walk(position, PATIENCE if hopeful else len(self.nodes))
+            hopeful = hopeful or found
+            if hopeful and (node := self._hypothesis()) is not None:
+                position = min(position, self.position[node.name] + 1)
+                self.values = {name: x for name, x in self.values.items() if self.position[name] < position}
+                continue
+            hopeful = False
+            if position >= self.end:
+                break
+        self._take_the_last()
+
+    def result(self) -> Guesses:
+        matches = dict(self.guessed)
+        reordered = {name for name, match in matches.items() if self._is_reordered(name, match)}
+        for name in reordered:
+            if not self._attended_rightly(self.run.graph[name]):
+                del matches[name]
+        taken = {match.theirs for name, match in self.guessed.items() if name not in matches}
+        return Guesses(matches, frozenset(self.recognised - taken), bool(reordered & matches.keys()))
+
+    def _walk(self, start: int, patience: int) -> tuple[int, bool]:
+        """Recognise tensors by value from this position on, until the end or until patience ends: where that is, and
+        whether one was recognised."""
+        in_vain, found = 0, False
+        for position in range(start, self.end):
+            node = self.nodes[position]
+            if node.name in self.port.matches:
+                if node.name not in self.port.read:
+                    self._read_named(node)
+            elif self._recognise(node):
+                in_vain, found = 0, True
+            else:
+                in_vain += bool(self._unrecognised(node))
+            for name in (*node.inputs, node.name):
+                if self.last_use[name] <= position:
+                    self.values.pop(name, None)
+            if in_vain > patience:
+                return position + 1, found
+        return self.end, found
+
+    def _read_named(self, node: Node) -> None:
+        reading = read_tensor(self.port, in_isolation(self.run, self.port, node))
+        if reading.arrangement is not None:
+            self.port = self.port.after_reading(node.name, reading.arrangement, reading.right)
+        if reading.right:
+            self.right.add(node.name)
+
+    def _recognise(self, node: Node) -> bool:
+        """Whether a tensor has the value of this node. Several that have it are one value, dumped several times."""
+        names = self.tensors.of_size(math.prod(node.shape))
+        nodes = ops_between(self.run, self.port, node)
+        value = _Value(self._value(node.name), lambda: self._rounded(nodes))
+        equal = {name: self.tensors.equal(name, value, self._options(node, name)) for name in names}
+        found = {name: option for name, option in equal.items() if option is not None}
+        self.recognised.update(found)
+        taken = {match.theirs for match in self.guessed.values()}
+        orders = list(self.port.axes[node.name].orders)
+        free = [(orders.index(option.order), i, name) for i, (name, option) in enumerate(found.items()) if name not in taken]
+        if free:
+            *_, name = min(free)
+            self._take(node, name, found[name])
+            self.right.add(node.name)
+        return bool(found)
+
+    def _take(self, node: Node, name: str, option: Arrangement | None) -> None:
+        """Take a tensor for a node's."""
+        self.guessed[node.name] = match = Match(name, "guess", option.order if option else None)
+        self.port = self.port.with_match(node.name, match)
+        if option is not None:
+            self.port = self.port.after_reading(node.name, option, True)
+        self.recognised.add(name)
+        self.values.pop(node.name, None)
+
+    # ---- values ----
+
+    def _value(self, name: str) -> Array:
+        """The port's own tensor for a node, or else what follows from those before it, in float64."""
+        if name in self.port.read:
+            return self.port.value(name)
+        if name not in self.values:
+            needed, nodes = {name}, []
+            for node in reversed(self.nodes[: self.position[name] + 1]):
+                if node.name in needed and not self._is_known(node.name):
+                    nodes.append(node)
+                    needed.update(node.inputs)
+            sources = {source for node in nodes for source in node.inputs if self._is_known(source)}
+            inputs = {source: self._value(source) for source in sources}
+            self.values[name] = self.run.compute(nodes[::-1], inputs, np.float64)
+        return self.values[name]
+
+    def _is_known(self, name: str) -> bool:
+        return name in self.port.read or name in self.values
+
+    def _rounded(self) -> Array:
+        return self._round()
+
+    def tolerance(self, half: float, given: float | None) -> Tolerance:
+        if given is not None:
+            return Tolerance.relative(self.truth, given, half)
+        return Tolerance.measured(self.truth, self._rounded, half)
+
+
+class _Search:
+    """The search through the graph. `port` is what is known of the port so far, guesses included."""
+
+    def __init__(self, run: ReferenceRun, port: Port, tensors: _Tensors) -> None:
+        self.run, self.port, self.tensors = run, port, tensors
+        self.nodes = list(run.graph)
+        self.position = {node.name: index for index, node in enumerate(self.nodes)}
+        self.last_use = last_use(run.graph)
+        self.values: dict[str, Array] = {}  # of nodes without a tensor, until no later node reads them
+        self.right: set[str] = set()  # nodes whose tensor follows from those before it
+        self.guessed: dict[str, Match] = {}
+        self.recognised: set[str] = set()
+        wanted = [i for i, node in enumerate(self.nodes) if node.name not in port.matches and self._unrecognised(node)]
+        self.end = wanted[-1] + 1 if wanted else 0  # no tensor can belong to a node behind
+        effort = EFFORT * sum(self._cost(node) for node in self.nodes)
+        self.effort = max(effort, LEAST_EFFORT)
+
+    # ---- the search ----
+
+    def run_through(self) -> None:
+        """Walk through the graph; where tensors are left that nothing explains, look for the op that is wrong."""
+        position, hopeful = 0, True
+        while True:
+            position, found = self._walk(position, PATIENCE if hopeful else len(self.nodes))
+            hopeful = hopeful or found
+            if hopeful and (node := self._hypothesis()) is not None:
+                position = min(position, self.position[node.name] + 1)
+                self.values = {name: x for name, x in self.values.items() if self.position[name] < position}
+                continue
+            hopeful = False
+            if position >= self.end:
+                break
+        self._take_the_last()
+
+    def result(self) -> Guesses:
+        matches = dict(self.guessed)
+        reordered = {name for name, match in matches.items() if self._is_reordered(name, match)}
+        for name in reordered:
+            if not self._attended_rightly(self.run.graph[name]):
+                del matches[name]
+        taken = {match.theirs for name, match in self.guessed.items() if name not in matches}
+        return Guesses(matches, frozenset(self.recognised - taken), bool(reordered & matches.keys()))
+
+    def _walk(self, start: int, patience: int) -> tuple[int, bool]:
+        """Recognise tensors by value from this position on, until the end or until patience ends: where that is, and
+        whether one was recognised."""
+        in_vain, found = 0, False
+        for position in range(start, self.end):
+            node = self.nodes[position]
+            if node.name in self.port.matches:
+                if node.name not in self.port.read:
+                    self._read_named(node)
+            elif self._recognise(node):
+                in_vain, found = 0, True
+            else:
+                in_vain += bool(self._unrecognised(node))
+            for name in (*node.inputs, node.name):
+                if self.last_use[name] <= position:
+                    self.values.pop(name, None)
+            if in_vain > patience:
+                return position + 1, found
+        return self.end, found
+
+    def _read_named(self, node: Node) -> None:
+        reading = read_tensor(self.port, in_isolation(self.run, self.port, node))
+        if reading.arrangement is not None:
+            self.port = self.port.after_reading(node.name, reading.arrangement, reading.right)
+        if reading.right:
+            self.right.add(node.name)
+
+    def _recognise(self, node: Node) -> bool:
+        """Whether a tensor has the value of this node. Several that have it are one value, dumped several times."""
+        names = self.tensors.of_size(math.prod(node.shape))
+        nodes = ops_between(self.run, self.port, node)
+        value = _Value(self._value(node.name), lambda: self._rounded(nodes))
+        equal = {name: self.tensors.equal(name, value, self._options(node, name)) for name in names}
+        found = {name: option for name, option in equal.items() if option is not None}
+        self.recognised.update(found)
+        taken = {match.theirs for match in self.guessed.values()}
+        orders = list(self.port.axes[node.name].orders)
+        free = [(orders.index(option.order), i, name) for i, (name, option) in enumerate(found.items()) if name not in taken]
+        if free:
+            *_, name = min(free)
+            self._take(node, name, found[name])
+            self.right.add(node.name)
+        return bool(found)
+
+    def _take(self, node: Node, name: str, option: Arrangement | None) -> None:
+        """Take a tensor for a node's."""
+        self.guessed[node.name] = match = Match(name, "guess", option.order if option else None)
+        self.port = self.port.with_match(node.name, match)
+        if option is not None:
+            self.port = self.port.after_reading(node.name, option, True)
+        self.recognised.add(name)
+        self.values.pop(node.name, None)
+
+    # ---- values ----
+
+    def _value(self, name: str) -> Array:
+        """The port's own tensor for a node, or else what follows from those before it, in float64."""
+        if name in self.port.read:
+            return self.port.value(name)
+        needed, nodes = {name}, []
+        for node in reversed(self.nodes[: self.position[name] + 1]):
+            if node.name in needed and node.name not in self.values:
+                nodes.append(node)
+                needed.update(source for source in node.inputs if source not in self.port.read)
+        for node in reversed(nodes):
+            self.values[node.name] = self.run.compute([node], {i: self._value(i) for i in node.inputs}, np.float64)
+        return self.values[name]
+
+    def _rounded(self, nodes: list[Node]) -> Array:
+        inputs = inputs_of(self.port, nodes)
+        before = {name: self.port.before_storing(name, x) for name, x in inputs.items()}
+        return self.run.compute(nodes, before, np.float32)
+
+    def _options(self, node: Node, name: str) -> Sequence[Arrangement]:
+        axes = replace(self.port.axes[node.name], reordered=True)
+        return arrangements(self.port.dump.shape(name), axes, self.port.settings.layout)
+
+    def _unrecognised(self, node: Node) -> list[str]:
+        """The tensors that this node could have and that no value explains."""
+        names = self.tensors.of_size(math.prod(node.shape))
+        return [name for name in names if name not in self.recognised and self._options(node, name)]
+
+    # ---- hypotheses ----
+
+    def _hypothesis(self) -> Node | None:
+        """Find the tensor of a wrong op: the first node in the graph's order of which one can be told beyond doubt."""
+        for node in self._open_nodes():
+            unrecognised = self._unrecognised(node)
+            for name in unrecognised:
+                x = as_float64(self.port.dump[name], name)
+                for option in self._options(node, name):
+                    if self._readers_confirm(node, name, option.undo(x)):
+                        self._take(node, name, option)
+                        return node
+            if unrecognised and self._mistake_confirms(node, unrecognised):
+                return node
+            if self.effort < 0:
+                return None
+        return None
+
+    def _open_nodes(self) -> list[Node]:
+        """The nodes without a tensor behind which none was recognised."""
+        closed: set[str] = set()
+        for node in reversed(self.nodes):
+            if node.name in closed or node.name in self.right or node.name in self.guessed:
+                closed.update((node.name, *node.inputs))
+        return [node for node in self.nodes if node.name not in closed and node.name not in self.port.matches]
+
+    def _readers_confirm(self, node: Node, name: str, value: Array) -> bool:
+        """Whether what follows from this value of a node, computed with weights or with other tensors of theirs, is
+        another tensor that nothing else explains."""
+        behind, inputs, chain = {node.name: value}, {node.name: value}, []
+        telling, tried = False, 0
+        for reader in self.nodes[self.position[node.name] + 1 :]:
+            if not behind.keys() & set(reader.inputs):
+                continue
+            self.effort -= self._cost(reader)
+            inputs |= {source: self._value(source) for source in reader.inputs if source not in behind}
+            sources = {source: behind[source] if source in behind else inputs[source] for source in reader.inputs}
+            behind[reader.name] = self.run.compute([reader], sources, np.float64)
+            chain.append(reader)
+            telling = telling or bool(reader.weights) or len(reader.inputs) > 1
+            others = [other for other in self._candidates(reader) if other != name]
+            if not telling or not others:
+                continue
+            nodes = list(chain)
+            result = _Value(behind[reader.name], lambda: self.run.compute(nodes, inputs, np.float32))  # noqa: B023
+            if result.statistics.min < result.statistics.max:
+                for other in others:
+                    if self.tensors.equal(other, result, self._options(reader, other)) is not None:
+                        return True
+            tried += 1
+            if tried == REACH or self.effort < 0:
+                break
+        return False
+
+    def _candidates(self, node: Node) -> list[str]:
+        """The tensors that a node may turn out to have: the one named after it, or those that nothing explains."""
+        named = self.port.matches.get(node.name)
+        return [named.theirs] if named else self._unrecognised(node)
+
+    def _mistake_confirms(self, node: Node, names: Sequence[str]) -> bool:
+        """Whether a known mistake gives one of these tensors in this node's place; it is then taken."""
+        nodes = ops_between(self.run, self.port, node)
+        if len(nodes) > HINTED_OPS:
+            return False
+        inputs = inputs_of(self.port, nodes)
+        cost = sum(map(self._cost, nodes))
+        for made in suspects_of(nodes):
+            mistakes = {wrong.name: made.mistake for wrong in made.nodes}
+            self.effort -= cost
+            value = self._wrong_value(nodes, inputs, mistakes)
+            if value is None or value.truth.shape != node.shape:
+                continue
+            for name in names:
+                option = self.tensors.equal(name, value, self._options(node, name))
+                if option is not None:
+                    self._take(node, name, option)
+                    return True
+        return False
+
+    def _wrong_value(self, nodes: list[Node], inputs: Mapping[str, Array], mistakes: Mapping) -> _Value | None:
+        def compute(dtype: type) -> Array | None:
+            return self.run.compute_wrongly(nodes, inputs, dtype, mistakes)
+
+        try:
+            wrong = compute(np.float64)
+        except (ValueError, IndexError):  # arrays of a shape that the next op cannot take
+            return None
+        return None if wrong is None else _Value(wrong, lambda: compute(np.float32))
+
+    def _take_the_last(self) -> None:
+        """If the result is not recognised and one value only can be it by its shape: that is it, and it is wrong."""
+        last = self.nodes[-1]
+        names = [] if last.name in self.port.matches else self._unrecognised(last)
+        values = [self.port.dump[name] for name in names]
+        if not names or not all(same(x, values[0]) for x in values) or _are_probabilities(values[0]):
+            return
+        options = self._options(last, names[0])
+        self._take(last, names[0], options[0] if len(options) == 1 else None)
+        self.recognised.update(names)
+
+    def _cost(self, node: Node) -> float:
+        return self.run.graph.multiply_adds(node) + 16.0 * math.prod(node.shape)
+
+    # ---- tokens in orders that a mistake gives too ----
+
+    def _is_reordered(self, name: str, match: Match) -> bool:
+        shape, axes = self.port.dump.shape(match.theirs), self.port.axes[name]
+        plain = arrangements(shape, axes, self.port.settings.layout)
+        return match.order is not None and all(option.order != match.order for option in plain)
+
+    def _attended_rightly(self, node: Node) -> bool:
+        """Whether the first tensor behind the next attention is right: it would not be, had attention seen others."""
+        attended = False
+        for later in self.nodes[self.position[node.name] :]:
+            attended = attended or isinstance(later.op, Context)
+            if attended and later.name in self.port.matches and len(later.shape) == 3:
+                return later.name in self.right
+        return False
+
+
+def _are_probabilities(x: Array) -> bool:
+    """Whether these are no logits but their softmax."""
+    return bool((x >= 0).all()) and bool(np.allclose(x.sum(1 if x.ndim > 1 else 0), 1, atol=1e-3))
