@@ -19,7 +19,7 @@ import numpy as np
 
 from tinymvit.comparison.explaining import explain
 from tinymvit.comparison.inputs import Tensors, open_theirs
-from tinymvit.comparison.isolation import Expected, in_isolation, in_whole
+from tinymvit.comparison.isolation import Expected, in_isolation, in_whole, ops_between
 from tinymvit.comparison.judging import judge, judge_namesakes
 from tinymvit.comparison.layouts import MAP
 from tinymvit.comparison.pairing import ModelPairing, pair_with_model
@@ -107,6 +107,8 @@ def _examine(
     namesakes = judge_namesakes(run, port, expected, reading, pairing.namesakes.get(name, ()))
     explanation = explain(run, port, expected, judgement, isolate=isolate, search=search)
     elsewhere = explanation.holds is not None or explanation.unscaled
+    if search and not judgement.ok:  # in whole too: all before it is right, so that one of these ops is wrong
+        judgement = replace(judgement, together=tuple(each.name for each in ops_between(run, port, expected.node)))
     own = () if elsewhere else (replace(judgement, hints=explanation.hints),)
     finding = _Finding(
         judgements=own + namesakes.judgements,

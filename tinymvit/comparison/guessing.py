@@ -29,6 +29,7 @@ from tinymvit.numerics import NUMBERS, Array, TensorStatistics, half_unit, same
 from tinymvit.ops import Context
 
 PATIENCE = 12  # nodes in a row that could have a tensor and have none, before a wrong op is looked for
+WINDOW = 8  # open nodes whose readers are asked before known mistakes are tried at them
 REACH = 6  # nodes behind a hypothesis, at most, that are computed from it and that a tensor could be
 EFFORT = 6  # what all hypotheses together may cost, in runs of the whole graph
 LEAST_EFFORT = 1e9  # and what they may cost at least, in multiply-adds
@@ -132,6 +133,7 @@ class _Search:
         self.right: set[str] = set()  # nodes whose tensor follows from those before it
         self.guessed: dict[str, Match] = {}
         self.recognised: set[str] = set()
+        self.axes = {name: replace(axes, reordered=True) for name, axes in port.axes.items()}
         wanted = [i for i, node in enumerate(self.nodes) if node.name not in port.matches and self._unrecognised(node)]
         self.end = wanted[-1] + 1 if wanted else 0  # no tensor can belong to a node behind
         effort = EFFORT * sum(self._cost(node) for node in self.nodes)
@@ -141,17 +143,18 @@ class _Search:
 
     def run_through(self) -> None:
         """Walk through the graph; where tensors are left that nothing explains, look for the op that is wrong."""
-        position, hopeful = 0, True
+        position, patience = 0, len(self.nodes)  # only what no tensor behind it explains is wrong
         while True:
-            position, found = self._walk(position, PATIENCE if hopeful else len(self.nodes))
-            hopeful = hopeful or found
-            if hopeful and (node := self._hypothesis()) is not None:
-                position = min(position, self.position[node.name] + 1)
+            position = self._walk(position, patience)
+            at_end = position >= self.end
+            node = self._hypothesis(at_end)
+            if node is not None:
+                position, patience = min(position, self.position[node.name] + 1), PATIENCE
                 self.values = {name: x for name, x in self.values.items() if self.position[name] < position}
-                continue
-            hopeful = False
-            if position >= self.end:
+            elif at_end:
                 break
+            else:
+                patience = len(self.nodes)
         self._take_the_last()
 
     def result(self) -> Guesses:
@@ -163,32 +166,40 @@ class _Search:
         taken = {match.theirs for name, match in self.guessed.items() if name not in matches}
         return Guesses(matches, frozenset(self.recognised - taken), bool(reordered & matches.keys()))
 
-    def _walk(self, start: int, patience: int) -> tuple[int, bool]:
-        """Recognise tensors by value from this position on, until the end or until patience ends: where that is, and
-        whether one was recognised."""
-        in_vain, found = 0, False
+    def _walk(self, start: int, patience: int) -> int:
+        """Recognise tensors by value from this position on, until the end or until patience ends: where that is."""
+        in_vain = 0
         for position in range(start, self.end):
             node = self.nodes[position]
             if node.name in self.port.matches:
                 if node.name not in self.port.read:
                     self._read_named(node)
             elif self._recognise(node):
-                in_vain, found = 0, True
+                in_vain = 0
             else:
                 in_vain += bool(self._unrecognised(node))
             for name in (*node.inputs, node.name):
                 if self.last_use[name] <= position:
                     self.values.pop(name, None)
             if in_vain > patience:
-                return position + 1, found
-        return self.end, found
+                return position + 1
+        return self.end
 
     def _read_named(self, node: Node) -> None:
         reading = read_tensor(self.port, in_isolation(self.run, self.port, node))
         if reading.arrangement is not None:
             self.port = self.port.after_reading(node.name, reading.arrangement, reading.right)
+            self._recognise_copies(node.name)
         if reading.right:
             self.right.add(node.name)
+
+    def _recognise_copies(self, name: str) -> None:
+        """What a node's tensor holds, another may hold too: modules in modules give one tensor several times."""
+        x = self.port.value(name)
+        value, node = _Value(x, lambda: x), self.run.graph.nodes[name]
+        for other in self._unrecognised(node):
+            if self.tensors.equal(other, value, self._options(node, other)) is not None:
+                self.recognised.add(other)
 
     def _recognise(self, node: Node) -> bool:
         """Whether a tensor has the value of this node. Several that have it are one value, dumped several times."""
@@ -203,8 +214,8 @@ class _Search:
         free = [(orders.index(option.order), i, name) for i, (name, option) in enumerate(found.items()) if name not in taken]
         if free:
             *_, name = min(free)
-            self._take(node, name, found[name])
             self.right.add(node.name)
+            self._take(node, name, found[name])
         return bool(found)
 
     def _take(self, node: Node, name: str, option: Arrangement | None) -> None:
@@ -213,6 +224,8 @@ class _Search:
         self.port = self.port.with_match(node.name, match)
         if option is not None:
             self.port = self.port.after_reading(node.name, option, True)
+            if node.name not in self.right:
+                self._recognise_copies(node.name)
         self.recognised.add(name)
         self.values.pop(node.name, None)
 
@@ -235,135 +248,13 @@ class _Search:
 
     def _is_known(self, name: str) -> bool:
         return name in self.port.read or name in self.values
-
-    def _rounded(self) -> Array:
-        return self._round()
-
-    def tolerance(self, half: float, given: float | None) -> Tolerance:
-        if given is not None:
-            return Tolerance.relative(self.truth, given, half)
-        return Tolerance.measured(self.truth, self._rounded, half)
-
-
-class _Search:
-    """The search through the graph. `port` is what is known of the port so far, guesses included."""
-
-    def __init__(self, run: ReferenceRun, port: Port, tensors: _Tensors) -> None:
-        self.run, self.port, self.tensors = run, port, tensors
-        self.nodes = list(run.graph)
-        self.position = {node.name: index for index, node in enumerate(self.nodes)}
-        self.last_use = last_use(run.graph)
-        self.values: dict[str, Array] = {}  # of nodes without a tensor, until no later node reads them
-        self.right: set[str] = set()  # nodes whose tensor follows from those before it
-        self.guessed: dict[str, Match] = {}
-        self.recognised: set[str] = set()
-        wanted = [i for i, node in enumerate(self.nodes) if node.name not in port.matches and self._unrecognised(node)]
-        self.end = wanted[-1] + 1 if wanted else 0  # no tensor can belong to a node behind
-        effort = EFFORT * sum(self._cost(node) for node in self.nodes)
-        self.effort = max(effort, LEAST_EFFORT)
-
-    # ---- the search ----
-
-    def run_through(self) -> None:
-        """Walk through the graph; where tensors are left that nothing explains, look for the op that is wrong."""
-        position, hopeful = 0, True
-        while True:
-            position, found = self._walk(position, PATIENCE if hopeful else len(self.nodes))
-            hopeful = hopeful or found
-            if hopeful and (node := self._hypothesis()) is not None:
-                position = min(position, self.position[node.name] + 1)
-                self.values = {name: x for name, x in self.values.items() if self.position[name] < position}
-                continue
-            hopeful = False
-            if position >= self.end:
-                break
-        self._take_the_last()
-
-    def result(self) -> Guesses:
-        matches = dict(self.guessed)
-        reordered = {name for name, match in matches.items() if self._is_reordered(name, match)}
-        for name in reordered:
-            if not self._attended_rightly(self.run.graph[name]):
-                del matches[name]
-        taken = {match.theirs for name, match in self.guessed.items() if name not in matches}
-        return Guesses(matches, frozenset(self.recognised - taken), bool(reordered & matches.keys()))
-
-    def _walk(self, start: int, patience: int) -> tuple[int, bool]:
-        """Recognise tensors by value from this position on, until the end or until patience ends: where that is, and
-        whether one was recognised."""
-        in_vain, found = 0, False
-        for position in range(start, self.end):
-            node = self.nodes[position]
-            if node.name in self.port.matches:
-                if node.name not in self.port.read:
-                    self._read_named(node)
-            elif self._recognise(node):
-                in_vain, found = 0, True
-            else:
-                in_vain += bool(self._unrecognised(node))
-            for name in (*node.inputs, node.name):
-                if self.last_use[name] <= position:
-                    self.values.pop(name, None)
-            if in_vain > patience:
-                return position + 1, found
-        return self.end, found
-
-    def _read_named(self, node: Node) -> None:
-        reading = read_tensor(self.port, in_isolation(self.run, self.port, node))
-        if reading.arrangement is not None:
-            self.port = self.port.after_reading(node.name, reading.arrangement, reading.right)
-        if reading.right:
-            self.right.add(node.name)
-
-    def _recognise(self, node: Node) -> bool:
-        """Whether a tensor has the value of this node. Several that have it are one value, dumped several times."""
-        names = self.tensors.of_size(math.prod(node.shape))
-        nodes = ops_between(self.run, self.port, node)
-        value = _Value(self._value(node.name), lambda: self._rounded(nodes))
-        equal = {name: self.tensors.equal(name, value, self._options(node, name)) for name in names}
-        found = {name: option for name, option in equal.items() if option is not None}
-        self.recognised.update(found)
-        taken = {match.theirs for match in self.guessed.values()}
-        orders = list(self.port.axes[node.name].orders)
-        free = [(orders.index(option.order), i, name) for i, (name, option) in enumerate(found.items()) if name not in taken]
-        if free:
-            *_, name = min(free)
-            self._take(node, name, found[name])
-            self.right.add(node.name)
-        return bool(found)
-
-    def _take(self, node: Node, name: str, option: Arrangement | None) -> None:
-        """Take a tensor for a node's."""
-        self.guessed[node.name] = match = Match(name, "guess", option.order if option else None)
-        self.port = self.port.with_match(node.name, match)
-        if option is not None:
-            self.port = self.port.after_reading(node.name, option, True)
-        self.recognised.add(name)
-        self.values.pop(node.name, None)
-
-    # ---- values ----
-
-    def _value(self, name: str) -> Array:
-        """The port's own tensor for a node, or else what follows from those before it, in float64."""
-        if name in self.port.read:
-            return self.port.value(name)
-        needed, nodes = {name}, []
-        for node in reversed(self.nodes[: self.position[name] + 1]):
-            if node.name in needed and node.name not in self.values:
-                nodes.append(node)
-                needed.update(source for source in node.inputs if source not in self.port.read)
-        for node in reversed(nodes):
-            self.values[node.name] = self.run.compute([node], {i: self._value(i) for i in node.inputs}, np.float64)
-        return self.values[name]
-
     def _rounded(self, nodes: list[Node]) -> Array:
         inputs = inputs_of(self.port, nodes)
         before = {name: self.port.before_storing(name, x) for name, x in inputs.items()}
         return self.run.compute(nodes, before, np.float32)
 
     def _options(self, node: Node, name: str) -> Sequence[Arrangement]:
-        axes = replace(self.port.axes[node.name], reordered=True)
-        return arrangements(self.port.dump.shape(name), axes, self.port.settings.layout)
+        return arrangements(self.port.dump.shape(name), self.axes[node.name], self.port.settings.layout)
 
     def _unrecognised(self, node: Node) -> list[str]:
         """The tensors that this node could have and that no value explains."""
@@ -372,21 +263,31 @@ class _Search:
 
     # ---- hypotheses ----
 
-    def _hypothesis(self) -> Node | None:
-        """Find the tensor of a wrong op: the first node in the graph's order of which one can be told beyond doubt."""
-        for node in self._open_nodes():
-            unrecognised = self._unrecognised(node)
-            for name in unrecognised:
-                x = as_float64(self.port.dump[name], name)
-                for option in self._options(node, name):
-                    if self._readers_confirm(node, name, option.undo(x)):
-                        self._take(node, name, option)
-                        return node
-            if unrecognised and self._mistake_confirms(node, unrecognised):
-                return node
-            if self.effort < 0:
-                return None
+    def _hypothesis(self, at_end: bool) -> Node | None:
+        """Take a tensor for that of a wrong op, at the first node in the graph's order where one proves itself.
+
+        Readers prove more than mistakes, for a tensor that our graph lacks may be what a mistake gives: scores that are
+        scaled later. So the readers of some nodes are asked before the mistakes are, and the mistakes only at the end,
+        when it is known that no tensor behind these nodes follows from right ones.
+        """
+        nodes = [node for node in self._open_nodes() if self._unrecognised(node)]
+        for start in range(0, len(nodes), WINDOW):
+            window = nodes[start : start + WINDOW]
+            for prove in (self._by_readers, self._by_mistakes)[: 1 + at_end]:
+                found = next((node for node in window if prove(node)), None)
+                if found is not None or self.effort < 0:
+                    return found
         return None
+
+    def _by_readers(self, node: Node) -> bool:
+        """Whether the readers of a node confirm a tensor, which is then taken."""
+        for name in self._unrecognised(node):
+            x = as_float64(self.port.dump[name], name)
+            for option in self._options(node, name):
+                if self._readers_confirm(node, name, option.undo(x)):
+                    self._take(node, name, option)
+                    return True
+        return False
 
     def _open_nodes(self) -> list[Node]:
         """The nodes without a tensor behind which none was recognised."""
@@ -429,8 +330,8 @@ class _Search:
         named = self.port.matches.get(node.name)
         return [named.theirs] if named else self._unrecognised(node)
 
-    def _mistake_confirms(self, node: Node, names: Sequence[str]) -> bool:
-        """Whether a known mistake gives one of these tensors in this node's place; it is then taken."""
+    def _by_mistakes(self, node: Node) -> bool:
+        """Whether a known mistake gives a tensor in a node's place, which is then taken."""
         nodes = ops_between(self.run, self.port, node)
         if len(nodes) > HINTED_OPS:
             return False
@@ -442,7 +343,7 @@ class _Search:
             value = self._wrong_value(nodes, inputs, mistakes)
             if value is None or value.truth.shape != node.shape:
                 continue
-            for name in names:
+            for name in self._unrecognised(node):
                 option = self.tensors.equal(name, value, self._options(node, name))
                 if option is not None:
                     self._take(node, name, option)

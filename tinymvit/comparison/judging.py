@@ -78,5 +78,6 @@ def judge_namesakes(
         judgement = judge(other)
         if not judgement.ok and not one_value:
             notes.append(f"their {theirs} and {read} should be the same: both are {reading.node}")
-            judgements.append(replace(judgement, node=spelled_out(run.graph)[canonical(theirs)]))
+            name = port.settings.names.get(theirs, theirs)
+            judgements.append(replace(judgement, node=spelled_out(run.graph)[canonical(name)]))
     return NamesakesJudged(tuple(judgements), tuple(notes))

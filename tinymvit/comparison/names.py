@@ -69,7 +69,7 @@ def match_by_name(known: Kinds, theirs: Iterable[str], given: Mapping[str, str])
         earlier = claims.get(claim.node)
         if earlier is None or claim.rank < earlier.rank:
             claims[claim.node] = claim
-        elif claim.rank == earlier.rank and (claim.by_map or claim.name == earlier.name):
+        elif claim.rank == earlier.rank and claim.name == earlier.name:
             raise DumpError(f"two tensors mean {claim.node}: {earlier.tensor!r} and {tensor!r}; expected one")
     return {node: Match(claim.tensor, "map" if claim.by_map else "name") for node, claim in claims.items()}
 
@@ -77,13 +77,13 @@ def match_by_name(known: Kinds, theirs: Iterable[str], given: Mapping[str, str])
 @dataclass(frozen=True)
 class _Claim:
     """A tensor of theirs that means a node. name: what it means, canonical. by_map: whether the map says so. rank: the
-    claim of the least rank wins; the map's is 0, and the nearer the kind of a name, the less is its rank."""
+    claim of the least rank wins; the map goes first, then the nearer kind of name."""
 
     tensor: str
     node: str
     name: str
     by_map: bool
-    rank: int
+    rank: tuple[bool, int]
 
 
 def _claim(tensor: str, known: Kinds, given: Mapping[str, str]) -> _Claim | None:
@@ -93,7 +93,7 @@ def _claim(tensor: str, known: Kinds, given: Mapping[str, str]) -> _Claim | None
     if meaning is None:
         return None
     kind, node = meaning
-    return _Claim(tensor, node, canonical(name), by_map, 0 if by_map else 1 + kind)
+    return _Claim(tensor, node, canonical(name), by_map, (not by_map, kind))
 
 
 def namesakes(
@@ -107,7 +107,9 @@ def namesakes(
     found: dict[str, list[str]] = {}
     left_out = {BACKBONE.rstrip("."), *map(canonical, given.values())}
     for tensor in theirs:
-        meaning = None if tensor in given or canonical(tensor) in left_out else _meaning(tensor, known)
+        if tensor not in given and canonical(tensor) in left_out:
+            continue
+        meaning = _meaning(given.get(tensor, tensor), known)
         if meaning is not None and matches[meaning[1]].theirs != tensor:
             found.setdefault(meaning[1], []).append(tensor)
     return found
