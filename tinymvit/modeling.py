@@ -30,7 +30,7 @@ from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
 from tinymvit.text import short
 from tinymvit.weights.checkpoint import Checkpoint, as_weights, open_checkpoint
-from tinymvit.weights.families.transformers import BATCH_COUNT
+from tinymvit.weights.families.naming import BATCH_COUNT
 
 ENGINES_KEPT = 4  # compiled input shapes a model remembers
 HIDDEN_STATES = tuple(f"hidden_states.{stage}" for stage in range(5))
