@@ -17,17 +17,24 @@ import numpy as np
 
 from tinymvit.checks import LARGEST, is_one_of, is_positive_integer
 from tinymvit.errors import CheckpointError, ConfigError, tell, warn
-from tinymvit.files import FILE, at_home, json_writer, what_is, write_files
+from tinymvit.files import FILE, at_home, what_is, write_files
 from tinymvit.numerics import as_array
 from tinymvit.text import nearest, short
 from tinymvit.weights import locate
-from tinymvit.weights.families import FAMILIES, Family, family_of, has_settings, naming_of, transformers
-from tinymvit.weights.families.naming import BACKBONE, BATCH_COUNT, Naming, has_head
+from tinymvit.weights.families import (
+    FAMILIES,
+    Family,
+    family_named,
+    family_of,
+    has_settings,
+    naming_of,
+    transformers,
+)
+from tinymvit.weights.families.naming import BACKBONE, Naming, has_head
 from tinymvit.weights.families.others import other_network
 from tinymvit.weights.families.read_off import in_words, read_off
-from tinymvit.weights.families.transformers import CLASSIFIERS, RUNNING_VARIANCE
+from tinymvit.weights.families.transformers import CLASSIFIERS
 from tinymvit.weights.formats import format_of
-from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.labels import read_labels
 from tinymvit.weights.stored import Assumptions, StoredSettings, StoredTensor
 
@@ -318,22 +325,37 @@ def match_tensors(
     raise CheckpointError(f"{source}: does not fit the model: {'; '.join(problems)}")
 
 
-def save_checkpoint(folder: str | Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
-    """Write `model.safetensors` and `config.json` into `folder`, both or neither; transformers loads them strictly.
+def save_checkpoint(
+    folder: str | Path,
+    tensors: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    *,
+    family: str = transformers.WORD,
+    processor: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint into `folder`, all of its files or none, as the software of the `family` loads it: by default
+    `model.safetensors` and `config.json`, which transformers loads strictly.
 
-    `tensors` are float32 or float16 and are written as they are; `config` is a configuration's `to_dict()`. Raises
-    OutputError.
+    `tensors` have our names, are float32 or float16 and are written as they are; `config` is a configuration's
+    `to_dict()`, `processor` a processor's. Where models of the family read their channels in another order than these
+    weights do, the stem's input axis is reversed. Raises OutputError.
     """
-    batch_counts = {
-        name.removesuffix(RUNNING_VARIANCE) + BATCH_COUNT: np.zeros((), np.int64)
-        for name in tensors
-        if name.endswith(RUNNING_VARIANCE)
-    }
-    # transformers converts the weights to the dtype that config.json names; one left from the checkpoint that these
-    # weights came from (under the new key or the old) would round them.
-    config = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": "float32"}
-    files = {WEIGHTS_FILE: tensor_writer({**tensors, **batch_counts}), transformers.CONFIG_FILE: json_writer(config)}
-    write_files(folder, files)
+    into = family_named(family)
+    order = config.get("channel_order", "BGR") if processor is None else _channel_order(processor)
+    if into.READS not in (None, order):
+        tensors, order = with_reversed_stem(tensors), into.READS
+    if processor is not None:
+        processor = {**processor, "do_flip_channel_order": order == "BGR"}
+    config = {key: value for key, value in config.items() if key != "channel_order"}
+    if order == "RGB":
+        config["channel_order"] = order  # transformers' config.json has no word for it, and its default is BGR
+    write_files(folder, into.files(tensors, config, processor))
+
+
+def with_reversed_stem(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors of a model that gives for RGB pixels what these give for BGR, and the other way round."""
+    stems = [name for name in tensors if name.removeprefix(BACKBONE) == transformers.STEM]
+    return {**tensors, **{name: np.ascontiguousarray(tensors[name][:, ::-1]) for name in stems}}
 
 
 def _as_float32(tensor: np.ndarray, name: str, source: str | Path) -> np.ndarray:
@@ -402,13 +424,14 @@ def _in_words(config: Mapping[str, Any], processor: StoredSettings | None, famil
     if processor is None:
         return told
     sides = "x".join(str(side) for side in dict(processor.values["size"]).values())
-    order = _channel_order(processor)
+    order = _channel_order(processor.values)
     crop = processor.values["crop_size"]["height"] if processor.values.get("do_center_crop", True) else ""
     return f"{told}; pixels {order}, resized to {sides}{crop and f', cut to {crop}'}, as {family.NAME} does"
 
 
-def _channel_order(processor: StoredSettings) -> str:
-    values = {"do_flip_channel_order": processor.values.get("do_flip_channels", True)} | processor.values
+def _channel_order(processor: Mapping[str, Any]) -> str:
+    """Of the pixels that a processor of these settings makes."""
+    values = {"do_flip_channel_order": processor.get("do_flip_channels", True), **processor}
     return "BGR" if values["do_flip_channel_order"] else "RGB"
 
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+Tensors = Mapping[str, np.ndarray]
+Settings = Mapping[str, Any]
+Writer = Callable[[BinaryIO], object]  # of a file's content
 
 
 class StoredTensor(NamedTuple):

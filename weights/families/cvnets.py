@@ -12,6 +12,9 @@ from tinymvit.weights.families.naming import SEGMENTER, TRANSFORMER_LAYERS, Nami
 from tinymvit.weights.stored import Assumptions, StoredTensor
 
 NAME = "ml-cvnets"
+WORD = "cvnets"
+READS = "BGR"
+WEIGHTS_FILE = "mobilevit.pt"
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)
 

@@ -21,6 +21,7 @@ SEGMENTER = "segmentation_head."  # and that for segmentation
 HEADS = (CLASSIFIER, SEGMENTER)
 # PyTorch's count of the batches that a BatchNorm saw in training. No forward pass reads it.
 BATCH_COUNT = ".num_batches_tracked"
+RUNNING_VARIANCE = ".running_var"
 
 # The stages of a MobileViT that are MobileViT blocks, counted from 0, and how many transformer layers each has.
 TRANSFORMER_LAYERS = {2: 2, 3: 4, 4: 3}
@@ -162,6 +163,12 @@ def rows(layers: Mapping[str, str], theirs: str, *ours: str) -> dict[str, str | 
     """The rows of a table for one module in each of `layers`, which are their names of layers and ours."""
     found = {f"{layer}.{theirs}": tuple(f"{our_layer}.{name}" for name in ours) for layer, our_layer in layers.items()}
     return {name: modules[0] if len(modules) == 1 else modules for name, modules in found.items()}
+
+
+def with_batch_counts(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors in PyTorch's form, with a count of batches, 0, in each BatchNorm. Without it strict loading fails."""
+    norms = [name.removesuffix(RUNNING_VARIANCE) for name in tensors if name.endswith(RUNNING_VARIANCE)]
+    return {**tensors, **{norm + BATCH_COUNT: np.zeros((), np.int64) for norm in norms}}
 
 
 def has_head(names: Collection[str]) -> bool:

@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinymvit.errors import ConfigError
-from tinymvit.files import read_json, what_is
+from tinymvit.errors import ConfigError, OutputError, tell
+from tinymvit.files import json_writer, read_json, what_is
+from tinymvit.presets import PRESETS
 from tinymvit.text import short
 from tinymvit.weights.families import transformers
-from tinymvit.weights.families.naming import TRANSFORMER_LAYERS, Naming, rows
+from tinymvit.weights.families.naming import SEGMENTER, TRANSFORMER_LAYERS, Naming, rows, with_batch_counts
 from tinymvit.weights.families.read_off import read_off
-from tinymvit.weights.stored import Assumptions, StoredSettings, StoredTensor
+from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
+from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
-NAME = "timm"
+NAME = WORD = "timm"
+READS = "RGB"
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)
 
@@ -114,6 +117,19 @@ _DEFAULTS: dict[str, Any] = {
 }
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # by Pillow's numbers
 LARGEST_SIDE = 10**5  # of the input, in pixels: what is beyond it is a mistake
+# The settings that no tensor tells, and the only values that timm's models have.
+_FIXED = {
+    "num_attention_heads": (4,),
+    "patch_size": (2, [2, 2]),
+    "hidden_act": ("silu", "swish"),
+    "layer_norm_eps": (1e-5,),
+    "output_stride": (32,),
+}
+_ARCHITECTURES = {
+    "mobilevit_s": PRESETS["small"],
+    "mobilevit_xs": PRESETS["x-small"],
+    "mobilevit_xxs": PRESETS["xx-small"],
+}
 # The arguments of a model that change nothing, or what its tensors tell.
 _ARGUMENTS = ("num_classes", "in_chans", "drop_rate", "drop_path_rate", "img_size", "global_pool")
 
@@ -147,6 +163,80 @@ def read_processor(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredS
         if list(pictures[name]) != _DEFAULTS[name]:
             raise ConfigError(f"{path}: {name}: {short(pictures[name])}, expected {_DEFAULTS[name]}, as MobileViT has")
     return StoredSettings(path, _processor(path, pictures))
+
+
+def files(tensors: Tensors, config: Settings, processor: Settings | None) -> dict[str, Writer]:
+    """What `timm.create_model("local-dir:...")` takes; for a shape that timm has no model of, without the model's name.
+
+    Raises OutputError for a model for segmentation, and for settings that neither timm nor its config.json knows.
+    """
+    theirs = with_batch_counts(V1.to_theirs(tensors))
+    return {
+        WEIGHTS_FILE: tensor_writer(theirs),
+        transformers.CONFIG_FILE: json_writer(_config(tensors, config, processor)),
+    }
+
+
+def _config(tensors: Tensors, config: Settings, processor: Settings | None) -> dict[str, Any]:
+    if any(name.startswith(SEGMENTER) for name in tensors):
+        raise OutputError("timm has no MobileViT for segmentation, expected a classifier or a model without a head")
+    for name, expected in _FIXED.items():
+        if name in config and config[name] not in expected:
+            raise OutputError(f"{name}: {short(config[name])}, expected {expected[0]}: timm's MobileViT has no other")
+    names = dict(config.get("id2label") or {})
+    classes = tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0
+    architecture = next((name for name, widths in _ARCHITECTURES.items() if _has(config, widths)), None)
+    if architecture is None:
+        tell("timm has no model of these widths: config.json names none, and one must be built to load the weights")
+    pictures = {**_DEFAULTS, **_pictures(config, processor), "num_classes": classes}
+    written = {
+        "architecture": architecture,
+        "num_classes": classes,
+        "num_features": config["neck_hidden_sizes"][-1],
+        "global_pool": "avg" if classes else "",
+        "label_names": [names[label] for label in sorted(names)] if classes else None,
+        "pretrained_cfg": pictures | {"first_conv": "stem.conv", "classifier": "head.fc"},
+    }
+    return {name: value for name, value in written.items() if value is not None}
+
+
+def _has(config: Settings, widths: Settings) -> bool:
+    return all(list(config[name]) == list(widths[name]) for name in ("hidden_sizes", "neck_hidden_sizes")) and (
+        config["expand_ratio"] == widths.get("expand_ratio", 4.0)
+    )
+
+
+def _pictures(config: Settings, processor: Settings | None) -> dict[str, Any]:
+    """What a `pretrained_cfg` says of pictures, for a processor's settings. Raises OutputError where it cannot."""
+    if processor is None:
+        side = config["image_size"]
+        return {"input_size": [config["num_channels"], *((side, side) if isinstance(side, int) else side)]}
+    resized, crop = dict(processor["size"]), dict(processor["crop_size"])
+    mode = "center" if "shortest_edge" in resized else "squash"
+    if not processor["do_center_crop"]:
+        crop = resized
+    sides, cut = set(resized.values()), set(crop.values())
+    if (
+        len(sides) != 1
+        or len(cut) != 1
+        or max(cut) > max(sides)
+        or not (processor["do_resize"] and processor["do_rescale"])
+    ):
+        raise OutputError(
+            f"the processor's size {short(resized)} and crop_size {short(crop)}: timm's config.json has no words for "
+            "them, expected pictures resized, and of them a square that is cut out"
+        )
+    (side,), (large,) = cut, sides
+    share = side / large
+    while math.floor(side / share) < large:  # as timm computes it
+        share = math.nextafter(share, 0)
+    filters = {number: name for name, number in _FILTERS.items()}
+    return {
+        "input_size": [config["num_channels"], side, side],
+        "crop_pct": share,
+        "crop_mode": mode,
+        "interpolation": filters[processor["resample"]],
+    }
 
 
 def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.errors import ConfigError
-from tinymvit.files import read_json, what_is
+from tinymvit.files import json_writer, read_json, what_is
 from tinymvit.weights.families.naming import (
     BACKBONE,
     CLASSIFIER,
@@ -16,10 +16,13 @@ from tinymvit.weights.families.naming import (
     SEGMENTER,
     TRANSFORMER_LAYERS,
     Naming,
+    with_batch_counts,
 )
-from tinymvit.weights.stored import Assumptions, StoredSettings, StoredTensor
+from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
+from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
-NAME = "transformers"
+NAME = WORD = "transformers"
+READS = None
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
 CONFIG_FILES: tuple[str, ...] = (CONFIG_FILE,)
@@ -30,7 +33,6 @@ CLASSIFIERS = {
     "classify": f"{CLASSIFIER}weight",
     "segment": f"{SEGMENTER}classifier.convolution.weight",
 }
-RUNNING_VARIANCE = ".running_var"
 
 # How the name of the class ends that a config.json gives under "architectures" -> what such a model is for.
 _TASKS = {
@@ -74,8 +76,9 @@ MODULES = (
     "classifier",
 )
 
+STEM = "conv_stem.convolution.weight"
 V1 = Naming(
-    mark="conv_stem.convolution.weight",
+    mark=STEM,
     modules={name: name for name in MODULES},
     encoder=BACKBONE,
 )
@@ -102,6 +105,19 @@ def read_processor(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredS
 
 def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:
     return Assumptions({}, PROCESSORS.get(task, PROCESSORS["classify"]))
+
+
+def files(tensors: Tensors, config: Settings, processor: Settings | None) -> dict[str, Writer]:
+    return {WEIGHTS_FILE: tensor_writer(with_batch_counts(tensors)), **settings_files(config, processor)}
+
+
+def settings_files(config: Settings, processor: Settings | None) -> dict[str, Writer]:
+    """config.json, and preprocessor_config.json if there is a processor."""
+    # transformers converts the weights to the dtype that config.json names; one left from the checkpoint that these
+    # weights came from (under the new key or the old) would round them.
+    config = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": "float32"}
+    found = {CONFIG_FILE: json_writer(config)}
+    return found if processor is None else found | {PROCESSOR_FILE: json_writer(processor)}
 
 
 def task(config: Mapping[str, Any]) -> str | None:
