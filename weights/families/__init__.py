@@ -2,10 +2,10 @@
 
 In here: one file a family. `NAMINGS` are its tables of names, one for each network (`naming` says how they are read in
 both directions); `CONFIG_FILES` and `PROCESSOR_FILES` name the files of its settings, `read_config` and
-`read_processor` read them in transformers' words, and `assume` says what it takes for granted where there is no file;
-what the tensors tell is `read_off` them; `files` writes a checkpoint as the library itself would. Left to others: how tensors lie in a file (`weights.formats`), whether they
-fit a model (`weights.checkpoint`). A new family is a file here and its place in `FAMILIES`, a new network a table in
-each family that has it.
+`read_processor` read them in transformers' words, and `assume` says what holds where there is no file; what the tensors
+tell is `read_off` them; `files` writes a checkpoint as the library itself would. Left to others: how tensors lie in a
+file (`weights.formats`), whether they fit a model (`weights.checkpoint`). A new family is a file here and its place in
+`FAMILIES`, a new network a table in each family that has it.
 """
 
 from collections.abc import Callable, Collection, Mapping
