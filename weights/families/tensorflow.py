@@ -8,6 +8,8 @@ from tinymvit.weights.families import transformers
 from tinymvit.weights.families.naming import BACKBONE, HEADS, Naming
 
 NAME = "TensorFlow"
+WORD = "tensorflow"
+READS = None
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)
 
