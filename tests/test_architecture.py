@@ -12,7 +12,7 @@ from project import HOMES, PROJECT, ROOT, Project
 
 # Each part, from the ground up, with all that it may load when it is imported, directly or through others. A right that
 # no module needs is taken from its row.
-GROUND = {"errors", "limits", "text", "labels", "numerics", "files", "checks"}
+GROUND = {"errors", "limits", "text", "labels", "presets", "numerics", "files", "checks"}
 WORK = GROUND | {"ops", "graph", "reference", "config", "networks", "weights", "kernels", "engine", "inspection"}
 MODEL = WORK | {"losses", "outputs"}
 MAY_LOAD = {
@@ -21,18 +21,31 @@ MAY_LOAD = {
     "errors": {"text"},
     "limits": {"errors", "text"},
     "labels": set(),
+    "presets": {"labels"},
     "numerics": {"errors", "limits", "text"},
     "ops": set(),
     "files": {"errors", "text"},
     "checks": {"errors", "text"},
     "kernels": set(),
-    "weights": {"errors", "files", "limits", "numerics", "text"},
+    "weights": {"errors", "files", "limits", "numerics", "text", "checks", "labels", "presets"},
     "graph": {"ops"},
     "reference": {"graph", "ops", "errors", "limits", "text"},
-    "config": {"errors", "checks", "labels", "files", "text"},
-    "networks": {"graph", "ops", "config", "errors", "limits", "checks", "labels", "files", "text"},
+    "config": {"errors", "checks", "labels", "presets", "files", "text"},
+    "networks": {"graph", "ops", "config", "errors", "limits", "checks", "labels", "presets", "files", "text"},
     "engine": {"graph", "ops", "kernels", "errors", "limits", "text"},
-    "images": {"numerics", "errors", "limits", "files", "checks", "config", "labels", "kernels", "text", "weights"},
+    "images": {
+        "numerics",
+        "errors",
+        "limits",
+        "files",
+        "checks",
+        "config",
+        "labels",
+        "presets",
+        "kernels",
+        "text",
+        "weights",
+    },
     "inspection": {
         "graph",
         "ops",
@@ -45,13 +58,16 @@ MAY_LOAD = {
         "limits",
         "files",
         "text",
+        "checks",
+        "labels",
+        "presets",
     },
-    "losses": {"numerics", "config", "errors", "limits", "checks", "labels", "files", "ops", "text"},
+    "losses": {"numerics", "config", "errors", "limits", "checks", "labels", "presets", "files", "ops", "text"},
     "outputs": {"errors", "limits", "numerics", "text"},
     "modeling": MODEL,
     "pipeline": MODEL | {"modeling", "images"},
     "comparison": MODEL | {"modeling"},
-    "bench": {"graph", "ops", "engine", "kernels", "inspection", "numerics", "errors", "limits", "files", "text"},
+    "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "engine", "kernels", "inspection"},
     "vectors": MODEL | {"modeling"},
     "error_budget": MODEL | {"modeling"},
     "training": MODEL | {"modeling", "images", "pipeline"},

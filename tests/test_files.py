@@ -87,7 +87,7 @@ def test_json_of_any_size_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LARGEST_JSON", 17)
     assert read_json(path, ConfigError) == {"num_labels": 3}
     monkeypatch.setattr(files, "LARGEST_JSON", 16)
-    with complaint(ConfigError, f"{path}: is larger than 16 bytes, expected a JSON file of settings; if you trust it"):
+    with complaint(ConfigError, f"{path}: is larger than 16 bytes, expected a JSON object; if you trust it"):
         read_json(path, ConfigError)
 
 

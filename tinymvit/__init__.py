@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tinymvit.comparison import compare_dumps as compare_dumps
     from tinymvit.comparison import compare_with_model as compare_with_model
     from tinymvit.config import MobileViTConfig as MobileViTConfig
+    from tinymvit.conversion import convert as convert
     from tinymvit.error_budget import rounding_errors as rounding_errors
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
     from tinymvit.vectors import write_vectors as write_vectors
+    from tinymvit.weights import open_checkpoint as open_checkpoint
 
 _HOMES = {
     "compare": "comparison",
@@ -54,6 +56,7 @@ _HOMES = {
     "compare_with_model": "comparison",
     "ComparisonSettings": "comparison",
     "MobileViTConfig": "config",
+    "convert": "conversion",
     "open_dump": "inspection.dump",
     "CheckpointError": "errors",
     "ConfigError": "errors",
@@ -79,6 +82,7 @@ _HOMES = {
     "rounding_errors": "error_budget",
     "write_vectors": "vectors",
     "Comparison": "comparison",
+    "open_checkpoint": "weights",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -20,6 +20,7 @@ from tinymvit.commands import (
     bench,
     classify,
     compare,
+    convert,
     error,
     features,
     models,
@@ -38,7 +39,21 @@ if hasattr(signal, "SIGHUP"):
     STOPS[signal.SIGHUP] = "the terminal was closed"
 
 # In the order in which --help lists them.
-COMMANDS = (classify, segment, summary, bench, trace, attention, features, compare, vectors, error, models, warmup)
+COMMANDS = (
+    classify,
+    segment,
+    summary,
+    bench,
+    trace,
+    attention,
+    features,
+    compare,
+    vectors,
+    error,
+    convert,
+    models,
+    warmup,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """`MobileViTConfig`: every number that shapes a MobileViT, under the names that the transformers library gave them.
 
-Reads and writes `config.json`, checks each value on construction, and holds the published shapes in one table. What
-the numbers mean for the network is left to `networks`.
+Reads and writes `config.json` and checks each value on construction. The published shapes are in `presets`; what the
+numbers mean for the network is left to `networks`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tinymvit import checks
 from tinymvit.errors import ConfigError
 from tinymvit.files import json_writer, named_json, read_json, write_files
-from tinymvit.labels import VOC_NAMES
+from tinymvit.presets import PRESETS, SEGMENTER
 from tinymvit.text import did_you_mean, short
 
 if TYPE_CHECKING:
@@ -42,34 +42,6 @@ ACTIVATIONS = {
 }
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
-
-# The paper's three sizes (table 4), each alone and under a DeepLabV3 head; what differs from the
-# defaults. The label names of ImageNet come with the published checkpoints, not with the shape.
-_SMALL = {
-    "hidden_sizes": (144, 192, 240),
-    "neck_hidden_sizes": (16, 32, 64, 96, 128, 160, 640),
-}
-_X_SMALL = {
-    "hidden_sizes": (96, 120, 144),
-    "neck_hidden_sizes": (16, 32, 48, 64, 80, 96, 384),
-}
-_XX_SMALL = {
-    "hidden_sizes": (64, 80, 96),
-    "neck_hidden_sizes": (16, 16, 24, 48, 64, 80, 320),
-    "expand_ratio": 2.0,
-    "hidden_dropout_prob": 0.05,
-}
-_IMAGENET = {"image_size": 256, "num_labels": 1000}
-_PASCAL_VOC = {"image_size": 512, "output_stride": 16, "id2label": dict(enumerate(VOC_NAMES))}
-_SEGMENTER = "deeplabv3-"  # how the names of the shapes with that head begin
-PRESETS: dict[str, dict[str, Any]] = {
-    "small": _SMALL | _IMAGENET,
-    "x-small": _X_SMALL | _IMAGENET,
-    "xx-small": _XX_SMALL | _IMAGENET,
-    "deeplabv3-small": _SMALL | _PASCAL_VOC,
-    "deeplabv3-x-small": _X_SMALL | _PASCAL_VOC,
-    "deeplabv3-xx-small": _XX_SMALL | _PASCAL_VOC,
-}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -195,7 +167,7 @@ class MobileViTConfig:
 
         path = named_json(name)
         if path is None:
-            path, values = open_checkpoint(name).config
+            path, values, _ = open_checkpoint(name).config
         else:
             values = read_json(path, ConfigError)
         try:
@@ -267,12 +239,12 @@ _FIELDS = tuple(spec.name for spec in dataclasses.fields(MobileViTConfig))
 
 def preset_task(name: str) -> str:
     """What a published shape is for, by any name that `MobileViTConfig.preset` takes: "classify" or "segment"."""
-    return "segment" if _shape(name).startswith(_SEGMENTER) else "classify"
+    return "segment" if _shape(name).startswith(SEGMENTER) else "classify"
 
 
 def preset_with_segmenter(name: str) -> str:
     """The name of the published shape of the same size that is for segmentation."""
-    return _SEGMENTER + _shape(name).removeprefix(_SEGMENTER)
+    return SEGMENTER + _shape(name).removeprefix(SEGMENTER)
 
 
 def _shape(name: str) -> str:

@@ -100,24 +100,31 @@ def _kind(status: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
 
 
-def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
-    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none, when a
-    name in it stands twice, and when it is larger than `LARGEST_JSON`."""
+def read_text(path: Path, error: type[TinyMViTError], expected: str) -> str:
+    """The text of the UTF-8 file `path`; raises `error`, which names the file and what was `expected`, when it is none,
+    and when it is larger than `LARGEST_JSON`."""
     try:
         with open_file(path, error) as file:
             content = file.read(LARGEST_JSON + 1)
-        if len(content) > LARGEST_JSON:
-            raise error(
-                f"{path}: is larger than {LARGEST_JSON} bytes, expected a JSON file of settings; "
-                "if you trust it, raise tinymvit.files.LARGEST_JSON"
-            )
-        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_named_once)
-    except TinyMViTError:
-        raise
     except OSError as failure:
         raise error(f"{path}: cannot be read: {reason(failure)}") from None
+    if len(content) > LARGEST_JSON:
+        raise error(
+            f"{path}: is larger than {LARGEST_JSON} bytes, expected {expected}; "
+            "if you trust it, raise tinymvit.files.LARGEST_JSON"
+        )
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise error(f"{path}: is not UTF-8 text, expected a JSON object") from None
+        raise error(f"{path}: is not UTF-8 text, expected {expected}") from None
+
+
+def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
+    """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none, when a
+    name in it stands twice, and when it is larger than `LARGEST_JSON`."""
+    text = read_text(path, error, "a JSON object")
+    try:
+        value = json.loads(text, object_pairs_hook=_named_once)
     except json.JSONDecodeError as failure:
         raise error(f"{path}: line {failure.lineno}: not valid JSON: {failure.msg}") from None
     except (ValueError, RecursionError) as failure:  # digits or brackets by the thousand, a name twice

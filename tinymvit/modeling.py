@@ -30,7 +30,7 @@ from tinymvit.ops import Shape
 from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
 from tinymvit.text import short
 from tinymvit.weights.checkpoint import Checkpoint, as_weights, open_checkpoint
-from tinymvit.weights.families.transformers import BATCH_COUNT
+from tinymvit.weights.families.naming import BATCH_COUNT
 
 ENGINES_KEPT = 4  # compiled input shapes a model remembers
 HIDDEN_STATES = tuple(f"hidden_states.{stage}" for stage in range(5))
@@ -69,13 +69,17 @@ class MobileViTPreTrainedModel:
         """
         return cls.__new__(cls)._adopt(config, tensors)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.safetensors (float32) and config.json, which transformers loads too.
+    def save_pretrained(self, folder: str | Path, *, family: str = "transformers") -> None:
+        """Write the model as the software of a family loads it: by default model.safetensors (float32) and config.json,
+        for transformers.
 
-        Raises OutputError, a ValueError, if the folder cannot be written; files already there then stay whole.
+        family: "transformers", "timm", "cvnets" or "tensorflow". Weights that read RGB are written for a family whose
+        models read BGR with the stem's input axis reversed, and the other way round; all other bits stay.
+        Raises OutputError, a ValueError, for a model that the family has no words for, and if the folder cannot be
+        written; files already there then stay whole.
         """
         config = self.config.to_dict() | {"architectures": [type(self).__name__]}
-        weights.save_checkpoint(folder, self.weights, config)
+        weights.save_checkpoint(folder, self.weights, config, family=family)
 
     def graph(self, shape: Shape | None = None) -> Graph:
         """The graph for an input shape (B, C, H, W); by default one image of config.image_size. Raises ValueError for

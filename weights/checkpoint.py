@@ -4,40 +4,105 @@ Strict throughout: a tensor that is missing, left over or of another shape is an
 is left to `locate`, reading them to `formats`, the names of other libraries to `families`.
 """
 
+import errno
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinymvit.errors import CheckpointError, warn
-from tinymvit.files import FILE, at_home, json_writer, what_is, write_files
+from tinymvit.checks import LARGEST, is_one_of, is_positive_integer
+from tinymvit.errors import CheckpointError, ConfigError, tell, warn
+from tinymvit.files import FILE, at_home, what_is, write_files
 from tinymvit.numerics import as_array
-from tinymvit.text import nearest
+from tinymvit.text import nearest, short
 from tinymvit.weights import locate
-from tinymvit.weights.families import FAMILIES, Family, family_of, has_settings, transformers
-from tinymvit.weights.families.transformers import BACKBONE, BATCH_COUNT, CLASSIFIERS, RUNNING_VARIANCE, has_head
+from tinymvit.weights.families import (
+    FAMILIES,
+    Family,
+    family_named,
+    family_of,
+    has_settings,
+    naming_of,
+    transformers,
+)
+from tinymvit.weights.families.naming import BACKBONE, Naming, has_head
+from tinymvit.weights.families.others import other_network
+from tinymvit.weights.families.read_off import in_words, read_off
+from tinymvit.weights.families.transformers import CLASSIFIERS
 from tinymvit.weights.formats import format_of
-from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
-from tinymvit.weights.stored import StoredSettings, StoredTensor
+from tinymvit.weights.labels import read_labels
+from tinymvit.weights.stored import Assumptions, StoredSettings, StoredTensor
 
 _IN_WORDS = {"classify": "classification", "segment": "segmentation"}  # tasks, as messages call them
+CHANNEL_ORDERS = ("RGB", "BGR")
 _LISTED = 10  # tensors of a kind that an error lists
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the caller says of a checkpoint, in place of what lies beside its weights.
+
+    labels: the names of its classes, by id. channel_order: "RGB" or "BGR", of the pixels that it reads. size: the side
+    of its input in pixels; what pictures are resized to before changes in proportion.
+    """
+
+    labels: tuple[str, ...] | None = None
+    channel_order: str | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.channel_order is not None and not is_one_of(self.channel_order, CHANNEL_ORDERS):
+            raise ConfigError(f"channel_order: {short(self.channel_order)}, expected {' or '.join(CHANNEL_ORDERS)}")
+        if self.size is not None and not (is_positive_integer(self.size) and self.size <= LARGEST):
+            raise ConfigError(f"size: {short(self.size)}, expected a whole number of pixels, 1 to {LARGEST}")
+
+    def config(self, values: Mapping[str, Any], label_count: int | None, checkpoint: "Checkpoint") -> dict[str, Any]:
+        """A model's settings with what is given. Raises ConfigError for another number of labels than the model's."""
+        changed = dict(values)
+        if self.size is not None:
+            changed["image_size"] = int(self.size)
+        if self.channel_order is not None:
+            changed["channel_order"] = self.channel_order
+        if self.labels is not None:
+            if label_count not in (None, len(self.labels)):
+                raise ConfigError(
+                    f"labels: {len(self.labels)} names, expected {label_count}, as {checkpoint} has labels"
+                )
+            changed = {name: value for name, value in changed.items() if name not in ("num_labels", "label2id")}
+            changed["id2label"] = dict(enumerate(self.labels))
+        return changed
+
+    def processor(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A processor's settings with what is given."""
+        changed = dict(values)
+        if self.channel_order is not None:
+            changed.pop("do_flip_channels", None)
+            changed["do_flip_channel_order"] = self.channel_order == "BGR"
+        if self.size is not None:
+            crop = _sides(changed.get("crop_size")) if changed.get("do_center_crop", True) else {}
+            sides = _sides(changed.get("size"))
+            before = max(crop.values() or sides.values(), default=0)
+            if before:
+                changed["size"] = {name: side * int(self.size) // before for name, side in sides.items()}
+            changed["crop_size"] = {"height": int(self.size), "width": int(self.size)}
+        return changed
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """One checkpoint, found once. Each part is read when it is first asked for, and kept.
 
-    name: what the caller called it, for messages. folder: where its files are.
+    name: what the caller called it, for messages. folder: where its files are. given: what the caller says of it.
     """
 
     name: str | Path
     folder: Path
+    given: Given = Given()
 
     def __str__(self) -> str:
         return str(self.name)
@@ -58,6 +123,11 @@ class Checkpoint:
         transformers; a model that they do not fit says so."""
         return family_of(self._known) or transformers
 
+    @cached_property
+    def naming(self) -> Naming:
+        """The names of its tensors in that family."""
+        return naming_of(self.family, self._known) or self.family.NAMINGS[0]
+
     @property
     def has_settings(self) -> bool:
         """Whether a model's settings are known; if not, these are tensors and no checkpoint."""
@@ -65,14 +135,41 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> StoredSettings:
-        """The model's settings, as a config.json of transformers has them. Raises ConfigError naming the file."""
-        return self.family.read_config(self.folder, self._known)
+        """The model's settings, as a config.json of transformers has them: from a file, or else read off the tensors,
+        which a line tells. Raises ConfigError naming the file, CheckpointError if there is none and no tensors."""
+        stored = self.family.read_config(self.folder, self._known)
+        if stored is None and not self._known:
+            path = self.folder / transformers.CONFIG_FILE
+            raise ConfigError(f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would")
+        if stored is None:
+            if family_of(self.stored) is None:
+                raise CheckpointError(f"{self.file}: {_of_no_family(self.stored)}, and no config.json lies beside it")
+            shape = read_off(self.translated, self.naming, self.file)
+            stored = StoredSettings(self.file, {**shape, **self._assumptions(shape).config}, assumed=True)
+        config = stored._replace(values=self.given.config(stored.values, self._label_count, self))
+        if config.assumed:
+            tell(f"{self.file}: {_in_words(config.values, self.processor, self.family)}")
+        return config
 
     @cached_property
     def processor(self) -> StoredSettings | None:
         """The image processor's settings, as a preprocessor_config.json of transformers has them; None if there are
         none. Raises ConfigError naming the file."""
-        return self.family.read_processor(self.folder, self._known)
+        stored = self.family.read_processor(self.folder, self._known)
+        if stored is None and self._known and self.family.read_config(self.folder, self._known) is None:
+            shape = read_off(self.translated, self.naming, self.file)
+            stored = StoredSettings(self.file, dict(self._assumptions(shape).processor), assumed=True)
+        return None if stored is None else stored._replace(values=self.given.processor(stored.values))
+
+    @property
+    def channel_order(self) -> str:
+        """ "RGB" or "BGR", of the pixels that the model reads."""
+        if self.processor is not None:
+            flips = self.processor.values.get(
+                "do_flip_channel_order", self.processor.values.get("do_flip_channels", True)
+            )
+            return "BGR" if flips else "RGB"
+        return self.given.channel_order or str(self.config.values.get("channel_order", "BGR"))
 
     @property
     def task(self) -> str | None:
@@ -88,10 +185,15 @@ class Checkpoint:
         rounded; another dtype is an error, except for PyTorch's integer `num_batches_tracked`, which is dropped. NaN
         and infinite values draw a UserWarning naming the tensors. Raises CheckpointError naming file and tensor.
         """
-        loaded = {name: tensor.load() for name, tensor in self.family.translate(self.stored).items()}
+        loaded = {name: tensor.load() for name, tensor in self.translated.items()}
         tensors = as_weights(loaded, self.file)
         _warn_of_non_finite(tensors, self.file)
         return tensors
+
+    @cached_property
+    def translated(self) -> Mapping[str, StoredTensor]:
+        """The tensors under our names and in our form, not yet read. Raises CheckpointError if they cannot be."""
+        return self.naming.to_ours(self.stored)
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTensor]:
@@ -108,6 +210,15 @@ class Checkpoint:
         except CheckpointError:
             return {}
 
+    @property
+    def _label_count(self) -> int | None:
+        """The number of labels that the head has; None if there is no head."""
+        tensors = self.naming.to_ours(self._known)
+        return next((_rows(tensors[name].shape) for name in CLASSIFIERS.values() if name in tensors), None)
+
+    def _assumptions(self, shape: Mapping[str, Any]) -> Assumptions:
+        return self.family.assume(transformers.task(shape) or "features", self.stored)
+
 
 def _after_fork_in_child() -> None:
     """Before Python 3.12 a cached property has a lock, which a thread that is not in the child may have held."""
@@ -120,14 +231,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def open_checkpoint(name: str | Path | Checkpoint) -> Checkpoint:
+def open_checkpoint(
+    name: str | Path | Checkpoint,
+    *,
+    labels: str | Path | Sequence[str] | None = None,
+    channel_order: str | None = None,
+    size: int | None = None,
+) -> Checkpoint:
     """The checkpoint that `name` stands for: a folder, a weights file in one, a bundled name ("digits") or a hub id
     ("org/name", "org/name@revision"), whose files are downloaded unless they are in the cache. One that is open already
-    is given back.
+    is given back, if nothing else is said of it.
 
-    Raises CheckpointError saying what to do if there is none, TypeError for what is no name.
+    labels: the names of its classes, by id, or a file of them. channel_order: "RGB" or "BGR", of the pixels that it
+    reads. size: the side of its input in pixels; what pictures are resized to changes in proportion. What is left out
+    is as the files beside the weights say, or else as the weights' family has it.
+
+    Raises CheckpointError saying what to do if there is none, ConfigError for what cannot be said of it, TypeError for
+    what is no name.
     """
-    return name if isinstance(name, Checkpoint) else Checkpoint(name, locate.resolve(name))
+    given = Given(None if labels is None else tuple(read_labels(labels)), channel_order, size)
+    if isinstance(name, Checkpoint):
+        return name if given == Given() else replace(name, given=given)
+    return Checkpoint(name, locate.resolve(name), given)
 
 
 def find_checkpoint(name: str | Path) -> Checkpoint | None:
@@ -166,26 +291,30 @@ def match_tensors(
 ) -> dict[str, np.ndarray]:
     """`tensors` in the order of `expected`, which maps each name to its shape; `source` names the checkpoint in errors.
 
-    Raises CheckpointError listing all missing, unexpected and misshapen tensors (of each kind the first ten).
+    Raises CheckpointError listing all missing, unexpected and misshapen tensors (of each kind the first ten), under the
+    names that the checkpoint's own family gives them.
     """
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
-    misshapen = [name for name in expected if name in tensors and tensors[name].shape != tuple(expected[name])]
-    if not (missing or unexpected or misshapen):
+    if {name: tensor.shape for name, tensor in tensors.items()} == {name: tuple(expected[name]) for name in expected}:
         return {name: tensors[name] for name in expected}
+    naming = source.naming if isinstance(source, Checkpoint) else transformers.V1
+    there = naming.shapes_to_theirs({name: tensor.shape for name, tensor in tensors.items()})
+    needed = naming.shapes_to_theirs({name: tuple(shape) for name, shape in expected.items()})
+    missing = [name for name in needed if name not in there]
+    unexpected = [name for name in there if name not in needed]
+    misshapen = [name for name in needed if name in there and there[name] != needed[name]]
 
     def found(name: str) -> str:
-        return f"{name} {list(tensors[name].shape)}"
+        return f"{name} {list(there[name])}"
 
     def wanted(name: str) -> str:
-        return f"{name} {list(expected[name])}"
+        return f"{name} {list(needed[name])}"
 
     def found_with_nearest(name: str) -> str:
         near = nearest(name, missing)
         return found(name) if near is None else f"{found(name)} (nearest: {wanted(near)})"
 
     def found_and_wanted(name: str) -> str:
-        return f"{found(name)} (expected {list(expected[name])})"
+        return f"{found(name)} (expected {list(needed[name])})"
 
     problems = [
         *_diagnosis(tensors, expected),
@@ -196,22 +325,37 @@ def match_tensors(
     raise CheckpointError(f"{source}: does not fit the model: {'; '.join(problems)}")
 
 
-def save_checkpoint(folder: str | Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
-    """Write `model.safetensors` and `config.json` into `folder`, both or neither; transformers loads them strictly.
+def save_checkpoint(
+    folder: str | Path,
+    tensors: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    *,
+    family: str = transformers.WORD,
+    processor: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint into `folder`, all of its files or none, as the software of the `family` loads it: by default
+    `model.safetensors` and `config.json`, which transformers loads strictly.
 
-    `tensors` are float32 or float16 and are written as they are; `config` is a configuration's `to_dict()`. Raises
-    OutputError.
+    `tensors` have our names, are float32 or float16 and are written as they are; `config` is a configuration's
+    `to_dict()`, `processor` a processor's. Where models of the family read their channels in another order than these
+    weights do, the stem's input axis is reversed. Raises OutputError.
     """
-    batch_counts = {
-        name.removesuffix(RUNNING_VARIANCE) + BATCH_COUNT: np.zeros((), np.int64)
-        for name in tensors
-        if name.endswith(RUNNING_VARIANCE)
-    }
-    # transformers converts the weights to the dtype that config.json names; one left from the checkpoint that these
-    # weights came from (under the new key or the old) would round them.
-    config = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": "float32"}
-    files = {WEIGHTS_FILE: tensor_writer({**tensors, **batch_counts}), transformers.CONFIG_FILE: json_writer(config)}
-    write_files(folder, files)
+    into = family_named(family)
+    order = config.get("channel_order", "BGR") if processor is None else _channel_order(processor)
+    if into.READS not in (None, order):
+        tensors, order = with_reversed_stem(tensors), into.READS
+    if processor is not None:
+        processor = {**processor, "do_flip_channel_order": order == "BGR"}
+    config = {key: value for key, value in config.items() if key != "channel_order"}
+    if order == "RGB":
+        config["channel_order"] = order  # transformers' config.json has no word for it, and its default is BGR
+    write_files(folder, into.files(tensors, config, processor))
+
+
+def with_reversed_stem(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors of a model that gives for RGB pixels what these give for BGR, and the other way round."""
+    stems = [name for name in tensors if name.removeprefix(BACKBONE) == transformers.STEM]
+    return {**tensors, **{name: np.ascontiguousarray(tensors[name][:, ::-1]) for name in stems}}
 
 
 def _as_float32(tensor: np.ndarray, name: str, source: str | Path) -> np.ndarray:
@@ -233,8 +377,11 @@ def _warn_of_non_finite(tensors: Mapping[str, np.ndarray], source: str | Path) -
 def _diagnosis(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
     """The known reasons for a misfit, told before the tensors are listed."""
     if tensors and family_of(tensors.keys()) is None and tensors.keys().isdisjoint(expected):
-        return [f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"]
+        return [_of_no_family(tensors)]
     reasons = []
+    families = [family.NAME for family in FAMILIES if naming_of(family, tensors.keys())]
+    if len(families) > 1:
+        reasons.append(f"its names are of several families, {' and '.join(families)}")
     if has_head(expected) and not has_head(tensors):
         reasons.append("the checkpoint is a bare MobileViTModel without a head")
     for task, name in CLASSIFIERS.items():
@@ -247,6 +394,13 @@ def _diagnosis(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[i
     return reasons
 
 
+def _of_no_family(names: Collection[str]) -> str:
+    other = other_network(names)
+    if other is not None:
+        return f"is no MobileViT: its tensors are those of {other}"
+    return f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"
+
+
 def _rows(shape: tuple[int, ...]) -> int:
     return shape[0] if shape else 0
 
@@ -257,3 +411,31 @@ def _listing(kind: str, names: list[str], describe: Callable[[str], str]) -> lis
         return []
     more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return [f"{len(names)} {kind}: {', '.join(map(describe, names[:_LISTED]))}{more}"]
+
+
+def _in_words(config: Mapping[str, Any], processor: StoredSettings | None, family: Family) -> str:
+    """What a checkpoint's tensors tell, and what is taken for granted."""
+    names = config.get("id2label")
+    labels = "no head"
+    if "num_labels" in config or names:
+        labels = f"{len(names or range(config['num_labels']))} labels"
+        labels += f" ({names[0]}, ...)" if names else " without names"
+    told = f"without a config.json: in {family.NAME}'s names {in_words(config)}, {labels}"
+    if processor is None:
+        return told
+    sides = "x".join(str(side) for side in dict(processor.values["size"]).values())
+    order = _channel_order(processor.values)
+    crop = processor.values["crop_size"]["height"] if processor.values.get("do_center_crop", True) else ""
+    return f"{told}; pixels {order}, resized to {sides}{crop and f', cut to {crop}'}, as {family.NAME} does"
+
+
+def _channel_order(processor: Mapping[str, Any]) -> str:
+    """Of the pixels that a processor of these settings makes."""
+    values = {"do_flip_channel_order": processor.get("do_flip_channels", True), **processor}
+    return "BGR" if values["do_flip_channel_order"] else "RGB"
+
+
+def _sides(size: Any) -> dict[str, int]:
+    """The sides that a processor's `size` or `crop_size` names; none if it names none that could be."""
+    sides = size if isinstance(size, Mapping) else {"shortest_edge": size}
+    return {name: int(side) for name, side in sides.items()} if all(map(is_positive_integer, sides.values())) else {}

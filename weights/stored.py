@@ -1,10 +1,14 @@
 """What lies in a checkpoint's files, as formats and families hand it on: tensors that are not read yet, settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+Tensors = Mapping[str, np.ndarray]
+Settings = Mapping[str, Any]
+Writer = Callable[[BinaryIO], object]  # of a file's content
 
 
 class StoredTensor(NamedTuple):
@@ -20,7 +24,17 @@ class StoredTensor(NamedTuple):
 
 
 class StoredSettings(NamedTuple):
-    """The settings of a model or of its processor in transformers' words, and the file that they are from."""
+    """The settings of a model or of its processor in transformers' words, and the file that they are from. assumed:
+    whether none of it is from a file of settings, but read off the tensors and taken for granted."""
 
     source: Path
     values: dict[str, Any]
+    assumed: bool = False
+
+
+class Assumptions(NamedTuple):
+    """What a family takes for granted where no file says it, in transformers' words: of the model, beside what its
+    tensors tell, and of its processor."""
+
+    config: Mapping[str, Any]
+    processor: Mapping[str, Any]

@@ -15,6 +15,7 @@ from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.modeling import load_model
 from tinymvit.weights import families, formats, hub
 from tinymvit.weights.families import family_of, transformers
+from tinymvit.weights.families.naming import Naming
 from tinymvit.weights.formats import safetensors
 from tinymvit.weights.formats.safetensors import tensor_writer
 from tinymvit.weights.stored import StoredSettings, StoredTensor
@@ -39,7 +40,7 @@ def test_names_of_no_family_are_given_as_they_are_and_fit_no_model(tmp_path, che
     assert list(weights.load_tensors(tmp_path)) == ["stem.conv.weight"]
     with complaint(
         CheckpointError,
-        f"{tmp_path}: does not fit the model: its names are of no family that is known here (transformers); ",
+        f"{tmp_path}: does not fit the model: its names are of no family that is known here (",
         "1 unexpected: stem.conv.weight [1]",
     ):
         tinymvit.MobileViTForImageClassification.from_pretrained(tmp_path)
@@ -61,12 +62,13 @@ def test_settings_do_not_need_tensors_that_can_be_read(tmp_path, checkpoints):
 def backwards():
     """A family as a file of `weights/families` would be: names are written backwards, matrices are transposed, and the
     settings, which no file holds, are told from the tensors."""
-
-    def translate(tensors):
-        def turned(stored):
-            return stored._replace(load=lambda: stored.load().T, shape=stored.shape[::-1])
-
-        return {".".join(name.split("/")[::-1]): turned(tensor) for name, tensor in tensors.items()}
+    naming = Naming(
+        mark="conv_stem.convolution.weight",
+        modules={name: name for name in transformers.MODULES},
+        axes={2: (1, 0), 4: (3, 2, 1, 0)},
+        encoder="mobilevit.",
+        spelling=lambda name: ".".join(name.split("/")[::-1]),
+    )
 
     def read_config(folder, tensors):
         labels = tensors["bias/classifier"].shape[0]
@@ -75,10 +77,9 @@ def backwards():
 
     return SimpleNamespace(
         NAME="backwards",
+        NAMINGS=(naming,),
         CONFIG_FILES=(),
         PROCESSOR_FILES=(),
-        recognise=lambda names: "weight/convolution/conv_stem/mobilevit" in names,
-        translate=translate,
         read_config=read_config,
         read_processor=lambda folder, tensors: StoredSettings(folder / "none", {"size": 50, "crop_size": 48}),
     )

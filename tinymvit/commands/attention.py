@@ -6,7 +6,15 @@ import argparse
 from typing import Any
 
 from tinymvit.commands import terminal
-from tinymvit.commands.options import add_command, image_option, model_and_pixels, model_option, natural, picture_option
+from tinymvit.commands.options import (
+    add_command,
+    checkpoint_options,
+    image_option,
+    model_and_pixels,
+    model_option,
+    natural,
+    picture_option,
+)
 
 
 def add(commands: Any) -> None:
@@ -19,6 +27,7 @@ def add(commands: Any) -> None:
     )
     image_option(command)
     model_option(command, "digits")
+    checkpoint_options(command)
     command.add_argument(  # suppressed, so that the options say which of the two was given first
         "--block",
         type=natural,

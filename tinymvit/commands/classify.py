@@ -7,7 +7,16 @@ import sys
 from typing import Any
 
 from tinymvit.commands import progress
-from tinymvit.commands.options import add_command, images_option, model_option, positive, set_threads, threads_option
+from tinymvit.commands.options import (
+    add_command,
+    checkpoint_options,
+    images_option,
+    model_option,
+    named_checkpoint,
+    positive,
+    set_threads,
+    threads_option,
+)
 from tinymvit.commands.terminal import say, say_json
 from tinymvit.images.folders import find_images
 from tinymvit.text import align
@@ -19,6 +28,7 @@ def add(commands: Any) -> None:
     command = add_command(commands, "classify", run, "name what an image shows", "tinymvit classify cat.jpg --top-k 3")
     images_option(command)
     model_option(command, "digits")
+    checkpoint_options(command)
     threads_option(command)
     command.add_argument("--top-k", type=positive, default=5, metavar="K", help="how many labels to print (default: 5)")
     command.add_argument("--json", action="store_true", help="print one JSON object a line for each image")
@@ -29,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit.pipeline import ImageClassificationPipeline
 
     set_threads(options)
-    pipeline = ImageClassificationPipeline(options.model)
+    pipeline = ImageClassificationPipeline(named_checkpoint(options))
     progress.warm_up()
     failures = 0
     for path, predictions in progress.each(images, lambda path: pipeline(path, top_k=options.top_k)):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinymvit.commands.options import add_command, image_option, model_and_pixels, model_option, picture_option
+from tinymvit.commands.options import (
+    add_command,
+    checkpoint_options,
+    image_option,
+    model_and_pixels,
+    model_option,
+    picture_option,
+)
 from tinymvit.commands.terminal import say
 
 
@@ -19,6 +26,7 @@ def add(commands: Any) -> None:
     )
     image_option(command)
     model_option(command, "digits")
+    checkpoint_options(command)
     command.add_argument(
         "--node",
         required=True,

@@ -12,7 +12,7 @@ from tinymvit.errors import OutputError
 from tinymvit.images.folders import is_folder
 
 Result = TypeVar("Result")
-MODEL_HELP = "a bundled name, a folder, a .safetensors file or a hub id such as apple/mobilevit-small"
+MODEL_HELP = "a bundled name, a folder, a weights file or a hub id such as apple/mobilevit-small"
 
 
 # ---- options ----
@@ -43,6 +43,21 @@ def picture_option(command: Any) -> None:
 
 def model_option(command: Any, default: str) -> None:
     command.add_argument("--model", default=default, metavar="M", help=f"{MODEL_HELP} (default: {default})")
+
+
+def checkpoint_options(command: Any) -> None:
+    """What the user may say of a checkpoint, in place of what lies beside its weights."""
+    command.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="the names of its classes, one a line, or a JSON file with id2label or label2id",
+    )
+    command.add_argument(
+        "--channel-order", type=str.upper, choices=("RGB", "BGR"), help="of the pixels that its weights expect"
+    )
+    command.add_argument(
+        "--size", type=positive, metavar="N", help="the side of its input; pictures are resized in proportion to it"
+    )
 
 
 def model_or_shape_option(command: Any, default: str = "digits") -> None:
@@ -90,6 +105,14 @@ def output_file(text: str) -> Path:
     return path
 
 
+def output_folder(text: str) -> Path:
+    """The name of a folder that can be written, as far as can be known before the work."""
+    path = output(text)
+    if path.exists() and not is_folder(path):
+        raise argparse.ArgumentTypeError(f"{text!r}: is a file; expected a folder")
+    return path
+
+
 def output(text: str) -> Path:
     """The name of a file or folder that can be written. Folders that are missing will be made."""
     from tinymvit.files import FILE, FOLDER, reason, what_is
@@ -115,13 +138,19 @@ def output(text: str) -> Path:
 # ---- what they name ----
 
 
+def named_checkpoint(options: argparse.Namespace) -> Any:
+    """The checkpoint that `options` name, with what they say of it."""
+    from tinymvit.weights import open_checkpoint
+
+    return open_checkpoint(options.model, labels=options.labels, channel_order=options.channel_order, size=options.size)
+
+
 def model_and_pixels(options: argparse.Namespace) -> tuple[Any, Any]:
     """The model that `options` name, and their image as its processor prepares it: (1, C, H, W)."""
     from tinymvit.images.processor import MobileViTImageProcessor
     from tinymvit.modeling import check_pixel_values, load_model
-    from tinymvit.weights import open_checkpoint
 
-    checkpoint = open_checkpoint(options.model)
+    checkpoint = named_checkpoint(options)
     model = load_model(checkpoint)
     pixel_values = MobileViTImageProcessor.from_pretrained(checkpoint)(options.image).pixel_values
     return model, check_pixel_values(pixel_values, model.config.num_channels)

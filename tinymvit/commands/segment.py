@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.commands import progress
-from tinymvit.commands.options import add_command, images_option, model_option, output, set_threads, threads_option
+from tinymvit.commands.options import (
+    add_command,
+    checkpoint_options,
+    images_option,
+    model_option,
+    named_checkpoint,
+    output,
+    set_threads,
+    threads_option,
+)
 from tinymvit.commands.terminal import say, say_json
 from tinymvit.images.folders import find_images, output_paths
 from tinymvit.text import one_line
@@ -25,6 +34,7 @@ def add(commands: Any) -> None:
     )
     images_option(command)
     model_option(command, "digits-seg")
+    checkpoint_options(command)
     threads_option(command)
     command.add_argument(
         "--output",
@@ -47,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit.pipeline import ImageSegmentationPipeline
 
     set_threads(options)
-    pipeline = ImageSegmentationPipeline(options.model)
+    pipeline = ImageSegmentationPipeline(named_checkpoint(options))
     progress.warm_up()
 
     def work(path: Path) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from tinymvit.commands import progress
 from tinymvit.commands.options import (
     add_command,
+    checkpoint_options,
     image_option,
     model_and_pixels,
     model_option,
@@ -28,6 +29,7 @@ def add(commands: Any) -> None:
     )
     image_option(command)
     model_option(command, "digits")
+    checkpoint_options(command)
     command.add_argument(
         "--output",
         type=output,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tinymvit.errors import DumpError
 from tinymvit.graph import Graph
 from tinymvit.text import nearest
-from tinymvit.weights.families.transformers import BACKBONE
+from tinymvit.weights.families.naming import BACKBONE
 
 WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|_orig_mod)\.)+")  # data parallel, training, compiling
 

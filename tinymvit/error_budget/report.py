@@ -12,7 +12,7 @@ from tinymvit.error_budget.measure import ENGINE, WAYS, ErrorBudget
 from tinymvit.errors import OutputError
 from tinymvit.files import write_files
 from tinymvit.text import align
-from tinymvit.weights.families.transformers import BACKBONE
+from tinymvit.weights.families.naming import BACKBONE
 
 COLUMNS = {  # of the table: head, and the accumulated error that stands there
     "float32": "float32",

@@ -227,8 +227,10 @@ class MobileViTImageProcessor:
             if checkpoint.processor is None:
                 height, width = MobileViTConfig.from_pretrained(checkpoint).image_shape
                 crop = {"height": height, "width": width}
-                return cls(size=max(height, width) + 32, crop_size=crop)._replace(settings)
-            path, values = checkpoint.processor
+                flips = checkpoint.channel_order == "BGR"
+                default = cls(size=max(height, width) + 32, crop_size=crop, do_flip_channel_order=flips)
+                return default._replace(settings)
+            path, values, _ = checkpoint.processor
         else:
             values = read_json(path, ConfigError)
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from tinymvit.config import ACTIVATIONS, MobileViTConfig
 from tinymvit.graph import Graph, Node
 from tinymvit.ops import Activation, Add, BatchNorm, Conv2d, Input, Shape
+from tinymvit.presets import make_divisible
 
 
 def pixels(g: Graph, shape: Shape) -> Node:
@@ -65,9 +66,3 @@ def padded_conv2d(
 def activate(g: Graph, name: str, x: Node, function: str | Callable) -> Node:
     """`function` is a name of `config.ACTIVATIONS` or a callable; two names of one function record the same op."""
     return g.add(name, Activation(ACTIVATIONS[function] if isinstance(function, str) else function), x)
-
-
-def make_divisible(channels: int, divisor: int = 8) -> int:
-    """`channels` rounded to a multiple of divisor, never down by more than a tenth (MobileNetV2's rule)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * channels else rounded + divisor

@@ -13,6 +13,7 @@ from tinymvit.errors import CheckpointError
 from tinymvit.files import text_writer, write_files
 from tinymvit.pipeline import ImageClassificationPipeline, ImageSegmentationPipeline
 from tinymvit.training.digit_scenes import Digits, draw_card, draw_digit, draw_scene, split_digits
+from tinymvit.weights import open_checkpoint
 from tinymvit.weights.families import transformers
 
 CARD_SIZE = 128
@@ -27,7 +28,7 @@ def evaluate(folder: Path) -> str:
     Raises CheckpointError or ConfigError when `folder` holds no checkpoint that `digits.train` writes, OutputError when
     it cannot be written.
     """
-    path, values = transformers.read_config(folder, {})
+    path, values, _ = open_checkpoint(folder).config
     _, held_out = split_digits()
     task = transformers.task(values)
     if task == "classify":

@@ -3,31 +3,36 @@
 `docs/checkpoints.md` has the map of the names.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tinymvit.errors import ConfigError
-from tinymvit.files import read_json, what_is
-from tinymvit.weights.stored import StoredSettings, StoredTensor
+from tinymvit.files import json_writer, read_json, what_is
+from tinymvit.weights.families.naming import (
+    BACKBONE,
+    CLASSIFIER,
+    INVERTED_RESIDUALS,
+    SEGMENTER,
+    TRANSFORMER_LAYERS,
+    Naming,
+    with_batch_counts,
+)
+from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
+from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
-NAME = "transformers"
+NAME = WORD = "transformers"
+READS = None
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
 CONFIG_FILES: tuple[str, ...] = (CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (PROCESSOR_FILE,)
 
-BACKBONE = "mobilevit."  # the attribute under which a model with a head holds the bare MobileViTModel
-_STEM = "conv_stem.convolution.weight"  # which every MobileViT has
 # The last layer of each head, by what such a model is for: its rows are the labels.
 CLASSIFIERS = {
-    "classify": "classifier.weight",
-    "segment": "segmentation_head.classifier.convolution.weight",
+    "classify": f"{CLASSIFIER}weight",
+    "segment": f"{SEGMENTER}classifier.convolution.weight",
 }
-# PyTorch's count of the batches that a BatchNorm saw in training. No forward pass reads it, yet transformers calls a
-# checkpoint without it incomplete: dropped when read, written as 0 beside each running variance.
-BATCH_COUNT = ".num_batches_tracked"
-RUNNING_VARIANCE = ".running_var"
 
 # How the name of the class ends that a config.json gives under "architectures" -> what such a model is for.
 _TASKS = {
@@ -36,23 +41,83 @@ _TASKS = {
     "MobileViTModel": "features",  # without a head
 }
 
+# ---- the names of version 1 ----
 
-def recognise(names: Collection[str]) -> bool:
-    return _STEM in names or f"{BACKBONE}{_STEM}" in names
+_RESIDUALS = (
+    *(f"encoder.layer.{stage}.layer.{i}" for stage, count in INVERTED_RESIDUALS.items() for i in range(count)),
+    *(f"encoder.layer.{stage}.downsampling_layer" for stage in TRANSFORMER_LAYERS),
+)
+_CONVOLUTIONS = (  # with a normalisation
+    "conv_stem",
+    *(f"{block}.{part}" for block in _RESIDUALS for part in ("expand_1x1", "conv_3x3", "reduce_1x1")),
+    *(f"encoder.layer.{i}.{part}" for i in TRANSFORMER_LAYERS for part in ("conv_kxk", "conv_projection", "fusion")),
+    "conv_1x1_exp",
+    *(f"segmentation_head.aspp.convs.{i}" for i in range(4)),
+    "segmentation_head.aspp.convs.4.conv_1x1",
+    "segmentation_head.aspp.project",
+)
+_LAYERS = tuple(
+    f"encoder.layer.{stage}.transformer.layer.{i}" for stage, depth in TRANSFORMER_LAYERS.items() for i in range(depth)
+)
+_IN_LAYERS = (
+    "layernorm_before",
+    *(f"attention.attention.{part}" for part in ("query", "key", "value")),
+    "attention.output.dense",
+    "layernorm_after",
+    "intermediate.dense",
+    "output.dense",
+)
+MODULES = (
+    *(f"{layer}.{part}" for layer in _CONVOLUTIONS for part in ("convolution", "normalization")),
+    *(f"encoder.layer.{stage}.conv_1x1.convolution" for stage in TRANSFORMER_LAYERS),
+    *(f"{layer}.{part}" for layer in _LAYERS for part in _IN_LAYERS),
+    *(f"encoder.layer.{stage}.layernorm" for stage in TRANSFORMER_LAYERS),
+    "segmentation_head.classifier.convolution",
+    "classifier",
+)
+
+STEM = "conv_stem.convolution.weight"
+V1 = Naming(
+    mark=STEM,
+    modules={name: name for name in MODULES},
+    encoder=BACKBONE,
+)
+NAMINGS: tuple[Naming, ...] = (V1,)
+
+# ---- the settings ----
+
+# As the published processors have it: an eighth and a sixteenth more than the side that is cut out, BGR.
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "classify": {"size": {"shortest_edge": 288}, "crop_size": {"height": 256, "width": 256}},
+    "segment": {"size": {"shortest_edge": 544}, "crop_size": {"height": 512, "width": 512}},
+}
 
 
-def translate(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith(BATCH_COUNT)}
-
-
-def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings:
+def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings | None:
     path = folder / CONFIG_FILE
-    return StoredSettings(path, read_json(path, ConfigError))
+    return StoredSettings(path, read_json(path, ConfigError)) if what_is(path, ConfigError) else None
 
 
 def read_processor(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings | None:
     path = folder / PROCESSOR_FILE
     return StoredSettings(path, read_json(path, ConfigError)) if what_is(path, ConfigError) else None
+
+
+def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:
+    return Assumptions({}, PROCESSORS.get(task, PROCESSORS["classify"]))
+
+
+def files(tensors: Tensors, config: Settings, processor: Settings | None) -> dict[str, Writer]:
+    return {WEIGHTS_FILE: tensor_writer(with_batch_counts(tensors)), **settings_files(config, processor)}
+
+
+def settings_files(config: Settings, processor: Settings | None) -> dict[str, Writer]:
+    """config.json, and preprocessor_config.json if there is a processor."""
+    # transformers converts the weights to the dtype that config.json names; one left from the checkpoint that these
+    # weights came from (under the new key or the old) would round them.
+    config = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": "float32"}
+    found = {CONFIG_FILE: json_writer(config)}
+    return found if processor is None else found | {PROCESSOR_FILE: json_writer(processor)}
 
 
 def task(config: Mapping[str, Any]) -> str | None:
@@ -61,8 +126,3 @@ def task(config: Mapping[str, Any]) -> str | None:
     named = config.get("architectures")
     classes = [str(name) for name in named] if isinstance(named, list) else []
     return next((task for name in classes for end, task in _TASKS.items() if name.endswith(end)), None)
-
-
-def has_head(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are those of a model with a head."""
-    return any(name.startswith(BACKBONE) for name in names)
