@@ -4,7 +4,6 @@ other, whether names mean something or not."""
 import hashlib
 from functools import cache
 
-import numpy as np
 import pytest
 
 from foreign_ports import PORTS, model_and_weights, port
@@ -12,7 +11,6 @@ from frameworks import torch
 from tinymvit import compare
 
 pytestmark = pytest.mark.torch
-SIZES = {"channels_last": (64, 96)}
 CASES = [(name, wrong) for name in PORTS for wrong in ("", *(port(name).WRONG if torch is not None else ()))]
 
 

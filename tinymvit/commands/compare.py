@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--map", type=Path, metavar="NAMES.json", help="a JSON object from their names to ours, where they differ"
+    )
+    command.add_argument(
+        "--write-map",
+        type=output_file,
+        metavar="NAMES.json",
+        help="write the names that were paired, as --map takes them, to be corrected and given back",
     )
     command.add_argument(
         "--layout",
@@ -67,6 +74,9 @@ def run(options: argparse.Namespace) -> int:
         progress=True,
     )
     try:
+        if options.write_map:
+            pairs = json.dumps(comparison.names, indent=2)  # in the graph's order, to be read
+            write_files(options.write_map.parent, {options.write_map.name: text_writer(f"{pairs}\n")})
         if options.json:
             write_files(options.json.parent, {options.json.name: json_writer(to_json(comparison))})
         if options.html:

@@ -22,7 +22,7 @@ from tinymvit.comparison.inputs import Tensors, open_theirs
 from tinymvit.comparison.isolation import Expected, in_isolation, in_whole, ops_between
 from tinymvit.comparison.judging import judge, judge_namesakes
 from tinymvit.comparison.layouts import MAP
-from tinymvit.comparison.pairing import ModelPairing, pair_with_model
+from tinymvit.comparison.pairing import PIXEL_VALUES, ModelPairing, pair_with_model
 from tinymvit.comparison.port import Port
 from tinymvit.comparison.reading import read, remember
 from tinymvit.comparison.settings import ComparisonSettings
@@ -53,7 +53,9 @@ def compare_with_model(
     dump = open_theirs(theirs)
     with np.errstate(all="ignore"):  # somebody else's numbers may overflow; the verdict says so
         pairing = pair_with_model(model, dump, settings)
-        findings, port = _node_by_node(pairing, Port(dump, settings, pairing.axes, pairing.matches), isolate)
+        findings, port = _node_by_node(
+            pairing, Port(pairing.dump, settings, pairing.names, pairing.axes, pairing.matches), isolate
+        )
         return _conclude(pairing, findings, port, isolate)
 
 
@@ -135,7 +137,25 @@ def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Por
     ]
     if unrecognised:
         notes.append(f"{len(unrecognised)} of their {len(port.dump)} tensors not recognised: {some(unrecognised, 3)}")
-    return Comparison(tuple(rows), tuple(notes), isolate, tuple(_caveats(pairing, rows, unrecognised, port.dump)))
+    return Comparison(
+        rows=tuple(rows),
+        notes=tuple(notes),
+        isolated=isolate,
+        caveats=tuple(_caveats(pairing, rows, unrecognised, port.dump)),
+        basis="; ".join(_basis(pairing, port)),
+        names={port.matches[node].theirs: node for node in pairing.run.graph.nodes if node in port.matches},
+    )
+
+
+def _basis(pairing: ModelPairing, port: Port) -> Iterator[str]:
+    """What the answer rests on beside our own names."""
+    if pairing.family is not None:
+        yield f"their names are those of {pairing.family}"
+    matches = [match.how for node, match in port.matches.items() if node != PIXEL_VALUES]
+    guesses = matches.count("guess")
+    if guesses:
+        by_value = "by value" if guesses == len(matches) else f"{guesses} of them by value"
+        yield f"{len(port.matches)} of {len(pairing.run.graph)} tensors of the graph recognised, {by_value}"
 
 
 def _on_conversions(findings: Mapping[str, _Finding]) -> Iterator[str]:

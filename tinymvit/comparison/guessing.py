@@ -19,6 +19,7 @@ import numpy as np
 from tinymvit.comparison.hints import HINTED_OPS, suspects_of
 from tinymvit.comparison.isolation import in_isolation, inputs_of, ops_between
 from tinymvit.comparison.layouts import Arrangement, arrangements
+from tinymvit.comparison.mistakes import Mistake
 from tinymvit.comparison.names import Match
 from tinymvit.comparison.port import Port, as_float64
 from tinymvit.comparison.reading import read_tensor
@@ -103,7 +104,7 @@ class _Tensors:
 class _Value:
     """A value that a tensor may have: the truth, in float64, and what the reference gives in float32 when asked."""
 
-    def __init__(self, truth: Array, round_: Callable[[], Array]) -> None:
+    def __init__(self, truth: Array, round_: Callable[[], Array | None]) -> None:
         self.truth = truth
         self._round = round_
 
@@ -113,7 +114,8 @@ class _Value:
 
     @cached_property
     def _rounded(self) -> Array:
-        return self._round()
+        rounded = self._round()
+        return self.truth if rounded is None else rounded
 
     def tolerance(self, half: float, given: float | None) -> Tolerance:
         if given is not None:
@@ -211,7 +213,9 @@ class _Search:
         self.recognised.update(found)
         taken = {match.theirs for match in self.guessed.values()}
         orders = list(self.port.axes[node.name].orders)
-        free = [(orders.index(option.order), i, name) for i, (name, option) in enumerate(found.items()) if name not in taken]
+        free = [
+            (orders.index(option.order), i, name) for i, (name, option) in enumerate(found.items()) if name not in taken
+        ]
         if free:
             *_, name = min(free)
             self.right.add(node.name)
@@ -248,7 +252,9 @@ class _Search:
 
     def _is_known(self, name: str) -> bool:
         return name in self.port.read or name in self.values
+
     def _rounded(self, nodes: list[Node]) -> Array:
+
         inputs = inputs_of(self.port, nodes)
         before = {name: self.port.before_storing(name, x) for name, x in inputs.items()}
         return self.run.compute(nodes, before, np.float32)
@@ -350,7 +356,9 @@ class _Search:
                     return True
         return False
 
-    def _wrong_value(self, nodes: list[Node], inputs: Mapping[str, Array], mistakes: Mapping) -> _Value | None:
+    def _wrong_value(
+        self, nodes: list[Node], inputs: Mapping[str, Array], mistakes: Mapping[str, Mistake]
+    ) -> _Value | None:
         def compute(dtype: type) -> Array | None:
             return self.run.compute_wrongly(nodes, inputs, dtype, mistakes)
 

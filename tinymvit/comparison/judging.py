@@ -78,6 +78,5 @@ def judge_namesakes(
         judgement = judge(other)
         if not judgement.ok and not one_value:
             notes.append(f"their {theirs} and {read} should be the same: both are {reading.node}")
-            name = port.settings.names.get(theirs, theirs)
-            judgements.append(replace(judgement, node=spelled_out(run.graph)[canonical(name)]))
+            judgements.append(replace(judgement, node=spelled_out(run.graph)[canonical(port.names.ours(theirs))]))
     return NamesakesJudged(tuple(judgements), tuple(notes))

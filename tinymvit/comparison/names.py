@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tinymvit.errors import DumpError
 from tinymvit.graph import Graph
@@ -58,18 +58,36 @@ def check_map(given: Mapping[str, str], theirs: Iterable[str], known: Kinds) -> 
             raise DumpError(f"the map names the node {node!r}, which is none of ours{_near(node, nodes)}")
 
 
-def match_by_name(known: Kinds, theirs: Iterable[str], given: Mapping[str, str]) -> dict[str, Match]:
-    """Nodes to tensors of theirs: for each node the tensor whose name is of the nearest kind. `given` maps names of
-    theirs to ours and comes before all else. Raises DumpError if two tensors have the same claim to a node."""
+@dataclass(frozen=True)
+class Names:
+    """What the names of a dump are taken for. given: the user's map from their names to ours, which goes first. family:
+    our names for those that another family of checkpoints has."""
+
+    given: Mapping[str, str]
+    family: Mapping[str, str] = field(default_factory=dict)
+
+    def ours(self, tensor: str) -> str:
+        """Our name for a tensor, by the map or the family; else its own."""
+        return self.given.get(tensor) or self.family.get(tensor, tensor)
+
+    def meaning(self, tensor: str, known: Kinds) -> tuple[int, str] | None:
+        """Of which kind a tensor's name is, and the node that it means; None if it means nothing."""
+        name = canonical(self.ours(tensor))
+        return next(((kind, nodes[name]) for kind, nodes in enumerate(known) if name in nodes), None)
+
+
+def match_by_name(known: Kinds, theirs: Iterable[str], names: Names) -> dict[str, Match]:
+    """Nodes to tensors of theirs: for each node the tensor whose name is of the nearest kind, the user's map before all
+    else. Raises DumpError if two tensors have the same claim to a node."""
     claims: dict[str, _Claim] = {}
     for tensor in theirs:
-        claim = _claim(tensor, known, given)
+        claim = _claim(tensor, known, names)
         if claim is None:
             continue
         earlier = claims.get(claim.node)
         if earlier is None or claim.rank < earlier.rank:
             claims[claim.node] = claim
-        elif claim.rank == earlier.rank and claim.name == earlier.name:
+        elif claim.rank == earlier.rank and claim.name == earlier.name and tensor not in names.family:
             raise DumpError(f"two tensors mean {claim.node}: {earlier.tensor!r} and {tensor!r}; expected one")
     return {node: Match(claim.tensor, "map" if claim.by_map else "name") for node, claim in claims.items()}
 
@@ -86,46 +104,30 @@ class _Claim:
     rank: tuple[bool, int]
 
 
-def _claim(tensor: str, known: Kinds, given: Mapping[str, str]) -> _Claim | None:
+def _claim(tensor: str, known: Kinds, names: Names) -> _Claim | None:
     """What a tensor means by the map or else by its name; None if that is nothing."""
-    name, by_map = given.get(tensor, tensor), tensor in given
-    meaning = _meaning(name, known)
+    meaning, by_map = names.meaning(tensor, known), tensor in names.given
     if meaning is None:
         return None
     kind, node = meaning
-    return _Claim(tensor, node, canonical(name), by_map, (not by_map, kind))
+    return _Claim(tensor, node, canonical(names.ours(tensor)), by_map, (not by_map, kind))
 
 
-def namesakes(
-    known: Kinds, theirs: Iterable[str], given: Mapping[str, str], matches: Mapping[str, Match]
-) -> dict[str, list[str]]:
+def namesakes(known: Kinds, theirs: Iterable[str], names: Names, matches: Mapping[str, Match]) -> dict[str, list[str]]:
     """For each node the other tensors whose names mean it too.
 
     A tensor is left out if the map says that another tensor is what its own name means. The tensor named after the
     whole backbone is left out too, because the backbone has several results.
     """
     found: dict[str, list[str]] = {}
-    left_out = {BACKBONE.rstrip("."), *map(canonical, given.values())}
+    left_out = {BACKBONE.rstrip("."), *map(canonical, names.given.values())}
     for tensor in theirs:
-        if tensor not in given and canonical(tensor) in left_out:
+        if tensor not in names.given and canonical(names.ours(tensor)) in left_out:
             continue
-        meaning = _meaning(given.get(tensor, tensor), known)
+        meaning = names.meaning(tensor, known)
         if meaning is not None and matches[meaning[1]].theirs != tensor:
             found.setdefault(meaning[1], []).append(tensor)
     return found
-
-
-def means_something(tensor: str, known: Kinds, given: Mapping[str, str]) -> bool:
-    """Whether the name of this tensor of theirs means a node, or the map says which."""
-    return tensor in given or _meaning(tensor, known) is not None
-
-
-def _meaning(name: str, known: Kinds) -> tuple[int, str] | None:
-    """Of which kind a name is, and the node that it means; None if it means nothing."""
-    for kind, nodes in enumerate(known):
-        if canonical(name) in nodes:
-            return kind, nodes[canonical(name)]
-    return None
 
 
 def _near(name: str, names: Sequence[str]) -> str:

@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinymvit import reference
+from tinymvit.comparison.families import Translation, translate
 from tinymvit.comparison.guessing import guess_nodes
 from tinymvit.comparison.layouts import Axes, arrangements, node_axes, shape_axes
 from tinymvit.comparison.names import (
     Match,
+    Names,
     canonical,
     check_map,
     match_by_name,
-    means_something,
     namesakes,
     node_names,
 )
@@ -44,12 +45,16 @@ CLOSE = 1e-3  # and how close they may be at most
 class ModelPairing:
     """A dump paired with a model.
 
-    run: the model on their pixels. axes: of each node. matches: nodes to the tensors that are read for them.
+    run: the model on their pixels. dump: with fused tensors in parts. names: what its names mean. family: of which
+    family of checkpoints they are, None if they are ours or nobody's. axes: of each node. matches: nodes to the tensors that are read for them.
     namesakes: nodes to the other tensors whose names mean them. unrecognised: their tensors whose names mean nothing
     and that no node was guessed for.
     """
 
     run: ReferenceRun
+    dump: Dump
+    names: Names
+    family: str | None
     axes: Mapping[str, Axes]
     matches: Mapping[str, Match]
     namesakes: Mapping[str, Sequence[str]]
@@ -59,8 +64,10 @@ class ModelPairing:
 
 @dataclass(frozen=True)
 class DumpPairing:
-    """A dump paired with a dump of ours. matches: our tensors to theirs, in our order."""
+    """A dump paired with a dump of ours. theirs: with fused tensors in parts. matches: our tensors to theirs, in our
+    order."""
 
+    theirs: Dump
     matches: Mapping[str, Match]
     notes: tuple[str, ...]
 
@@ -72,12 +79,14 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
     reference.check_memory(graph)
     run = ReferenceRun(graph, model.weights, pixels.value)
     known = node_names(graph)
+    translation = translate(dump, known, settings.names)
+    dump, names = translation.dump, translation.names
     check_map(settings.names, dump, known)
-    named = match_by_name(known, dump, settings.names) | {PIXEL_VALUES: pixels.match}
+    named = match_by_name(known, dump, names) | {PIXEL_VALUES: pixels.match}
     tensor = pixels.match.theirs
-    unnamed = [name for name in dump if name != tensor and not means_something(name, known, settings.names)]
+    unnamed = [name for name in dump if name != tensor and names.meaning(name, known) is None]
     axes = node_axes(graph)
-    guesses = guess_nodes(run, Port(dump, settings, axes, named), unnamed)
+    guesses = guess_nodes(run, Port(dump, settings, names, axes, named), unnamed)
     if len(dump) == 1:
         raise DumpError(f"their dump holds only {tensor}, the pixels; expected what is computed from them too")
     if len(named) == 1 and not guesses.matches:
@@ -87,21 +96,26 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
         )
     return ModelPairing(
         run=run,
+        dump=dump,
+        names=names,
+        family=translation.family,
         axes={node: replace(each, reordered=guesses.reordered) for node, each in axes.items()},
         matches={**named, **guesses.matches},
-        namesakes=namesakes(known, dump, settings.names, named),
+        namesakes=namesakes(known, dump, names, named),
         unrecognised=[name for name in unnamed if name not in guesses.recognised],
-        notes=pixels.notes + _guesses(guesses.matches),
+        notes=pixels.notes + _family(translation) + _guesses(guesses.matches),
     )
 
 
 def pair_dumps(ours: Dump, theirs: Dump, settings: ComparisonSettings) -> DumpPairing:
     """Pair tensors of theirs with ours. Raises DumpError if there is no pair."""
     known = [{canonical(name): name for name in ours}]
+    translation = translate(theirs, known, settings.names)
+    theirs, names = translation.dump, translation.names
     check_map(settings.names, theirs, known)
-    named = match_by_name(known, theirs, settings.names)
+    named = match_by_name(known, theirs, names)
     free = [name for name in _numbers(ours, ours) if name not in named]
-    unnamed = [name for name in theirs if not means_something(name, known, settings.names)]
+    unnamed = [name for name in theirs if names.meaning(name, known) is None]
     pairs = _guess_tensors(ours, free, theirs, _numbers(theirs, unnamed), settings.layout)
     if not named and not pairs:
         raise DumpError(
@@ -109,7 +123,8 @@ def pair_dumps(ours: Dump, theirs: Dump, settings: ComparisonSettings) -> DumpPa
             f"theirs are {some(list(theirs), 3)}, ours {some(list(ours), 3)}; give a map of names"
         )
     matches = named | pairs
-    return DumpPairing({name: matches[name] for name in ours if name in matches}, _guesses(pairs))
+    matches = {name: matches[name] for name in ours if name in matches}
+    return DumpPairing(theirs, matches, _family(translation) + _guesses(pairs))
 
 
 # ---- the pixels ----
@@ -179,7 +194,9 @@ def _may_be_pixels(shape: Shape, channels: int) -> bool:
 # ---- guesses between two dumps ----
 
 
-def _guess_tensors(ours: Dump, free: Sequence[str], theirs: Dump, unnamed: Sequence[str], layout: str) -> dict[str, Match]:
+def _guess_tensors(
+    ours: Dump, free: Sequence[str], theirs: Dump, unnamed: Sequence[str], layout: str
+) -> dict[str, Match]:
     """Tensors of ours with those of theirs that hold the same numbers, in whatever order, told by their statistics.
 
     Several that are alike to the last digits are paired in their order. One that is alike to a few digits only is
@@ -218,3 +235,7 @@ def _numbers(dump: Dump, names: Iterable[str]) -> list[str]:
 
 def _guesses(pairs: Mapping[str, Match]) -> tuple[str, ...]:
     return tuple(f"guess: their {match.theirs} is {node}" for node, match in pairs.items())
+
+
+def _family(translation: Translation) -> tuple[str, ...]:
+    return () if translation.family is None else (f"their names are those of {translation.family}",)

@@ -14,7 +14,7 @@ import numpy as np
 from tinymvit import limits
 from tinymvit.comparison.layouts import Arrangement, Axes, arrangements
 from tinymvit.comparison.mistakes import Mistake
-from tinymvit.comparison.names import Match
+from tinymvit.comparison.names import Match, Names
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.errors import DumpError
@@ -34,7 +34,7 @@ def as_float64(x: Array, name: str) -> Array:
 class Port:
     """A dump of a port and what is known of it.
 
-    axes: of each of our nodes. matches: nodes to the tensors that are taken for them. read: nodes to how their tensor
+    names: what its names mean. axes: of each of our nodes. matches: nodes to the tensors that are taken for them. read: nodes to how their tensor
     was read, of those before the node that is looked at now. confirmed: orders of axes to how many right tensors had
     them. mistakes: those of the catalogue that explained a tensor. searches_in_vain: how often all mistakes were
     tried and none explained it.
@@ -42,6 +42,7 @@ class Port:
 
     dump: Dump
     settings: ComparisonSettings
+    names: Names
     axes: Mapping[str, Axes]
     matches: Mapping[str, Match]
     read: Mapping[str, Arrangement] = field(default_factory=dict)

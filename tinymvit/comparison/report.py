@@ -22,10 +22,14 @@ AGREE = "agree"  # stands where the first divergent node would
 
 
 def to_text(comparison: Comparison) -> str:
-    """The comparison as lines: the first divergent node or "agree", the reasons, the table in the graph's order, the
-    notes."""
-    lines = [comparison.first or AGREE, *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
+    """The comparison as lines: the headline, the reasons, the table in the graph's order, the notes."""
+    lines = [headline(comparison), *(f"  {line}" for line in reasons(comparison)), "", *_table(comparison)]
     return "\n".join(one_line(line, None) for line in [*lines, "", *comparison.notes])
+
+
+def headline(comparison: Comparison) -> str:
+    """The first divergent node or "agree", and behind a semicolon what that rests on, where names alone do not say."""
+    return "; ".join([comparison.first or AGREE, *filter(None, [comparison.basis])])
 
 
 def reasons(comparison: Comparison) -> list[str]:
@@ -35,7 +39,8 @@ def reasons(comparison: Comparison) -> list[str]:
         return list(comparison.caveats)
     lines = [_what(row), *(f"hint: {hint}" for hint in row.hints), *comparison.caveats]
     if len(row.together) > 1 and not row.hints:
-        lines.append(f"one of {len(row.together)} ops, between which the dump has no tensor: {some(row.together, 3)}")
+        known = "no tensor of theirs was recognised" if comparison.basis else "the dump has no tensor"
+        lines.append(f"one of {len(row.together)} ops, between which {known}: {some(row.together, 3)}")
     others = comparison.wrong[1:]
     if not comparison.isolated:
         behind = "1 node behind it differs too" if len(others) == 1 else f"{len(others)} nodes behind it differ too"
@@ -89,9 +94,11 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "first": comparison.first or AGREE,
         "agrees": comparison.agrees,
         "isolated": comparison.isolated,
+        "basis": comparison.basis,
         "caveats": list(comparison.caveats),
         "rows": [finite(asdict(row)) for row in comparison.rows],
         "notes": list(comparison.notes),
+        "names": dict(comparison.names),
     }
 
 
@@ -122,9 +129,10 @@ def to_html(comparison: Comparison) -> str:
     """One page: the answer, the table with a bar for each node's SNR, the notes."""
     first = _text(comparison.first or AGREE)
     kind = "First wrong op" if comparison.isolated else "First divergent node"
+    title = AGREE if comparison.agrees else f"{kind}: <code>{first}</code>"
     return PAGE.substitute(
         first=first,
-        title=AGREE if comparison.agrees else f"{kind}: <code>{first}</code>",
+        title=f"{title}; {_text(comparison.basis)}" if comparison.basis else title,
         reasons=_items(reasons(comparison)),
         head="".join(f"<th>{name}</th>" for name in COLUMNS),
         rows="\n".join(_html_row(row, row is comparison.divergence) for row in comparison.rows),

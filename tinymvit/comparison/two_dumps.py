@@ -46,6 +46,7 @@ def compare_dumps(ours: Tensors, theirs: Tensors, settings: ComparisonSettings |
     our_dump, their_dump = open_tensors(ours), open_theirs(theirs)
     with np.errstate(all="ignore"):  # somebody else's numbers may overflow; the verdict says so
         pairing = pair_dumps(our_dump, their_dump, settings)
+        their_dump = pairing.theirs
         rows = []
         for name, match in settings.bar(pairing.matches.items(), len(pairing.matches)):
             pair = _pair(name, our_dump, match, their_dump, settings)
@@ -137,4 +138,12 @@ def _conclude(
             f"{count(len(missed), 'tensor')} of ours not compared: {some(missed, 2)}; "
             f"{count(len(left), 'tensor')} of theirs not recognised: {some(left, 2)}; a map of names may pair them"
         )
-    return Comparison(tuple(rows), tuple(notes), False, tuple(caveats))
+    guesses = sum(match.how == "guess" for match in pairing.matches.values())
+    return Comparison(
+        rows=tuple(rows),
+        notes=tuple(notes),
+        isolated=False,
+        caveats=tuple(caveats),
+        basis=f"{guesses} of {count(len(rows), 'tensor')} recognised by value" if guesses else "",
+        names={match.theirs: name for name, match in pairing.matches.items()},
+    )

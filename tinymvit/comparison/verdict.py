@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tinymvit.comparison.tolerance import Tolerance
@@ -70,12 +71,16 @@ class Judgement:
 @dataclass(frozen=True)
 class Comparison:
     """The judgements in the graph's order, and the notes that are worth a line beside them. isolated: whether each op
-    was judged by itself. caveats: what must be known to read the answer."""
+    was judged by itself. caveats: what must be known to read the answer. basis: what it rests on, where names alone do
+    not say which tensor is which node, else "". names: the pairs that were settled on, their names to ours in the
+    graph's order: a map to be corrected and given back."""
 
     rows: tuple[Judgement, ...]
     notes: tuple[str, ...]
     isolated: bool
     caveats: tuple[str, ...] = ()
+    basis: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:

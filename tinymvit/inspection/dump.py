@@ -17,9 +17,9 @@ from __future__ import annotations
 import math
 import os
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -65,6 +65,16 @@ class Dump(Mapping[str, Array]):
     def __repr__(self) -> str:
         return f"Dump({str(self.path)!r}, {len(self)} tensors)"
 
+    def split(self, parts: Mapping[str, Sequence[str]]) -> Self:
+        """The same dump with some tensors, by name, cut along their last axis into equal parts of these names."""
+        tensors: dict[str, StoredTensor] = {}
+        for name, stored in self._tensors.items():
+            if name in parts:
+                tensors |= {part: _part(stored, i, len(parts[name])) for i, part in enumerate(parts[name])}
+            else:
+                tensors[name] = stored
+        return type(self)(self.path, tensors)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without loading it."""
         return self._tensors[name].shape
@@ -77,6 +87,12 @@ class Dump(Mapping[str, Array]):
     def stored(self, name: str) -> str:
         """The name of the dtype in which a tensor is stored: "bfloat16" is loaded as float32."""
         return self._tensors[name].dtype
+
+
+def _part(stored: StoredTensor, index: int, count: int) -> StoredTensor:
+    width = stored.shape[-1] // count
+    part = slice(index * width, (index + 1) * width)
+    return StoredTensor((*stored.shape[:-1], width), stored.dtype, lambda: stored.load()[..., part])
 
 
 class _InMemory(Dump):

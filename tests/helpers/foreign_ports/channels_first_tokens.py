@@ -57,7 +57,11 @@ class Net:
         y = self.norm(x, f"{path}.layernorm_before")
         at = f"{path}.attention.attention"
         q, k, v = (self.matrix(y, f"{at}.{name}").unflatten(1, (HEADS, -1)) for name in ("query", "key", "value"))
-        scale = 1.0 if "scores are not scaled" in self.wrong and f"{at}.scores" in WRONG["scores are not scaled"] else q.shape[2] ** -0.5
+        scale = (
+            1.0
+            if "scores are not scaled" in self.wrong and f"{at}.scores" in WRONG["scores are not scaled"]
+            else q.shape[2] ** -0.5
+        )
         soft = (torch.einsum("bhepn,bhepm->bhpnm", q, k) * scale).softmax(-1)
         y = self.tap(torch.einsum("bhpnm,bhepm->bhepn", soft, v).flatten(1, 2), at)
         x = self.tap(x + self.matrix(y, f"{path}.attention.output.dense"), f"{path}.attention_residual")

@@ -8,9 +8,7 @@ F = torch.nn.functional
 WRONG = {
     "padded as SAME": ("mobilevit.conv_stem.convolution",),
     "epsilon of Keras": ("mobilevit.encoder.layer.1.layer.1.conv_3x3.normalization",),
-    "attention over the queries": (
-        "mobilevit.encoder.layer.3.transformer.layer.0.attention.attention.probabilities",
-    ),
+    "attention over the queries": ("mobilevit.encoder.layer.3.transformer.layer.0.attention.attention.probabilities",),
     "no bias at the end": ("classifier",),
 }
 
@@ -97,7 +95,9 @@ class Layers:
         y = self.layer_normalization(y, f"{path}.layernorm")
         y = y.reshape(batch, 2, 2, height // 2, width // 2, channels).permute(0, 3, 1, 4, 2, 5)
         y = self.keep("reshape", y.reshape(batch, height, width, channels), f"{path}.folding")
-        y = self.keep("concatenate", torch.cat([x, self.conv_block(y, f"{path}.conv_projection")], -1), f"{path}.concat")
+        y = self.keep(
+            "concatenate", torch.cat([x, self.conv_block(y, f"{path}.conv_projection")], -1), f"{path}.concat"
+        )
         return self.conv_block(y, f"{path}.fusion")
 
 

@@ -1,7 +1,20 @@
 """ml-cvnets' structure and names: everything is a `block` of a Sequential, one product makes query, key and value, and
 modules are hooked from the inside out, the blocks among them."""
 
-from foreign_ports import HEADS, STAGES, batch_norm, called, conv, fused, layer_norm, linear, names_of, nn, record, torch
+from foreign_ports import (
+    HEADS,
+    STAGES,
+    batch_norm,
+    called,
+    conv,
+    fused,
+    layer_norm,
+    linear,
+    names_of,
+    nn,
+    record,
+    torch,
+)
 
 WRONG = {
     "a missing norm": ("mobilevit.encoder.layer.1.layer.2.reduce_1x1.normalization",),
@@ -79,7 +92,10 @@ class MobileViTBlock(nn.Module):
         self.local_rep.add_module("conv_3x3", ConvLayer(w, f"{path}.conv_kxk", nn.SiLU))
         self.local_rep.add_module("conv_1x1", ConvLayer(w, f"{path}.conv_1x1", norm=False))
         layers = [f"{path}.transformer.layer.{i}" for i in range(depth)]
-        heads = [4 if "four heads for two" in wrong and layer.endswith("3.transformer.layer.1") else HEADS for layer in layers]
+        heads = [
+            4 if "four heads for two" in wrong and layer.endswith("3.transformer.layer.1") else HEADS
+            for layer in layers
+        ]
         encoders = [TransformerEncoder(w, *each) for each in zip(layers, heads, strict=True)]
         self.global_rep = nn.Sequential(*encoders, layer_norm(w, f"{path}.layernorm"))
         self.conv_proj = ConvLayer(w, f"{path}.conv_projection", nn.SiLU)
@@ -107,7 +123,9 @@ class Net(nn.Module):
         base = "mobilevit.encoder.layer"
         self.conv_1 = ConvLayer(w, "mobilevit.conv_stem", nn.SiLU, stride=2)
         self.layer_1 = nn.Sequential(InvertedResidual(w, f"{base}.0.layer.0", 1))
-        self.layer_2 = nn.Sequential(*(InvertedResidual(w, f"{base}.1.layer.{i}", 1 + (i == 0), wrong) for i in range(3)))
+        self.layer_2 = nn.Sequential(
+            *(InvertedResidual(w, f"{base}.1.layer.{i}", 1 + (i == 0), wrong) for i in range(3))
+        )
         for s, depth in enumerate(STAGES, 2):
             down = InvertedResidual(w, f"{base}.{s}.downsampling_layer", 2)
             self.add_module(f"layer_{s + 1}", nn.Sequential(down, MobileViTBlock(w, f"{base}.{s}", depth, wrong)))

@@ -45,13 +45,19 @@ def dense(out, name, x, w, path):
 
 def attention(out, name, x, w, path, wrong):
     """x: (B, N, P, D); each of the P positions is a sequence."""
-    parts = [F.linear(x, w[f"{path}.attention.{p}.weight"], w[f"{path}.attention.{p}.bias"]) for p in ("query", "key", "value")]
+    parts = [
+        F.linear(x, w[f"{path}.attention.{p}.weight"], w[f"{path}.attention.{p}.bias"])
+        for p in ("query", "key", "value")
+    ]
     out[f"{name}/qkv"] = torch.cat(parts, -1)
     q, k, v = (part.unflatten(-1, (HEADS, -1)).permute(0, 2, 3, 1, 4) for part in parts)  # (B, P, h, N, e)
     raw = out[f"{name}/dot"] = q @ k.transpose(-1, -2)
     soft = out[f"{name}/soft"] = (raw / q.shape[-1] ** 0.5).softmax(-1)
     y = soft @ v
-    if "heads joined without a transpose" in wrong and path == "mobilevit.encoder.layer.2.transformer.layer.0.attention":
+    if (
+        "heads joined without a transpose" in wrong
+        and path == "mobilevit.encoder.layer.2.transformer.layer.0.attention"
+    ):
         y = y.reshape(*y.shape[:2], y.shape[3], -1).transpose(1, 2)
     else:
         y = y.permute(0, 3, 1, 2, 4).flatten(3)
@@ -69,7 +75,9 @@ def block(out, name, x, w, path, depth, wrong):
         at, to = f"{name}/{layer}", f"{path}.transformer.layer.{layer}"
         z = norm(out, f"{at}/norm1", y, w, f"{to}.layernorm_before")
         y = out[f"{at}/sum1"] = y + attention(out, f"{at}/attn", z, w, f"{to}.attention", wrong)
-        z = dense(out, f"{at}/up", norm(out, f"{at}/norm2", y, w, f"{to}.layernorm_after"), w, f"{to}.intermediate.dense")
+        z = dense(
+            out, f"{at}/up", norm(out, f"{at}/norm2", y, w, f"{to}.layernorm_after"), w, f"{to}.intermediate.dense"
+        )
         z = out[f"{at}/act"] = F.silu(z)
         y = out[f"{at}/sum2"] = y + dense(out, f"{at}/down", z, w, f"{to}.output.dense")
     y = norm(out, f"{name}/norm", y, w, f"{path}.layernorm").permute(0, 3, 2, 1).reshape(batch, width * 4, -1)
@@ -121,7 +129,11 @@ PLACES = {"stem": "mobilevit.conv_stem", "a": "mobilevit.encoder.layer.0.layer.0
 PLACES |= {f"b{i}": f"mobilevit.encoder.layer.1.layer.{i}" for i in range(3)}
 PLACES |= {f"down{s}": f"mobilevit.encoder.layer.{s}.downsampling_layer" for s in (2, 3, 4)}
 PLACES |= {f"vit{s}": f"mobilevit.encoder.layer.{s}" for s in (2, 3, 4)}
-ATTENTION = {"soft": "attention.attention.probabilities", "mixed": "attention.attention", "out": "attention.output.dense"}
+ATTENTION = {
+    "soft": "attention.attention.probabilities",
+    "mixed": "attention.attention",
+    "out": "attention.output.dense",
+}
 
 
 def _name(own):

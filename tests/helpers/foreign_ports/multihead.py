@@ -41,7 +41,9 @@ class Inverted(nn.Module):
 class Layer(nn.Module):
     def __init__(self, w, path, wrong):
         super().__init__()
-        self.norms = nn.ModuleList([layer_norm(w, f"{path}.{name}") for name in ("layernorm_before", "layernorm_after")])
+        self.norms = nn.ModuleList(
+            [layer_norm(w, f"{path}.{name}") for name in ("layernorm_before", "layernorm_after")]
+        )
         width = self.norms[0].normalized_shape[0]
         self.attention = called(nn.MultiheadAttention(width, HEADS, batch_first=True), f"{path}.attention")
         order = ["query", "key", "value"]

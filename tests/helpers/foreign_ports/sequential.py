@@ -17,9 +17,7 @@ from foreign_ports import (
 
 WRONG = {
     "channels of the stem reversed": ("mobilevit.conv_stem.convolution",),
-    "scale by the model's width": (
-        "mobilevit.encoder.layer.2.transformer.layer.1.attention.attention.scores",
-    ),
+    "scale by the model's width": ("mobilevit.encoder.layer.2.transformer.layer.1.attention.attention.scores",),
     "last pool is a maximum": ("mobilevit.pooler_output",),
     "half a residual": ("mobilevit.encoder.layer.3.transformer.layer.2.output",),
 }
@@ -71,7 +69,11 @@ def transformer_layer(w, path, wrong):
         called(
             Skip(
                 layer_norm(w, f"{path}.layernorm_before"),
-                Attention(w, f"{path}.attention", "scale by the model's width" in wrong and path.endswith("2.transformer.layer.1")),
+                Attention(
+                    w,
+                    f"{path}.attention",
+                    "scale by the model's width" in wrong and path.endswith("2.transformer.layer.1"),
+                ),
             ),
             f"{path}.attention_residual",
         ),

@@ -149,7 +149,14 @@ def names(weights):
     found = {"input": "pixel_values", "output": "logits"}
     for name, module in MobileVit(weights, ()).named_modules():
         if isinstance(module, BatchNormAct2d):
-            found[name] = module.norm.ours.replace("normalization", "activation" if isinstance(module.act, nn.SiLU) else "normalization")
-        elif hasattr(module, "ours") and not name.endswith(".norm") or name.endswith(("1.norm", "1.norm")) and hasattr(module, "ours"):
+            found[name] = module.norm.ours.replace(
+                "normalization", "activation" if isinstance(module.act, nn.SiLU) else "normalization"
+            )
+        elif (
+            hasattr(module, "ours")
+            and not name.endswith(".norm")
+            or name.endswith(("1.norm", "1.norm"))
+            and hasattr(module, "ours")
+        ):
             found[name] = module.ours
     return found
