@@ -60,6 +60,16 @@ def test_a_tensor_whose_name_the_map_gives_to_another_is_not_judged():
     assert compare(model(), wrong, names={"mine": "classifier"}).first == "logits"
 
 
+def test_a_map_may_name_a_block_and_its_last_operation():
+    last = f"{BLOCK}.fusion.activation"
+    found = {"pixel_values": pixels(), "a": right()[last], "b": right()[last]}
+    names = {"a": BLOCK, "b": last}
+    comparison = compare(model(), found, names=names)
+    assert comparison.agrees
+    assert comparison.names == {"pixel_values": "pixel_values", "b": last}
+    assert compare(model(), doubled(found, "a"), names=names).first == BLOCK
+
+
 # ---- guesses ----
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.graph import Node, last_use
 from tinymvit.numerics import NUMBERS, Array, TensorStatistics, half_unit, same
-from tinymvit.ops import Context
+from tinymvit.ops import Context, Shape
 
 PATIENCE = 12  # nodes in a row that could have a tensor and have none, before a wrong op is looked for
 WINDOW = 8  # open nodes whose readers are asked before known mistakes are tried at them
@@ -52,13 +52,32 @@ def guess_nodes(run: ReferenceRun, port: Port, unnamed: Sequence[str]) -> Guesse
 
     port: what is known by names. unnamed: tensors of the dump in its order.
     """
-    tensors = _Tensors(port, unnamed)
+    copies = _copies(port, unnamed)
+    tensors = _Tensors(port, [name for name in unnamed if name not in copies])
     sizes = {math.prod(node.shape) for node in run.graph if node.name not in port.matches}
     if not any(tensors.of_size(size) for size in sizes):
-        return Guesses({}, frozenset(), False)
+        return Guesses({}, copies, False)
     search = _Search(run, port, tensors)
     search.run_through()
-    return search.result()
+    guesses = search.result()
+    return replace(guesses, recognised=guesses.recognised | copies)
+
+
+def _copies(port: Port, unnamed: Sequence[str]) -> frozenset[str]:
+    """The tensors that hold the very numbers of one that has a name."""
+    by_shape: dict[Shape, list[str]] = {}
+    for match in port.matches.values():
+        by_shape.setdefault(port.dump.shape(match.theirs), []).append(match.theirs)
+    statistics = cache(lambda name: TensorStatistics.of(port.dump[name]))
+    numbers = (name for name in unnamed if port.dump.dtype(name).kind in NUMBERS)
+    return frozenset(
+        name
+        for name in numbers
+        for other in by_shape.get(port.dump.shape(name), ())
+        if port.dump.dtype(other).kind in NUMBERS
+        and statistics(name) == statistics(other)
+        and same(port.dump[name], port.dump[other])
+    )
 
 
 class _Tensors:

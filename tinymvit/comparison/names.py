@@ -61,10 +61,11 @@ def check_map(given: Mapping[str, str], theirs: Iterable[str], known: Kinds) -> 
 @dataclass(frozen=True)
 class Names:
     """What the names of a dump are taken for. given: the user's map from their names to ours, which goes first. family:
-    our names for those that another family of checkpoints has."""
+    our names for those that another family of checkpoints has. own: names that are ours by chance and mean nothing."""
 
     given: Mapping[str, str]
     family: Mapping[str, str] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
 
     def ours(self, tensor: str) -> str:
         """Our name for a tensor, by the map or the family; else its own."""
@@ -72,6 +73,8 @@ class Names:
 
     def meaning(self, tensor: str, known: Kinds) -> tuple[int, str] | None:
         """Of which kind a tensor's name is, and the node that it means; None if it means nothing."""
+        if tensor in self.own:
+            return None
         name = canonical(self.ours(tensor))
         return next(((kind, nodes[name]) for kind, nodes in enumerate(known) if name in nodes), None)
 

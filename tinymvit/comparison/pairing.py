@@ -17,6 +17,7 @@ from tinymvit.comparison.families import Translation, translate
 from tinymvit.comparison.guessing import guess_nodes
 from tinymvit.comparison.layouts import Axes, arrangements, node_axes, shape_axes
 from tinymvit.comparison.names import (
+    Kinds,
     Match,
     Names,
     canonical,
@@ -46,9 +47,9 @@ class ModelPairing:
     """A dump paired with a model.
 
     run: the model on their pixels. dump: with fused tensors in parts. names: what its names mean. family: of which
-    family of checkpoints they are, None if they are ours or nobody's. axes: of each node. matches: nodes to the tensors that are read for them.
-    namesakes: nodes to the other tensors whose names mean them. unrecognised: their tensors whose names mean nothing
-    and that no node was guessed for.
+    family of checkpoints they are, None if they are ours or nobody's. axes: of each node. matches: nodes to the tensors
+    that are read for them. namesakes: nodes to the other tensors whose names mean them. unrecognised: their tensors
+    whose names mean nothing and that no node was guessed for.
     """
 
     run: ReferenceRun
@@ -80,7 +81,7 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
     run = ReferenceRun(graph, model.weights, pixels.value)
     known = node_names(graph)
     translation = translate(dump, known, settings.names)
-    dump, names = translation.dump, translation.names
+    dump, names = translation.dump, replace(translation.names, own=_own_words(translation, known))
     check_map(settings.names, dump, known)
     named = match_by_name(known, dump, names) | {PIXEL_VALUES: pixels.match}
     tensor = pixels.match.theirs
@@ -125,6 +126,17 @@ def pair_dumps(ours: Dump, theirs: Dump, settings: ComparisonSettings) -> DumpPa
     matches = named | pairs
     matches = {name: matches[name] for name in ours if name in matches}
     return DumpPairing(theirs, matches, _family(translation) + _guesses(pairs))
+
+
+def _own_words(translation: Translation, known: Kinds) -> frozenset[str]:
+    """Names of a single word that need not mean what they mean here, since most others mean nothing: somebody's own
+    `encoder` is hardly ours. Those of results are meant so."""
+    names, dump, (*_, results) = translation.names, translation.dump, known
+    meant = [name for name in dump if names.meaning(name, known) is not None]
+    if 2 * len(meant) >= len(dump):
+        return frozenset()
+    words = [name for name in meant if name not in names.given and "." not in canonical(name)]
+    return frozenset(name for name in words if canonical(name) not in results and canonical(name) != PIXEL_VALUES)
 
 
 # ---- the pixels ----

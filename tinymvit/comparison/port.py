@@ -34,10 +34,10 @@ def as_float64(x: Array, name: str) -> Array:
 class Port:
     """A dump of a port and what is known of it.
 
-    names: what its names mean. axes: of each of our nodes. matches: nodes to the tensors that are taken for them. read: nodes to how their tensor
-    was read, of those before the node that is looked at now. confirmed: orders of axes to how many right tensors had
-    them. mistakes: those of the catalogue that explained a tensor. searches_in_vain: how often all mistakes were
-    tried and none explained it.
+    names: what its names mean. axes: of each of our nodes. matches: nodes to the tensors that are taken for them. read:
+    nodes to how their tensor was read, of those before the node that is looked at now. confirmed: orders of axes to how
+    many right tensors had them. mistakes: those of the catalogue that explained a tensor. searches_in_vain: how often
+    all mistakes were tried and none explained it.
     """
 
     dump: Dump

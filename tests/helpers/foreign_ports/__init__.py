@@ -1,8 +1,8 @@
 """Ports written from scratch as people write MobileViT: each file has a structure, names and layouts of its own.
 
 A port is a module with `run(weights, pixels, wrong)`, which gives what it dumps by its own names in the order in which
-it dumps, `names(weights)`, a map from its names to ours, and `WRONG`: its mistakes, each with the nodes of ours that are
-then wrong. `wrong` are the mistakes that it makes in that run. In here is what they share: our weights put in layers.
+it dumps, `names(weights)`, a map from its names to ours, and `WRONG`: its mistakes, each with the nodes of ours that
+are then wrong. `wrong` are the mistakes that it makes in that run. In here is what they share: our weights in layers.
 """
 
 from functools import cache

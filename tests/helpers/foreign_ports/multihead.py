@@ -1,4 +1,4 @@
-"""PyTorch's own attention layer, whose parts nobody sees; convolutions of torchvision's kind, layers in dictionaries."""
+"""PyTorch's own attention layer, whose parts nobody sees; convolutions as torchvision has them."""
 
 from foreign_ports import HEADS, STAGES, batch_norm, called, conv, layer_norm, linear, names_of, nn, record, torch
 

@@ -105,7 +105,7 @@ def run(weights, pixels, wrong=()):
 
 
 def names(weights):
-    """Names of the convolutions that the normalisations are folded into stand for the convolutions, as in a checkpoint."""
+    """A convolution with a normalisation in it is called a convolution, as in a checkpoint."""
     found = {name: module.ours for name, module in build(weights).named_modules() if hasattr(module, "ours")}
     return {"input": "pixel_values"} | {
         name: node.replace("normalization", "convolution") for name, node in found.items()

@@ -146,17 +146,11 @@ def run(weights, pixels, wrong=()):
 
 def names(weights):
     """A map that leaves out query, key and value, which are one tensor here."""
-    found = {"input": "pixel_values", "output": "logits"}
+    found = {"input": "pixel_values"}
     for name, module in MobileVit(weights, ()).named_modules():
         if isinstance(module, BatchNormAct2d):
-            found[name] = module.norm.ours.replace(
-                "normalization", "activation" if isinstance(module.act, nn.SiLU) else "normalization"
-            )
-        elif (
-            hasattr(module, "ours")
-            and not name.endswith(".norm")
-            or name.endswith(("1.norm", "1.norm"))
-            and hasattr(module, "ours")
-        ):
+            activated = isinstance(module.act, nn.SiLU)
+            found[name] = module.norm.ours.replace("normalization", "activation") if activated else module.norm.ours
+        elif hasattr(module, "ours") and not isinstance(module, nn.BatchNorm2d):
             found[name] = module.ours
     return found

@@ -1,0 +1,144 @@
+"""Tensors whose names mean nothing: what is recognised, what is left out, and what a guess may accuse."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiny_port import ATTENTION, BLOCK, LAYER, STEM, model, pixels, run
+from tinymvit import compare, reference
+
+
+@cache
+def graph():
+    return model().graph((1, 3, 64, 96))
+
+
+@cache
+def values_with(*wrong):
+    """Every node's value in a port in which these ops give 0.7 times what they should, and a little more."""
+
+    def off(op, inputs, weights):
+        return reference.compute(op, inputs, weights) * np.float32(0.7) + np.float32(0.01)
+
+    return run(model(), pixels(1, 64, 96), dict.fromkeys(wrong, off))
+
+
+def nameless(values, order=None):
+    """A dump of these arrays without their names."""
+    names = list(values)
+    order = range(len(names)) if order is None else order
+    return {f"x{number:04}": values[names[number]] for number in order}
+
+
+def accused(comparison):
+    """The ops of which one must be wrong, for each judgement that says so; in whole of the first."""
+    rows = comparison.wrong if comparison.isolated else comparison.wrong[:1]
+    return [{row.wrong_op, *row.together} for row in rows]
+
+
+def laid_out(x, kind):
+    if kind == "last" and x.ndim == 4:
+        return x.transpose(0, 2, 3, 1)
+    if kind == "apart" and x.ndim == 3:
+        return x.reshape(1, 4, *x.shape[1:])  # (B, P, N, D)
+    if kind == "before" and x.ndim == 3:
+        return x.swapaxes(1, 2)  # (B P, D, N)
+    return x
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_word_that_is_ours_by_chance_means_nothing_among_names_that_are_not(isolate):
+    values = nameless(values_with())
+    stem, block = values_with()[STEM], values_with()[f"{BLOCK}.layernorm"]
+    comparison = compare(model(), values | {"conv_stem": stem, "encoder": block}, isolate=isolate)
+    assert comparison.agrees
+    assert compare(model(), values_with() | {"encoder": block}, isolate=isolate).first == "mobilevit.encoder"
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_scores_that_are_scaled_later_are_no_wrong_scores(isolate):
+    """Our graph lacks them; that attention weighs by columns is the one mistake."""
+    probabilities = f"{ATTENTION}.probabilities"
+
+    def over_queries(op, inputs, weights):
+        return np.ascontiguousarray(reference.compute(op, [inputs[0].swapaxes(2, 3)], weights).swapaxes(2, 3))
+
+    values = run(model(), pixels(1, 64, 96), wrong={probabilities: over_queries})
+    scores = values.pop(f"{ATTENTION}.scores")
+    values = dict(sorted(nameless(values | {"unscaled": scores * np.float32(2.0)}).items(), reverse=True))
+    comparison = compare(model(), values, isolate=isolate)
+    assert comparison.first == probabilities
+    assert {probabilities} <= set(comparison.divergence.together) <= {probabilities, f"{ATTENTION}.scores"}
+    assert any("1 of their" in note and "not recognised" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_an_answer_that_is_probabilities_accuses_nobody(isolate):
+    values = values_with()
+    logits = np.exp(values["classifier"])
+    found = {**values, "classifier": logits / logits.sum(1, keepdims=True)}
+    comparison = compare(model(), nameless(found), isolate=isolate)
+    assert comparison.agrees
+    assert "our last node, classifier, was not compared" in comparison.caveats[0]
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_right_dump_that_ends_before_the_answer_agrees(isolate):
+    values = {name: x for name, x in values_with().items() if "layer.4" not in name and "mobilevit.enc" in name}
+    noise = {"n": np.random.default_rng(0).standard_normal(values_with()[f"{LAYER}.output"].shape, np.float32)}
+    comparison = compare(model(), nameless({"p": pixels(1, 64, 96)} | values | noise), isolate=isolate)
+    assert comparison.agrees
+    assert len(comparison.rows) > len(values) - 3
+
+
+def test_tensors_that_nothing_explains_are_counted():
+    noise = {f"n{i}": np.random.default_rng(i).standard_normal((1, 8, 8, 12), np.float32) for i in range(4)}
+    comparison = compare(model(), nameless(values_with()) | noise)
+    total = len(graph())
+    assert comparison.agrees
+    assert comparison.basis == f"{total} of {total} tensors of the graph recognised, by value"
+    assert f"4 of their {total + 4} tensors not recognised: n0, n1, n2 and 1 more" in comparison.notes
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_copy_of_what_a_name_says_is_recognised(isolate):
+    copy = {"x": values_with()[f"{LAYER}.output"]}
+    comparison = compare(model(), values_with() | copy, isolate=isolate)
+    assert comparison.agrees
+    assert not any("not recognised" in note for note in comparison.notes)
+    assert comparison.basis == ""
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("isolate", [False, True])
+def test_another_format_is_recognised(dtype, isolate):
+    values = {name: x.astype(dtype) for name, x in values_with().items()}
+    comparison = compare(model(), nameless(values | {"pixel_values": pixels(1, 64, 96)}), isolate=isolate)
+    assert len(comparison.rows) == len(graph())
+    assert comparison.agrees
+
+
+@st.composite
+def ports(draw):
+    """Which ops are wrong, the share of the tensors that is dumped, by which chance, in which layout and order."""
+    wrong = draw(st.lists(st.sampled_from(list(graph().nodes)[1:]), max_size=2, unique=True))
+    share = draw(st.sampled_from([1.0, 0.6, 0.3, 0.1]))
+    layout = draw(st.sampled_from(["ours", "last", "apart", "before"]))
+    return wrong, share, draw(st.integers(0, 2**16)), layout, draw(st.booleans())
+
+
+@settings(max_examples=60, deadline=None)
+@given(ports(), st.booleans())
+def test_any_tensors_in_any_order_accuse_no_right_op(port, isolate):
+    wrong, share, seed, layout, shuffled = port
+    values, nodes, chance = values_with(*wrong), list(graph().nodes), np.random.default_rng(seed)
+    kept = [name for name in nodes if name in (nodes[0], nodes[-1]) or chance.random() < share]
+    maps = ("scores", "probabilities")
+    found = {name: values[name] if name.endswith(maps) else laid_out(values[name], layout) for name in kept}
+    comparison = compare(model(), nameless(found, chance.permutation(len(kept)) if shuffled else None), isolate=isolate)
+    assert bool(comparison.wrong) == bool(wrong)
+    for ops in accused(comparison):
+        assert ops & set(wrong)
