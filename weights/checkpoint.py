@@ -21,7 +21,7 @@ from tinymvit.text import nearest
 from tinymvit.weights import locate
 from tinymvit.weights.families import FAMILIES, Family, family_of, has_settings, transformers
 from tinymvit.weights.families.transformers import BACKBONE, BATCH_COUNT, CLASSIFIERS, RUNNING_VARIANCE, has_head
-from tinymvit.weights.formats import format_of
+from tinymvit.weights.formats import format_of, open_weights
 from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.stored import StoredSettings, StoredTensor
 
@@ -95,10 +95,8 @@ class Checkpoint:
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTensor]:
-        """The tensors under the names that the file gives them. Raises CheckpointError if they cannot be read."""
-        format = format_of(self.file)
-        assert format is not None, f"{self.file} was found as a weights file and is of no format"
-        return format.open_file(self.file)
+        """The tensors under the names that the file gives them, without a prefix that all have. Raises CheckpointError if they cannot be read."""
+        return open_weights(self.file)
 
     @cached_property
     def _known(self) -> Mapping[str, StoredTensor]:
