@@ -202,9 +202,7 @@ def test_a_config_beside_other_tensors_or_none(tmp_path):
     theirs(tmp_path, PUBLISHED)
     for write_other in (lambda path: path.write_bytes(b"damaged"), lambda path: write(path, {"cls_token": np.ones(1)})):
         write_other(tmp_path / "model.safetensors")
-        with complaint(
-            ConfigError, "config.json: is timm's, for 'mobilevit_xxs', and no MobileViT of timm"
-        ):
+        with complaint(ConfigError, "config.json: is timm's, for 'mobilevit_xxs', and no MobileViT of timm"):
             tinymvit.MobileViTConfig.from_pretrained(tmp_path)
 
 

@@ -8,8 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinymvit.weights.families import transformers
-from tinymvit.weights.families.naming import SEGMENTER, TRANSFORMER_LAYERS, Naming, is_batch_count, rows
-from tinymvit.weights.stored import Assumptions, StoredTensor
+from tinymvit.weights.families.naming import (
+    SEGMENTER,
+    TRANSFORMER_LAYERS,
+    Naming,
+    is_batch_count,
+    rows,
+    with_batch_counts,
+)
+from tinymvit.weights.formats.pytorch import tensor_writer
+from tinymvit.weights.stored import Assumptions, Settings, StoredTensor, Tensors, Writer
 
 NAME = "ml-cvnets"
 WORD = "cvnets"
@@ -138,3 +146,9 @@ def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:
     if "seg_head.classifier.block.conv.weight" in tensors:
         return Assumptions(_V0_2, processor | {"do_flip_channel_order": False})
     return Assumptions({}, processor)
+
+
+def files(tensors: Tensors, config: Settings, processor: Settings | None) -> dict[str, Writer]:
+    """Their software reads the weights alone. The settings beside them are for us: they keep what names cannot say."""
+    theirs = with_batch_counts(V1.to_theirs(tensors))
+    return {WEIGHTS_FILE: tensor_writer(theirs), **transformers.settings_files(config, processor)}
