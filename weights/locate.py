@@ -13,7 +13,7 @@ from tinymvit.files import FILE, FOLDER, at_home, reason, what_is
 from tinymvit.text import nearest
 from tinymvit.weights import hub
 from tinymvit.weights.entries import PUBLISHED, bundled
-from tinymvit.weights.formats import format_in, format_of, suffixes, weights_files
+from tinymvit.weights.formats import choose, format_in, format_of, suffixes, weights_files
 
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(.+))?")
 
@@ -43,9 +43,9 @@ def resolve(name: str | Path) -> Path:
     repository, revision = hub_id.groups()
     published = {entry.name: entry.revision for entry in PUBLISHED}
     if repository in published:
-        return hub.fetch(repository, revision or published[repository] or hub.DEFAULT_REVISION)
+        return hub.fetch(repository, revision, published[repository])
     try:
-        return hub.fetch(repository, revision or hub.DEFAULT_REVISION)
+        return hub.fetch(repository, revision)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_suggestion(repository)}") from None
 
@@ -63,15 +63,12 @@ def weights_file_in(folder: Path, name: str | Path) -> Path:
         files = sorted(path.name for path in folder.iterdir())
     except OSError as failure:
         raise CheckpointError(f"{folder}: cannot be read: {reason(failure)}") from None
-    known = weights_files()
-    for file in known:
-        if file in files:
-            return folder / file
+    chosen = choose(files)
+    if chosen is not None:
+        return folder / chosen
     others = [file for file in files if format_of(file) is not None]
-    if len(others) == 1:
-        return folder / others[0]
     several = f"; to use {others[0]} or another of its {len(others)}, name that file" if others else ""
-    raise CheckpointError(f"{folder}: has no {known[0]} and no other single weights file{several}")
+    raise CheckpointError(f"{folder}: has no {weights_files()[0]} and no other single weights file{several}")
 
 
 def is_weights_file(name: str | Path) -> bool:

@@ -49,9 +49,12 @@ def weights_files() -> list[str]:
     return [file for format in FORMATS for file in format.FILES]
 
 
-def patterns() -> list[str]:
-    """What the names of all files of all formats match."""
-    return [f"*{suffix}" for format in FORMATS for suffix in format.SUFFIXES]
+def choose(files: Collection[str]) -> str | None:
+    """The weights file of a checkpoint's folder that holds these files: the best of those with the usual names, or else
+    the only one that a format has a word for."""
+    usual = next((name for name in weights_files() if name in files), None)
+    others = [name for name in files if format_of(name) is not None]
+    return usual or (others[0] if len(others) == 1 else None)
 
 
 def suffixes() -> list[str]:
