@@ -18,10 +18,11 @@ def graph():
 
 @cache
 def values_with(*wrong):
-    """Every node's value in a port in which these ops give 0.7 times what they should, and a little more."""
+    """Every node's value in a port in which these ops give what no known mistake does, nor a norm behind it undoes."""
 
     def off(op, inputs, weights):
-        return reference.compute(op, inputs, weights) * np.float32(0.7) + np.float32(0.01)
+        x = reference.compute(op, inputs, weights)
+        return np.where(x > 0, np.float32(0.7) * x, x + np.float32(0.01))
 
     return run(model(), pixels(1, 64, 96), dict.fromkeys(wrong, off))
 
