@@ -1,5 +1,6 @@
 """Tensors whose names mean nothing: what is recognised, what is left out, and what a guess may accuse."""
 
+import dataclasses
 from functools import cache
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from tiny_port import ATTENTION, BLOCK, LAYER, STEM, model, pixels, run
 from tinymvit import compare, reference
+from tinymvit.ops import BatchNorm
 
 
 @cache
@@ -120,6 +122,33 @@ def test_another_format_is_recognised(dtype, isolate):
     comparison = compare(model(), nameless(values | {"pixel_values": pixels(1, 64, 96)}), isolate=isolate)
     assert len(comparison.rows) == len(graph())
     assert comparison.agrees
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("kept", [("",), ("normalization",), ("normalization", "activation", "dense", "classifier")])
+def test_a_known_mistake_that_is_made_everywhere_is_found_everywhere(kept, isolate):
+    """No tensor behind it is right, so that only the mistake itself says which tensor is which."""
+
+    def other_epsilon(op, inputs, weights):
+        return reference.compute(dataclasses.replace(op, eps=1e-3), inputs, weights)
+
+    norms = [node.name for node in graph() if isinstance(node.op, BatchNorm)]
+    values = run(model(), pixels(1, 64, 96), wrong=dict.fromkeys(norms, other_epsilon))
+    found = {name: x for name, x in values.items() if name == "pixel_values" or name.endswith(kept)}
+    comparison = compare(model(), dict(sorted(nameless(found).items(), reverse=True)), isolate=isolate)
+    assert comparison.divergence.node == norms[0]
+    assert all(ops & set(norms) for ops in accused(comparison))
+    if isolate:
+        assert len(accused(comparison)) >= 8  # until a block in which too many ops lie between two of these tensors
+
+
+def test_of_two_images_the_first_is_taken_and_the_other_named():
+    values = values_with()
+    dump = {"a": values["pixel_values"], "b": values["pixel_values"][:, ::-1]} | nameless(values)
+    comparison = compare(model(), dump)
+    assert comparison.agrees
+    note = "guess: their a is the pixel_values: the first tensor of 3 channels; b may be them too, a map says"
+    assert note in comparison.notes
 
 
 @st.composite

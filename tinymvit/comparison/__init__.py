@@ -1,9 +1,10 @@
 """A port held against the reference: which tensor of its dump is the first to be wrong, and why.
 
 In here: the comparison with a model (`against_model`) and with a dump of ours (`two_dumps`), and their stages, each of
-which takes the frozen result of the one before: `pairing` tensors with nodes, `reading` their layouts, `judging` them
-by what rounding costs, `explaining` what is wrong by known mistakes, `report`. Left to others: making dumps and reading
-them (`inspection.dump`), computing the right values (`reference`). A new known mistake is a row in `mistakes`, a new
+which takes the frozen result of the one before: `pairing` tensors with nodes (by `names`, those of other `families`,
+and `guessing`), `reading` their layouts, `judging` them by what rounding costs, `explaining` what is wrong by known
+mistakes, `report`. Left to others: making dumps and reading them (`inspection.dump`), computing the right values
+(`reference`), the names of other libraries (`weights.families`). A new known mistake is a row in `mistakes`, a new
 layout a word in `layouts`.
 """
 

@@ -31,7 +31,8 @@ from tinymvit.ops import Context, Shape
 
 PATIENCE = 12  # nodes in a row that could have a tensor and have none, before a wrong op is looked for
 WINDOW = 8  # open nodes whose readers are asked before known mistakes are tried at them
-REACH = 6  # nodes behind a hypothesis, at most, that are computed from it and that a tensor could be
+REACH = 3  # nodes behind a hypothesis, at most, that are computed from it and that a tensor could be,
+FEW_TENSORS = 40  # where tensors are many; so many over how many there are come to these
 EFFORT = 6  # what all hypotheses together may cost, in runs of the whole graph
 LEAST_EFFORT = 1e9  # and what they may cost at least, in multiply-adds
 NEAR = 0.05  # how far, relative to their sizes, the statistics are apart beyond which values are not looked at
@@ -91,6 +92,9 @@ class _Tensors:
             if port.dump.dtype(name).kind in NUMBERS:
                 self._names.setdefault(math.prod(port.dump.shape(name)), []).append(name)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._names.values()))
+
     def of_size(self, size: int) -> Sequence[str]:
         """Those of so many numbers: no layout changes how many there are."""
         return self._names.get(size, ())
@@ -99,6 +103,11 @@ class _Tensors:
         if name not in self._statistics:
             self._statistics[name] = TensorStatistics.of(self._port.dump[name])
         return self._statistics[name]
+
+    def distance(self, name: str, other: TensorStatistics) -> float:
+        """How far a tensor's statistics are from others, in an order that says which are the nearest."""
+        mine = self.statistics(name)
+        return abs(mine.rms - other.rms) + abs(mine.mean - other.mean) + abs(mine.max - other.max)
 
     def equal(self, name: str, value: _Value, options: Sequence[Arrangement]) -> Arrangement | None:
         """The layout among `options` in which a tensor has this value; None if it has it in none."""
@@ -155,6 +164,7 @@ class _Search:
         self.guessed: dict[str, Match] = {}
         self.recognised: set[str] = set()
         self.axes = {name: replace(axes, reordered=True) for name, axes in port.axes.items()}
+        self.options: dict[tuple[str, str], Sequence[Arrangement]] = {}  # how a node's value may lie in a tensor
         wanted = [i for i, node in enumerate(self.nodes) if node.name not in port.matches and self._unrecognised(node)]
         self.end = wanted[-1] + 1 if wanted else 0  # no tensor can belong to a node behind
         effort = EFFORT * sum(self._cost(node) for node in self.nodes)
@@ -279,7 +289,10 @@ class _Search:
         return self.run.compute(nodes, before, np.float32)
 
     def _options(self, node: Node, name: str) -> Sequence[Arrangement]:
-        return arrangements(self.port.dump.shape(name), self.axes[node.name], self.port.settings.layout)
+        if (node.name, name) not in self.options:
+            found = arrangements(self.port.dump.shape(name), self.axes[node.name], self.port.settings.layout)
+            self.options[node.name, name] = found
+        return self.options[node.name, name]
 
     def _unrecognised(self, node: Node) -> list[str]:
         """The tensors that this node could have and that no value explains."""
@@ -306,7 +319,9 @@ class _Search:
 
     def _by_readers(self, node: Node) -> bool:
         """Whether the readers of a node confirm a tensor, which is then taken."""
-        for name in self._unrecognised(node):
+        value = TensorStatistics.of(self._value(node.name))
+        names = self._unrecognised(node)
+        for name in sorted(names, key=lambda name: self.tensors.distance(name, value)):  # the likeliest first
             x = as_float64(self.port.dump[name], name)
             for option in self._options(node, name):
                 if self._readers_confirm(node, name, option.undo(x)):
@@ -327,6 +342,7 @@ class _Search:
         another tensor that nothing else explains."""
         behind, inputs, chain = {node.name: value}, {node.name: value}, []
         telling, tried = False, 0
+        reach = REACH + FEW_TENSORS // (1 + len(self.tensors) - len(self.recognised))
         for reader in self.nodes[self.position[node.name] + 1 :]:
             if not behind.keys() & set(reader.inputs):
                 continue
@@ -346,7 +362,7 @@ class _Search:
                     if self.tensors.equal(other, result, self._options(reader, other)) is not None:
                         return True
             tried += 1
-            if tried == REACH or self.effort < 0:
+            if tried == reach or self.effort < 0:
                 break
         return False
 

@@ -32,7 +32,7 @@ from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.errors import DumpError
 from tinymvit.inspection.dump import Dump
 from tinymvit.modeling import MobileViTPreTrainedModel
-from tinymvit.numerics import NUMBERS, Array, TensorStatistics
+from tinymvit.numerics import NUMBERS, Array, TensorStatistics, same
 from tinymvit.ops import Shape
 from tinymvit.text import count, some
 
@@ -156,7 +156,8 @@ def _find_pixels(dump: Dump, channels: int, settings: ComparisonSettings) -> _Pi
     named = [name for name in dump if canonical(settings.names.get(name, name)) == PIXEL_VALUES]
     if len(named) > 1:
         raise DumpError(f"two tensors are the {PIXEL_VALUES}: {named[0]!r} and {named[1]!r}; expected one")
-    name = named[0] if named else next((n for n in dump if _may_be_pixels(dump.shape(n), channels)), None)
+    able = [] if named else [name for name in dump if _may_be_pixels(dump.shape(name), channels)]
+    name = next(iter(named or able), None)
     if name is None:
         raise DumpError(
             f"their dump has no {PIXEL_VALUES}, which are needed to run our model on; dump the input too, or map it, "
@@ -186,7 +187,9 @@ def _find_pixels(dump: Dump, channels: int, settings: ComparisonSettings) -> _Pi
             "if the first convolution reads these very numbers, the preprocessing is wrong, whatever agrees here"
         )
     if not named:
-        notes.append(f"guess: their {name} is the {PIXEL_VALUES}: the first tensor of {channels} channels")
+        others = [other for other in able if not same(dump[other], dump[name])]
+        too = f"; {some(others, 2)} may be them too, a map says" if others else ""
+        notes.append(f"guess: their {name} is the {PIXEL_VALUES}: the first tensor of {channels} channels{too}")
     if len(axes) > 1:
         notes.append(
             f"{PIXEL_VALUES}: {list(shape)} fits channels first and last; taken as channels first (--layout says)"
