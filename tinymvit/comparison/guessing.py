@@ -26,7 +26,7 @@ from tinymvit.comparison.reading import read_tensor
 from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.graph import Node, last_use
-from tinymvit.numerics import NUMBERS, Array, TensorStatistics, half_unit, same
+from tinymvit.numerics import NUMBERS, Array, TensorStatistics, difference, half_unit, rms, same
 from tinymvit.ops import Context, Shape
 
 PATIENCE = 12  # nodes in a row that could have a tensor and have none, before a wrong op is looked for
@@ -35,7 +35,10 @@ REACH = 3  # nodes behind a hypothesis, at most, that are computed from it and t
 FEW_TENSORS = 40  # where tensors are many; so many over how many there are come to these
 EFFORT = 6  # what all hypotheses together may cost, in runs of the whole graph
 LEAST_EFFORT = 1e9  # and what they may cost at least, in multiply-adds
-NEAR = 0.05  # how far, relative to their sizes, the statistics are apart beyond which values are not looked at
+# A value further away than this, relative to its size, is not right whatever rounding costs: float32's costs less, that
+# of a shorter format less than so many of its half units. Only of nearer ones it is worth asking what rounding costs.
+NEAR = 1e-3
+FORMATS = 20
 
 
 @dataclass(frozen=True)
@@ -111,15 +114,19 @@ class _Tensors:
 
     def equal(self, name: str, value: _Value, options: Sequence[Arrangement]) -> Arrangement | None:
         """The layout among `options` in which a tensor has this value; None if it has it in none."""
-        if not options or not self._near(name, value):
+        half, given = half_unit(self._port.dump.stored(name)), self._port.settings.relative_tolerance
+        near = NEAR + FORMATS * half + 2 * (given or 0)
+        if not options or not self._alike(name, value, near):
             return None
-        tolerance = value.tolerance(half_unit(self._port.dump.stored(name)), self._port.settings.relative_tolerance)
         x = as_float64(self._port.dump[name], name)
-        return next((option for option in options if tolerance.allows(option.undo(x), value.truth)), None)
+        for option in options:
+            away = rms(difference(option.undo(x), value.truth))
+            if away <= near * value.statistics.rms and value.tolerance(half, given).allows(option.undo(x), value.truth):
+                return option
+        return None
 
-    def _near(self, name: str, value: _Value) -> bool:
+    def _alike(self, name: str, value: _Value, near: float) -> bool:
         theirs, ours = self.statistics(name), value.statistics
-        near = max(NEAR, 2 * (self._port.settings.relative_tolerance or 0))
         size = max(abs(ours.min), abs(ours.max))
         return (
             abs(theirs.mean - ours.mean) <= near * ours.rms
