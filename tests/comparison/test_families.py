@@ -41,6 +41,14 @@ def test_a_right_dump_agrees_without_a_map(family, prefix, isolate):
     assert not any("not recognised" in note for note in comparison.notes)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_map_of_such_a_dump_can_be_given_back(family):
+    found = in_words_of(family)
+    comparison = compare(model(), found, names=compare(model(), found).names)
+    assert comparison.agrees
+    assert {row.matched for row in comparison.rows} == {"map"}
+
+
 @pytest.mark.parametrize("isolate", [False, True])
 def test_a_part_of_a_fused_tensor_is_judged_alone(isolate):
     found = in_words_of("timm")

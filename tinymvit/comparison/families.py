@@ -24,21 +24,22 @@ class Translation:
 
 
 def translate(dump: Dump, known: Kinds, given: Mapping[str, str]) -> Translation:
-    """What the names of a dump mean; the user's map goes first."""
-    ours = Names(given)
-    understood = sum(ours.meaning(name, known) is not None for name in dump)
+    """What the names of a dump mean; the user's map goes first, and says nothing of whose the names are."""
+    understood = sum(Names({}).meaning(name, known) is not None for name in dump)
     best: dict[str, tuple[str, ...]] = {}
     spoken = None
     for family in FAMILIES:
         for naming in family.NAMINGS if family.NAME != transformers.NAME else ():
-            found = {name: _meaning(name, naming, known) for name in dump if name not in given}
+            found = {name: _meaning(name, naming, known) for name in dump}
             meant = {name: our_names for name, our_names in found.items() if our_names}
             if len(meant) > max(understood, len(best)) and 2 * len(meant) >= len(dump):
                 best, spoken = meant, family.NAME
     if spoken is None:
-        return Translation(dump, ours)
+        return Translation(dump, Names(given))
     single, parts = {}, {}
     for name, our_names in best.items():
+        if name in given:
+            continue
         shape = dump.shape(name)
         if len(our_names) == 1:
             single[name] = our_names[0]
