@@ -129,13 +129,13 @@ def test_a_new_family_can_be_compared(tmp_path, monkeypatch):
 def test_a_new_family_comes_from_the_hub(tmp_path, monkeypatch):
     save_backwards(tmp_path)
     fetched = serve(monkeypatch, tmp_path)
-    with complaint(CheckpointError, "revision main has no config.json with .safetensors weights"):
+    with complaint(CheckpointError, "revision main has no config.json with .safetensors or .bin weights"):
         hub.fetch("someone/backwards", "main")
     ours = backwards()
     ours.PROCESSOR_FILES = ("processor.yaml",)
     monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, ours))
     assert hub.fetch("someone/backwards", "main") == tmp_path
-    assert fetched == ["config.json", "preprocessor_config.json", "processor.yaml", *SAFETENSORS]
+    assert fetched == ["config.json", "preprocessor_config.json", "processor.yaml", *WEIGHTS]
 
 
 def serve(monkeypatch, folder):
@@ -152,7 +152,10 @@ def serve(monkeypatch, folder):
     return asked
 
 
-SAFETENSORS = ["*.safetensors", "*.safetensors.index.json"]
+WEIGHTS = [
+    *("*.safetensors", "*.safetensors.index.json"),
+    *("*.bin", "*.pt", "*.pth", "*.pth.tar", "*.ckpt", "*.bin.index.json"),
+]
 HUB_ERRORS = (
     "GatedRepoError",
     "HFValidationError",
@@ -175,18 +178,23 @@ def test_a_new_format_is_one_file_and_one_entry(tmp_path, monkeypatch, checkpoin
     def open_file(path):
         return {name: StoredTensor(x.shape, x.dtype.name, partial(np.copy, x)) for name, x in np.load(path).items()}
 
-    npz = SimpleNamespace(FILES=("model.npz",), SUFFIXES=(".npz",), open_file=open_file)
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, npz))
+    def recognise(head):
+        return b"npy" in head
+
+    npz = SimpleNamespace(
+        NAME="NumPy", FILES=("model.npz",), SUFFIXES=(".npz",), recognise=recognise, open_file=open_file
+    )
+    monkeypatch.setattr(formats, "FORMATS", (npz, *formats.FORMATS))  # before PyTorch, whose files are zip files too
     for name in (tmp_path, tmp_path / "model.npz"):
         tensors = tinymvit.MobileViTModel.from_pretrained(name).weights
         assert tensors.keys() == content.keys()
         for each, tensor in tensors.items():
             assert_same(tensor, content[each], name=each)
-    with complaint(CheckpointError, "expected a checkpoint's folder or a .safetensors or .npz file"):
+    with complaint(CheckpointError, "expected a checkpoint's folder or a .npz or .safetensors or .bin file"):
         weights.resolve(__file__)
     fetched = serve(monkeypatch, tmp_path)
     assert hub.fetch("someone/numbers", "main") == tmp_path
-    assert fetched == ["config.json", "preprocessor_config.json", *SAFETENSORS, "*.npz"]
+    assert fetched == ["config.json", "preprocessor_config.json", "*.npz", *WEIGHTS]
     pixels = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
     port = tinymvit.MobileViTModel.from_pretrained(tmp_path).trace(pixels)
     for name in (tmp_path, tmp_path / "model.npz"):

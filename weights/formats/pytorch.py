@@ -327,7 +327,8 @@ class _Archive(_Pickle):
             raise self.fail(f"{len(pickle) - end} bytes follow the pickle, expected none; damaged")
 
     def _content(self, name: str) -> bytes:
-        member = self.members[self.root + name]
+        name = self.root + name
+        member = self.members[name]
         limits.check(member.size, f"{self.path}: its member {name}", CheckpointError)
         return read_member(self.data, member, str(self.path), name)
 
