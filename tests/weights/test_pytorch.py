@@ -124,6 +124,10 @@ def test_big_endian_files(tmp_path):
     assert found.dtype.isnative
     path = archive(path, state(x=tensor(kind="torch\nBFloat16Storage")), [b"\x3f\x80\xc0\x00"], byteorder=b"big")
     assert_same(read(path)["x"], np.array([1.0, -2.0], np.float32))
+    untyped = tensor(kind="torch.storage\nUntypedStorage", elements=8, rest=b"\x89}ctorch\nfloat32\n").replace(b"_v2", b"_v3")
+    with complaint(CheckpointError, f"{path}: makes a tensor of float32 of big-endian bytes, which PyTorch does not turn"):
+        read(archive(path, state(x=untyped), [TWO], byteorder=b"big"))
+    assert_same(read(archive(path, state(x=untyped), [TWO]))["x"], np.array([1.0, -2.0], np.float32))
     with complaint(CheckpointError, f"{path}: says its byte order is b'middle', expected little or big"):
         read(archive(path, state(x=tensor()), [TWO], byteorder=b"middle"))
 
@@ -524,7 +528,7 @@ def test_harmless_objects_hold_nothing_and_plain_values_are_read(tmp_path, told)
 BAD_OLD = [
     (old_format(state(x=old_tensor()), version=1000), "is of version 1000 of PyTorch's older format, expected 1001"),
     (old_format(state(x=old_tensor()), keys=()), "lists the storages [], expected ['0']"),
-    (old_format(state(x=old_tensor()), keys=("0", "0")), "lists a storage twice"),
+    (old_format(state(x=old_tensor()), keys=("0", "0")), "has two storages of one name"),
     (old_format(state(x=old_tensor()), keys=("0", "1")), "lists the storages ['0', '1'], expected ['0']"),
     (old_format(state(x=old_tensor()), storages=[TWO[:4]]), "the storage 0 has 1 elements, expected 2"),
     (old_format(state(x=old_tensor()))[:-1], "the storage 0 ends at byte", "truncated, fetch it again"),
@@ -532,6 +536,11 @@ BAD_OLD = [
     (old_format(state(x=old_tensor(b"N"), y=old_tensor(elements=3))), "the storage 0 has 2 elements and 3; damaged"),
     (old_format(state(x=old_tensor(b"K\x01"))), "the storage 0 is viewed by 1; damaged"),
     (old_format(state(x=old_tensor(b"(" + text("p") + b"K\x01K\x02t"))), "is viewed by ('p', 1, 2)"),
+    (
+        old_format(state(x=old_tensor(b"(" + text("p") + b"K\x00K\x02t"), y=old_tensor(b"(" + text("p") + b"K\x01K\x01t"))),
+        "is viewed by ('p', 1, 1)",
+    ),
+    (old_format(state(x=old_tensor(b"(" + text("0") + b"K\x00K\x02t"))), "has two storages of one name"),
     (old_format(state(x=old_tensor()))[:40], "the pickle ", "damaged or truncated"),
 ]
 

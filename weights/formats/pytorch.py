@@ -239,6 +239,8 @@ class _Pickle:
             dtype = storage.dtype
         elif storage.dtype is None:
             elements //= _ITEM_SIZES[dtype]
+            if self.order == ">" and _ITEM_SIZES[dtype] > 1:
+                raise self.fail(f"makes a tensor of {dtype} of big-endian bytes, which PyTorch does not turn; save it anew")
         if dtype is None or storage.dtype not in (dtype, None):
             raise self.fail(f"makes a tensor of {dtype} in a storage of {storage.dtype}; damaged")
         if type(offset) is not int or offset < 0 or len(shape) != len(strides) or len(shape) > 64:
@@ -360,6 +362,7 @@ class _Sequence(_Pickle):
         super().__init__(path)
         self.file = np.frombuffer(data, np.uint8)
         self.whole: dict[str, _Storage] = {}  # as the file holds them
+        self.views: dict[str, tuple[str, Any]] = {}  # by the key of the view, the storage and the view itself
         self.parts: list[tuple[_Storage, int]] = []  # each that a tensor is in, and where in its whole it begins
         text = data[: limits.get_max_memory() // MEMORY_OF_A_BYTE]  # more than any pickle; nobody knows where it ends
         at = 0
@@ -372,8 +375,8 @@ class _Sequence(_Pickle):
             raise self.fail(f"is of version {short(version)} of PyTorch's older format, expected 1001")
         if type(keys) is not list or not all(type(key) is str for key in keys) or set(keys) != self.whole.keys():
             raise self.fail(f"lists the storages {short(keys)}, expected {short([*self.whole])}; damaged")
-        if len(keys) != len(self.whole):
-            raise self.fail("lists a storage twice; damaged")
+        if len(keys) != len(self.whole) or not self.views.keys().isdisjoint(keys):
+            raise self.fail("has two storages of one name; damaged")
         for key in keys:
             storage = self.whole[key]
             elements = int.from_bytes(data[at : at + 8], "little")
@@ -395,7 +398,9 @@ class _Sequence(_Pickle):
         begin, length = 0, elements
         if view is not None:  # (key, offset, elements): a part of the storage
             match view:
-                case (str(), int(begin), int(length)) if 0 <= begin <= begin + length <= elements:
+                case (str(name), int(begin), int(length)) if (
+                    0 <= begin <= begin + length <= elements and self.views.setdefault(name, (key, view)) == (key, view)
+                ):
                     pass
                 case _:
                     raise self.fail(f"the storage {key} is viewed by {short(view)}; damaged")
