@@ -255,10 +255,14 @@ def test_what_is_no_dump(tmp_path):
             open_dump(path)
         assert "\n" not in str(caught.value)
 
-    refused(tmp_path / "nowhere", r"nowhere: no such file or folder; expected a \.safetensors or \.bin file, or a folder")
+    refused(
+        tmp_path / "nowhere", r"nowhere: no such file or folder; expected a \.safetensors or \.bin file, or a folder"
+    )
     refused(tmp_path, r"holds no tensors; expected \.npy files, or manifest\.json with raw files")
     (tmp_path / "text.txt").write_text("hello, this is no dump")
-    refused(tmp_path / "text.txt", "is text, beginning with 'hello, this is no dump'; expected a safetensors or PyTorch")
+    refused(
+        tmp_path / "text.txt", "is text, beginning with 'hello, this is no dump'; expected a safetensors or PyTorch"
+    )
     expected = r"; expected a \.safetensors file, or a folder of \.npy files or with manifest\.json"
     np.savez(tmp_path / "tensors.npz", x=np.zeros(9))
     refused(tmp_path / "tensors.npz", expected)

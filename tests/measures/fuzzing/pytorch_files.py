@@ -1,4 +1,4 @@
-"""PyTorch files whose zip archive, pickle or storages are nearly right. What torch.load reads, we read alike or refuse."""
+"""PyTorch files whose archive, pickle or storages are nearly right. What torch.load reads, we read alike or refuse."""
 
 import io
 import pickle
@@ -54,7 +54,11 @@ def file_content(rng):
     if fault == 2:
         content = mutated_bytes(rng, content)
     elif fault == 3:  # a number of a header
-        at = rng.randrange(max(1, len(content) - 60), len(content)) if rng.random() < 0.4 else rng.randrange(len(content))
+        at = (
+            rng.randrange(max(1, len(content) - 60), len(content))
+            if rng.random() < 0.4
+            else rng.randrange(len(content))
+        )
         number = struct.pack("<q", rng.choice([n for n in INTEGERS if abs(n) < 2**62]))[: rng.choice((1, 2, 4, 8))]
         content = content[:at] + number + content[at + len(number) :]
     return content
@@ -114,7 +118,9 @@ def tensor(rng, storages, is_old):
             size = DTYPES[dtype]
             elements *= size
         raw = rng.randbytes(elements * (1 if dtype else size))
-        storages.append((kind, elements, dtype, bytes(b & 1 for b in raw) if "bool" in f"{kind}{dtype}".lower() else raw))
+        storages.append(
+            (kind, elements, dtype, bytes(b & 1 for b in raw) if "bool" in f"{kind}{dtype}".lower() else raw)
+        )
     if rng.random() < 0.15:  # nearly right
         which = rng.randrange(3)
         if which == 0:
@@ -124,8 +130,12 @@ def tensor(rng, storages, is_old):
         elif shape:
             rng.choice((shape, strides))[rng.randrange(len(shape))] = rng.choice((*INTEGERS, 0, True))
     module = "torch.storage" if dtype else "torch"
-    storage = b"(" + string("storage") + f"c{module}\n{kind}\n".encode() + string(str(key)) + string("cpu") + whole(elements)
-    view = (b"N" if rng.random() < 0.9 else b"(" + string("v") + whole(offset) + whole(elements) + b"t") if is_old else b""
+    storage = (
+        b"(" + string("storage") + f"c{module}\n{kind}\n".encode() + string(str(key)) + string("cpu") + whole(elements)
+    )
+    view = (
+        (b"N" if rng.random() < 0.9 else b"(" + string("v") + whole(offset) + whole(elements) + b"t") if is_old else b""
+    )
     where = storage + view + b"tQ" + whole(offset) + numbers(shape) + numbers(strides)
     if dtype:
         made = b"ctorch._utils\n_rebuild_tensor_v3\n(" + where + b"\x89}" + f"ctorch\n{dtype}\n".encode() + b"tR"
@@ -133,7 +143,14 @@ def tensor(rng, storages, is_old):
         made = b"ctorch._utils\n_rebuild_tensor\n(" + where + b"tR"
     else:
         hooks = b"ccollections\nOrderedDict\n)R"
-        made = b"ctorch._utils\n_rebuild_tensor_v2\n(" + where + b"\x89" + hooks + rng.choice((b"", b"", b"N", b"}")) + b"tR"
+        made = (
+            b"ctorch._utils\n_rebuild_tensor_v2\n("
+            + where
+            + b"\x89"
+            + hooks
+            + rng.choice((b"", b"", b"N", b"}"))
+            + b"tR"
+        )
     return b"ctorch._utils\n_rebuild_parameter\n(" + made + b"\x88}tR" if rng.random() < 0.1 else made
 
 
