@@ -6,9 +6,8 @@ it is given, go to a function of the reader, which decides by an explicit list w
 Nothing is imported, no attribute of anything is read or set.
 
 No step takes time or memory by what the pickle claims, only by its own bytes: lengths are held against what is left,
-and
-nothing recurses over what was built, which may be as deep as it likes or hold itself. Which names are known, and what a
-persistent id is, is left to `pytorch`.
+and nothing recurses over what was built, which may be as deep as it likes or hold itself. Which names are known, and
+what a persistent id is, is left to `pytorch`.
 """
 
 from __future__ import annotations
@@ -67,10 +66,12 @@ def unpickle(
     stack: list[Any] = []
     below: list[list[Any]] = []  # for each mark the stack that it interrupts
     memo: dict[int, Any] = {}
+    wide_memo: dict[tuple[int, ...], Any] = {}  # by the four bytes of a place, of which few are ever asked for
     end = len(data)
     codes = iter(data)  # half the time of an index that is counted up
     codes.__setstate__(begin)  # type: ignore[attr-defined]
     one = codes.__next__
+    four = zip(codes, codes, codes, codes, strict=False).__next__
     left = codes.__length_hint__  # type: ignore[attr-defined]
 
     def piece(length: int) -> bytes:
@@ -95,7 +96,7 @@ def unpickle(
         # would take twice the time of all the rest.
         for code in codes:
             if code == 0x72:  # LONG_BINPUT
-                memo[one() | one() << 8 | one() << 16 | one() << 24] = stack[-1]
+                wide_memo[four()] = stack[-1]
             elif code == 0x68:  # BINGET
                 stack.append(memo[one()])
             elif code == 0x4B:  # BININT1
@@ -108,7 +109,8 @@ def unpickle(
                 stack = below.pop()
                 stack.append(made)
             elif code == 0x58:  # BINUNICODE
-                stack.append(piece(one() | one() << 8 | one() << 16 | one() << 24).decode("utf-8", "surrogatepass"))
+                a, b, c, d = four()
+                stack.append(piece(a | b << 8 | c << 16 | d << 24).decode("utf-8", "surrogatepass"))
             elif code == 0x52 or code == 0x81:  # REDUCE, NEWOBJ
                 arguments = stack.pop()
                 called = stack[-1]
@@ -131,9 +133,10 @@ def unpickle(
             elif code == 0x4D:  # BININT2
                 stack.append(one() | one() << 8)
             elif code == 0x94:  # MEMOIZE
-                memo[len(memo)] = stack[-1]
+                memo[len(memo) + len(wide_memo)] = stack[-1]
             elif code == 0x6A:  # LONG_BINGET
-                stack.append(memo[number(4)])
+                place = four()
+                stack.append(wide_memo[place] if place in wide_memo else memo[int.from_bytes(place, "little")])
             elif code == 0x8C:  # SHORT_BINUNICODE
                 stack.append(piece(one()).decode("utf-8", "surrogatepass"))
             elif code == 0x87:  # TUPLE3
@@ -176,6 +179,8 @@ def unpickle(
                 if type(stack[-1]) is not dict and stack[-1] is not INERT:
                     raise _PickleError(f"sets attributes of {_kind(stack[-1])}")
             elif code == 0x2E:  # STOP
+                if any((place, 0, 0, 0) in wide_memo for place in range(256)):  # which might be in `memo` too
+                    raise _PickleError("gives a place in the memo in four bytes where one does; damaged")
                 return stack.pop(), end - left()
             elif code == 0x95:  # FRAME: a hint for buffered reading
                 piece(8)
