@@ -263,7 +263,7 @@ def test_what_is_no_dump(tmp_path):
     refused(
         tmp_path / "text.txt", "is text, beginning with 'hello, this is no dump'; expected a safetensors or PyTorch"
     )
-    expected = r"; expected a \.safetensors file, or a folder of \.npy files or with manifest\.json"
+    expected = r"; expected a \.safetensors or \.bin file, or a folder of \.npy files or with manifest\.json"
     np.savez(tmp_path / "tensors.npz", x=np.zeros(9))
     refused(tmp_path / "tensors.npz", expected)
     np.save(tmp_path / "tensor.npy", np.zeros(9))

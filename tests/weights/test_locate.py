@@ -82,3 +82,10 @@ def test_a_weights_file_of_any_name_is_one_by_its_bytes(tmp_path, checkpoints):
     assert weights.weights_file(tmp_path / "weights") == tmp_path / "weights"
     expected = weights.load_tensors(checkpoints["classifier"])
     assert weights.load_tensors(tmp_path / "weights").keys() == expected.keys()
+    assert weights.open_checkpoint(tmp_path / "weights").is_named_by_file
+    folder = tmp_path / "same"  # which holds a file of its own name
+    folder.mkdir()
+    (folder / "same").write_bytes(content)
+    (folder / "model.safetensors").write_bytes(content)
+    assert weights.weights_file(folder) == folder / "model.safetensors"
+    assert not weights.open_checkpoint(folder).is_named_by_file

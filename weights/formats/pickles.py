@@ -66,7 +66,6 @@ def unpickle(
     stack: list[Any] = []
     below: list[list[Any]] = []  # for each mark the stack that it interrupts
     memo: dict[int, Any] = {}
-    wide_memo: dict[tuple[int, ...], Any] = {}  # by the four bytes of a place, of which few are ever asked for
     end = len(data)
     codes = iter(data)  # half the time of an index that is counted up
     codes.__setstate__(begin)  # type: ignore[attr-defined]
@@ -96,7 +95,8 @@ def unpickle(
         # would take twice the time of all the rest.
         for code in codes:
             if code == 0x72:  # LONG_BINPUT
-                wide_memo[four()] = stack[-1]
+                a, b, c, d = four()
+                memo[a | b << 8 | c << 16 | d << 24] = stack[-1]
             elif code == 0x68:  # BINGET
                 stack.append(memo[one()])
             elif code == 0x4B:  # BININT1
@@ -133,10 +133,9 @@ def unpickle(
             elif code == 0x4D:  # BININT2
                 stack.append(one() | one() << 8)
             elif code == 0x94:  # MEMOIZE
-                memo[len(memo) + len(wide_memo)] = stack[-1]
+                memo[len(memo)] = stack[-1]
             elif code == 0x6A:  # LONG_BINGET
-                place = four()
-                stack.append(wide_memo[place] if place in wide_memo else memo[int.from_bytes(place, "little")])
+                stack.append(memo[number(4)])
             elif code == 0x8C:  # SHORT_BINUNICODE
                 stack.append(piece(one()).decode("utf-8", "surrogatepass"))
             elif code == 0x87:  # TUPLE3
@@ -179,8 +178,6 @@ def unpickle(
                 if type(stack[-1]) is not dict and stack[-1] is not INERT:
                     raise _PickleError(f"sets attributes of {_kind(stack[-1])}")
             elif code == 0x2E:  # STOP
-                if any((place, 0, 0, 0) in wide_memo for place in range(256)):  # which might be in `memo` too
-                    raise _PickleError("gives a place in the memo in four bytes where one does; damaged")
                 return stack.pop(), end - left()
             elif code == 0x95:  # FRAME: a hint for buffered reading
                 piece(8)

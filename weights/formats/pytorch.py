@@ -1,7 +1,7 @@
 """PyTorch's checkpoint files, read without PyTorch and without running anything, through a memory map; and written.
 
-Since PyTorch 1.6 a file is a zip archive: in one folder of any name `data.pkl`, a pickle of the object that was saved,
-in which each tensor names its storage; `data/0`, `data/1` ..., the bytes of the storages; `byteorder`, from 2.0 on.
+Since PyTorch 1.6 a file is a zip archive: in one folder of any name a pickle of the object that was saved (data.pkl),
+in which each tensor names its storage; the bytes of the storages (data/0, data/1 ...); from 2.0 on their byte order.
 Before, it was four pickles one after the other (a magic number, a version, facts about the machine, the object), a
 fifth with the names of the storages, and these, each with the number of its elements in front.
 
@@ -14,7 +14,7 @@ What the names mean, and a prefix that all have, is left to others.
 import math
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -99,6 +99,9 @@ class _Storage:
         self.key, self.dtype, self.elements, self.begin, self.is_packed = key, dtype, elements, begin, is_packed
         self.bytes = elements * _ITEM_SIZES[dtype]
 
+    def __repr__(self) -> str:
+        return f"storage {self.key}"
+
 
 class _Tensor:
     """A tensor as the file describes it: offset and strides in elements; no strides if they are those of C order."""
@@ -116,6 +119,9 @@ class _Tensor:
     ) -> None:
         self.storage, self.dtype, self.offset = storage, dtype, offset
         self.shape, self.strides, self.size = shape, strides, size
+
+    def __repr__(self) -> str:
+        return f"tensor {self.shape}"
 
 
 # ---- reading ----
@@ -218,11 +224,11 @@ class _Pickle:
     def _storage(self, identity: Any) -> _Storage:
         """What stands for ("storage", class, key, device, elements), with a view of another storage in old files."""
         if type(identity) is tuple and len(identity) in (5, 6) and identity[0] == "storage":
-            kind, key, elements = identity[1], identity[2], identity[4]
-            if type(kind) is Global and kind.name in _STORAGES and type(key) is str and type(elements) is int:
+            _, kind, key, _, elements = identity[:5]
+            is_right = type(kind) is Global and kind.name in _STORAGES and type(key) is str
+            if is_right and type(elements) is int and 0 <= elements < 2**60:
                 view = identity[5] if len(identity) == 6 else None
-                if 0 <= elements < 2**60:
-                    return self.storage(key, _STORAGES[kind.name], elements, view)
+                return self.storage(key, _STORAGES[kind.name], elements, view)
         raise self.fail(f"names a storage by {short(identity)}; damaged")
 
     def storage(self, key: str, dtype: str | None, elements: int, view: Any) -> _Storage:
@@ -231,23 +237,37 @@ class _Pickle:
 
     def loader(self, tensor: _Tensor) -> Callable[[], np.ndarray]:
         """What loads a tensor that `value` holds."""
+        if tensor.storage.is_packed:
+            return partial(self._load_packed, tensor)
         return partial(_load, tensor, self.file, self.order)
 
-    def _tensor(self, dtype: str | None, storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
-        if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
-            raise self.fail(f"makes a tensor of {short((storage, offset, shape, strides))}; damaged")
-        elements = storage.elements
-        if dtype is None:
-            dtype = storage.dtype
-        elif storage.dtype is None:
-            elements //= _ITEM_SIZES[dtype]
-            if self.order == ">" and _ITEM_SIZES[dtype] > 1:
-                raise self.fail(
-                    f"makes a tensor of {dtype} of big-endian bytes, which PyTorch does not turn; save it anew"
-                )
-        if dtype is None or storage.dtype not in (dtype, None):
-            raise self.fail(f"makes a tensor of {dtype} in a storage of {storage.dtype}; damaged")
-        if type(offset) is not int or offset < 0 or len(shape) != len(strides) or len(shape) > 64:
+    def _load_packed(self, tensor: _Tensor) -> np.ndarray:
+        """The values of a tensor whose storage is packed."""
+        raise NotImplementedError
+
+    def _rebuilt(self, arguments: tuple[Any, ...]) -> _Tensor:
+        """_rebuild_tensor(storage, offset, shape, strides), in version 2 with requires_grad, hooks[, metadata]."""
+        if len(arguments) == 6 or len(arguments) == 4 or (len(arguments) == 7 and not arguments[6]):
+            storage, offset, shape, strides = arguments[:4]
+            if type(storage) is _Storage and storage.dtype is not None:
+                return self._tensor(storage, storage.dtype, storage.elements, offset, shape, strides)
+        raise self.fail(f"makes a tensor of {short(arguments)}; damaged, or of another kind than plain numbers")
+
+    def _rebuilt_as(self, arguments: tuple[Any, ...]) -> _Tensor:
+        """_rebuild_tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype[, metadata])"""
+        if len(arguments) == 7 or (len(arguments) == 8 and not arguments[7]):
+            storage, offset, shape, strides, _, _, named = arguments[:7]
+            dtype = _NAMED_DTYPES.get(named.name) if type(named) is Global else None
+            if type(storage) is _Storage and dtype is not None and storage.dtype in (None, dtype):
+                if storage.dtype is None and self.order == ">" and _ITEM_SIZES[dtype] > 1:
+                    raise self.fail(f"makes a tensor of {dtype} of big-endian bytes, which PyTorch does not turn")
+                return self._tensor(storage, dtype, storage.bytes // _ITEM_SIZES[dtype], offset, shape, strides)
+        raise self.fail(f"makes a tensor of {short(arguments)}; damaged, or of another kind than plain numbers")
+
+    def _tensor(self, storage: _Storage, dtype: str, elements: int, offset: Any, shape: Any, strides: Any) -> _Tensor:
+        """A tensor of a storage that has so many elements of the dtype."""
+        is_right = type(shape) is tuple and type(strides) is tuple and type(offset) is int and offset >= 0
+        if not is_right or len(shape) != len(strides) or len(shape) > 64:
             raise self._misfit(offset, shape, strides, storage, elements)
         size, last, is_plain = 1, offset, True
         for side, stride in zip(shape[::-1], strides[::-1], strict=True):
@@ -269,19 +289,6 @@ class _Pickle:
             f"a tensor of shape {short(shape)}, strides {short(strides)} and offset {short(offset)} does not fit into "
             f"its storage {storage.key}, which has {count(elements, 'element')}"
         )
-
-    def _rebuilt(self, arguments: tuple[Any, ...]) -> _Tensor:
-        """_rebuild_tensor(storage, offset, shape, strides), in version 2 with requires_grad, hooks[, metadata]."""
-        if len(arguments) not in (4, 6, 7) or (len(arguments) == 7 and arguments[6]):
-            raise self.fail(f"makes a tensor of {short(arguments)}; damaged, or of another kind than plain numbers")
-        return self._tensor(None, *arguments[:4])
-
-    def _rebuilt_as(self, arguments: tuple[Any, ...]) -> _Tensor:
-        """_rebuild_tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype[, metadata])"""
-        dtype = arguments[6] if len(arguments) in (7, 8) else None
-        if type(dtype) is not Global or dtype.name not in _NAMED_DTYPES or any(arguments[7:]):
-            raise self.fail(f"makes a tensor of {short(arguments)}; damaged, or of another kind than plain numbers")
-        return self._tensor(_NAMED_DTYPES[dtype.name], *arguments[:4])
 
     def _parameter(self, arguments: tuple[Any, ...]) -> _Tensor:
         """_rebuild_parameter(tensor, requires_grad, hooks[, attributes])"""
@@ -312,6 +319,7 @@ class _Archive(_Pickle):
         if len(roots) != 1:
             raise self.fail(f"is {_other_archive(self.members)}; expected a file that torch.save wrote")
         self.root = roots[0]
+        self.folder = f"{self.root}data/"
         if f"{self.root}constants.pkl" in self.members or any(n.startswith(f"{self.root}code/") for n in self.members):
             raise self.fail(
                 "is a TorchScript archive, which is a program; expected tensors: load it with torch.jit.load and save "
@@ -339,17 +347,15 @@ class _Archive(_Pickle):
         return read_member(self.data, member, str(self.path), name)
 
     def storage(self, key: str, dtype: str | None, elements: int, view: Any) -> _Storage:
-        member = self.members.get(f"{self.root}data/{key}")
+        member = self.members.get(self.folder + key)
         if member is None:
             raise self.fail(f"lacks the storage {key}, which a tensor is in; damaged")
-        is_packed = member.method == DEFLATED
-        storage = _Storage(key, dtype, elements, 0 if is_packed else member.begin, is_packed)
-        if member.size != storage.bytes or view is not None:
-            raise self.fail(f"the storage {key} has {member.size} bytes, expected {storage.bytes}; damaged")
+        _, begin, _, method, size, _ = member
+        is_packed = method == DEFLATED
+        storage = _Storage(key, dtype, elements, 0 if is_packed else begin, is_packed)
+        if size != storage.bytes or view is not None:
+            raise self.fail(f"the storage {key} has {size} bytes, expected {storage.bytes}; damaged")
         return storage
-
-    def loader(self, tensor: _Tensor) -> Callable[[], np.ndarray]:
-        return partial(self._load_packed, tensor) if tensor.storage.is_packed else super().loader(tensor)
 
     def _load_packed(self, tensor: _Tensor) -> np.ndarray:
         """Each packed storage is unpacked once."""
@@ -552,31 +558,40 @@ def _add(archive: "zipfile.ZipFile", name: str, content: bytes | memoryview) -> 
 
 def _state_dict(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The pickle of an OrderedDict of tensors, in protocol 2; the storage of each is called by its number."""
+    memo: dict[bytes, int] = {}
+
+    def kept(made: bytes) -> bytes:
+        """What makes a value, or fetches it where it was made before."""
+        if made in memo:
+            return b"h" + bytes([memo[made]])
+        memo[made] = len(memo)
+        return made + b"q" + bytes([memo[made]])
 
     def name(module: str, what: str) -> bytes:
-        return f"c{module}\n{what}\n".encode()
+        return kept(f"c{module}\n{what}\n".encode())
 
     def text(value: str) -> bytes:
         return b"X" + struct.pack("<I", len(content := value.encode())) + content
 
-    def whole(*numbers: int) -> bytes:
-        return b"".join(_whole(number) for number in numbers)
+    def whole(numbers: Iterable[int]) -> bytes:
+        return b"(" + b"".join(map(_whole, numbers)) + b"t"
 
-    empty = name("collections", "OrderedDict") + b")R"
-    pieces = [b"\x80\x02", empty, b"("]
+    pieces = [b"\x80\x02", name("collections", "OrderedDict"), b")R("]
     for key, (tensor, array) in enumerate(arrays.items()):
         strides = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
-        storage = _DTYPES[array.dtype.name][0]
         pieces += [
             text(tensor), name("torch._utils", "_rebuild_tensor_v2"), b"(",
-            b"(", text("storage"), name("torch", storage), text(str(key)), text("cpu"), whole(array.size), b"tQ",
-            whole(0), b"(", whole(*array.shape), b"t(", whole(*strides), b"t", b"\x89", empty, b"tR",
+            b"(", kept(text("storage")), name("torch", _DTYPES[array.dtype.name][0]), text(str(key)), kept(text("cpu")),
+            _whole(array.size), b"tQ", _whole(0), whole(array.shape), whole(strides),
+            b"\x89", name("collections", "OrderedDict"), b")RtR",
         ]  # fmt: skip
     return b"".join([*pieces, b"u."])
 
 
 def _whole(number: int) -> bytes:
     """The opcode that pushes a whole number."""
+    if number < 2**8:
+        return b"K" + bytes([number])
     if number < 2**31:
         return b"J" + struct.pack("<i", number)
     return b"\x8a\x08" + struct.pack("<q", number)

@@ -19,7 +19,7 @@ _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")
 _WIDE_END = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s4x2H4x3L4H6xL")  # of the directory; versions, dates and attributes left out
-_OWN = struct.Struct("<4s2x2H16x2H")  # a member's own header
+_OWN = struct.Struct("<6x2H16x2H")  # a member's own header, but for its signature
 _WIDE = 0xFFFFFFFF  # in a field of 32 bits: the number stands in the extra field of 64-bit numbers
 _ENCRYPTED, _DESCRIPTOR, _UTF8, _HIDDEN = 0x1, 0x8, 0x800, 0x2000
 STORED, DEFLATED = 0, 8
@@ -55,13 +55,12 @@ def read_directory(data: mmap, where: str) -> dict[str, Member]:
     for _ in range(entries):
         if stop - at < _ENTRY.size:
             raise fail("the zip directory is truncated")
-        fields = listed[at : at + _ENTRY.size]
         signature, flags, method, checksum, packed, size, name_length, extra_length, comment_length, disk, offset = (
-            _ENTRY.unpack(fields)
+            _ENTRY.unpack_from(listed, at)
         )
-        at += _ENTRY.size
-        raw = listed[at : at + name_length]
-        at += name_length + extra_length + comment_length
+        begin = at + _ENTRY.size
+        raw = listed[begin : begin + name_length]
+        entry, at = at, begin + name_length + extra_length + comment_length
         if signature != b"PK\1\2" or at > stop or disk not in (0, 0xFFFF):
             raise fail("the zip directory is damaged")
         name = raw.decode("utf-8" if flags & _UTF8 else "cp437", "backslashreplace")
@@ -76,23 +75,20 @@ def read_directory(data: mmap, where: str) -> dict[str, Member]:
             raise fail(f"holds two members named {name}")
 
         header = data[offset : offset + _OWN.size + name_length]
-        if len(header) < _OWN.size or offset > directory:
+        if len(header) < _OWN.size or header[:4] != b"PK\3\4" or offset > directory:
             raise fail(f"the member {name} is not where the directory says; damaged or truncated")
-        signature, own_flags, own_method, own_name_length, own_extra = _OWN.unpack_from(header)
-        if signature != b"PK\3\4":
-            raise fail(f"the member {name} is not where the directory says; damaged or truncated")
-        own = own_flags, own_method, own_name_length
-        if own != (flags, method, name_length) or header[_OWN.size :] != raw:
-            raise fail(f"the member {name}: its own header contradicts the directory; damaged")
-        begin = offset + len(header) + own_extra
+        own_flags, own_method, own_name_length, own_extra_length = _OWN.unpack_from(header)
+        begin = offset + len(header) + own_extra_length
         end = begin + packed
+        if (own_flags, own_method, own_name_length) != (flags, method, name_length) or header[_OWN.size :] != raw:
+            raise fail(f"the member {name}: its own header contradicts the directory; damaged")
         if end > directory or (method == STORED and packed != size):
             raise fail(f"the member {name} lies outside of the file; damaged or truncated")
-        if not flags & _DESCRIPTOR and header[14:26] != fields[16:28]:  # with one they stand behind the bytes
+        if not flags & _DESCRIPTOR and header[14:26] != listed[entry + 16 : entry + 28]:  # with one they stand behind
             sizes: tuple[int, ...] = int.from_bytes(header[22:26], "little"), int.from_bytes(header[18:22], "little")
             if _WIDE in sizes:
-                sizes = _widened(data[begin - own_extra : begin], sizes, where)
-            if header[14:18] != fields[16:20] or sizes != (size, packed):
+                sizes = _widened(data[begin - own_extra_length : begin], sizes, where)
+            if header[14:18] != listed[entry + 16 : entry + 20] or sizes != (size, packed):
                 raise fail(f"the member {name}: its own header contradicts the directory; damaged")
         members[name] = Member(offset, begin, end, method, size, checksum)
     if at != stop:
