@@ -649,6 +649,27 @@ def test_members_that_overlap(tmp_path):
         read(path)
 
 
+def test_wide_numbers_are_read(tmp_path):
+    """Sizes of 64 bits, which stand in an extra field, in a member's own header and in the directory."""
+    path = tmp_path / "x.pt"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in (("a/data.pkl", state(x=tensor())), ("a/data/0", TWO)):
+            with file.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
+                member.write(content)
+    assert read(path)["x"].tolist() == [1.0, -2.0]
+    good = path.read_bytes()
+    at = good.rindex(b"PK\1\2")
+    extra = struct.pack("<HHQQ", 1, 16, 8, 8)
+    end = good.index(b"PK\5\6")
+    entry = changed(changed(good[at:end], 20, b"\xff" * 8), 30, struct.pack("<H", len(extra))) + extra
+    size = struct.unpack_from("<L", good, end + 12)[0] + len(extra)
+    path.write_bytes(good[:at] + entry + changed(good[end:], 12, struct.pack("<L", size)))
+    assert read(path)["x"].tolist() == [1.0, -2.0]
+    path.write_bytes(path.read_bytes().replace(extra, extra[:4] + bytes(16)))
+    with complaint(CheckpointError, "the storage 0 has 0 bytes, expected 8"):
+        read(path)
+
+
 def test_deflated_members_that_lie(tmp_path):
     path, _ = zip_of(tmp_path, method=zipfile.ZIP_DEFLATED)
     good = path.read_bytes()

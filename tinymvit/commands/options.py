@@ -12,7 +12,7 @@ from tinymvit.errors import OutputError
 from tinymvit.images.folders import is_folder
 
 Result = TypeVar("Result")
-MODEL_HELP = "a bundled name, a folder, a .safetensors file or a hub id such as apple/mobilevit-small"
+MODEL_HELP = "a bundled name, a folder, a weights file or a hub id such as apple/mobilevit-small"
 
 
 # ---- options ----
