@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
@@ -185,7 +186,7 @@ class _Pickle:
 
     def _find(self, name: str) -> Global:
         if name in _MADE:
-            return Global(name, partial(_MADE[name], self))
+            return Global(name, MethodType(_MADE[name], self))
         if name in _HARMLESS:
             return Global(name, lambda arguments: INERT)
         if name in _STORAGES or name in _NAMED_DTYPES:
