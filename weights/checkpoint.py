@@ -110,7 +110,7 @@ class Checkpoint:
     @property
     def is_named_by_file(self) -> bool:
         """Whether the caller named the weights file, and not its folder."""
-        return format_of(self.name) is not None
+        return locate.names_the_file(self.folder, self.name)
 
     @cached_property
     def file(self) -> Path:

@@ -4,7 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import checkpoints, commands, dumps, extreme_weights, pictures, python_calls, rules, settings, tensor_files
+from . import (
+    checkpoints,
+    commands,
+    dumps,
+    extreme_weights,
+    pictures,
+    python_calls,
+    pytorch_files,
+    rules,
+    settings,
+    tensor_files,
+)
 from .cases import Case
 
 STARTING = 30.0  # seconds beyond a case's own in which a process starts and comes to its first case
@@ -21,6 +32,7 @@ class Target:
 
 TARGETS = {
     "safetensors": Target(tensor_files.safetensors_file, 20),
+    "pytorch": Target(pytorch_files.pytorch_file, 20),
     "settings": Target(settings.settings_file, 12),
     "settings-python": Target(settings.settings_from_python, 8),
     "pictures": Target(pictures.picture_file, 20),
