@@ -197,8 +197,8 @@ class Checkpoint:
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTensor]:
-        """The tensors under the names that the file gives them, without a prefix that all have. Raises CheckpointError if
-        they cannot be read."""
+        """The tensors under the names that the file gives them, without a prefix that all have. Raises CheckpointError
+        if they cannot be read."""
         return open_weights(self.file)
 
     @cached_property
