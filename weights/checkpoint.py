@@ -420,7 +420,7 @@ def _in_words(config: Mapping[str, Any], processor: StoredSettings | None, famil
         labels = f"{len(names or range(config['num_labels']))} labels"
         labels += f" ({names[0]}, ...)" if names else " without names"
     told = f"without a config.json: in the names of {family.NAME}, {in_words(config)}, {labels}"
-    if processor is None:
+    if processor is None or not processor.assumed:
         return told
     sides = "x".join(str(side) for side in dict(processor.values["size"]).values())
     order = _channel_order(processor.values)
