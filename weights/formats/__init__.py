@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tinymvit.errors import CheckpointError
 from tinymvit.files import FILE, what_is
-from tinymvit.weights.formats import safetensors
+from tinymvit.weights.formats import hdf5, safetensors
 from tinymvit.weights.stored import StoredTensor
 
 
@@ -28,7 +28,7 @@ class Format(Protocol):
         """The tensors of a file by name, checked but not loaded. Raises CheckpointError naming file and tensor."""
 
 
-FORMATS: tuple[Format, ...] = (safetensors,)  # a folder that holds several is read in the first of these
+FORMATS: tuple[Format, ...] = (safetensors, hdf5)  # a folder that holds several is read in the first of these
 
 
 def weights_files() -> list[str]:
