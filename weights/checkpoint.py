@@ -34,7 +34,7 @@ from tinymvit.weights.families.naming import BACKBONE, Naming, has_head
 from tinymvit.weights.families.others import other_network
 from tinymvit.weights.families.read_off import in_words, read_off
 from tinymvit.weights.families.transformers import CLASSIFIERS
-from tinymvit.weights.formats import format_of
+from tinymvit.weights.formats import format_of, open_weights
 from tinymvit.weights.labels import read_labels
 from tinymvit.weights.stored import Assumptions, StoredSettings, StoredTensor
 
@@ -197,10 +197,9 @@ class Checkpoint:
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTensor]:
-        """The tensors under the names that the file gives them. Raises CheckpointError if they cannot be read."""
-        format = format_of(self.file)
-        assert format is not None, f"{self.file} was found as a weights file and is of no format"
-        return format.open_file(self.file)
+        """The tensors under the names that the file gives them, without a prefix that all have. Raises CheckpointError if
+        they cannot be read."""
+        return open_weights(self.file)
 
     @cached_property
     def _known(self) -> Mapping[str, StoredTensor]:

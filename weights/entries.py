@@ -31,12 +31,13 @@ class CatalogEntry:
     revision: str | None = None  # on the hub; None: bundled
 
 
-# The published checkpoints' main branch holds only pickles. Their safetensors copy is the hub's own conversion, which
-# waits as pull request 2 in each repository. Licences as the model cards of 2025 name them.
+# The main branch of Apple's checkpoints holds pickles, which are read too. Their safetensors copy is the hub's own
+# conversion, which waits as pull request 2 in each repository. Licences as the model cards of 2025 name them.
 _CONVERTED = "refs/pr/2"
+MAIN = "main"  # the branch that a repository's name stands for
 _SAMPLE_CODE = "Apple sample code licence"
 _RESEARCH = "Apple machine learning research licence (apple-amlr)"
-PUBLISHED = tuple(
+_APPLE = tuple(
     CatalogEntry(*row, revision=_CONVERTED)
     for row in (
         ("apple/mobilevit-small", CLASSIFICATION, 1000, 256, 5_578_632, 22_410_656, _SAMPLE_CODE),
@@ -47,6 +48,16 @@ PUBLISHED = tuple(
         ("apple/deeplabv3-mobilevit-xx-small", SEGMENTATION, 21, 512, 1_854_853, 7_495_484, _SAMPLE_CODE),
     )
 )
+# The same networks under timm's names, for RGB, and with its way to prepare pictures.
+_TIMM = tuple(
+    CatalogEntry(*row, licence="ml-cvnets licence", revision=MAIN)
+    for row in (
+        ("timm/mobilevit_s.cvnets_in1k", CLASSIFICATION, 1000, 256, 5_578_632, 22_395_240),
+        ("timm/mobilevit_xs.cvnets_in1k", CLASSIFICATION, 1000, 256, 2_317_848, 9_336_584),
+        ("timm/mobilevit_xxs.cvnets_in1k", CLASSIFICATION, 1000, 256, 1_272_024, 5_135_800),
+    )
+)
+PUBLISHED = (*_APPLE, *_TIMM)
 
 # State of BatchNorm that training tracks but does not adjust: PyTorch's buffers.
 _BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")

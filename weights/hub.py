@@ -1,22 +1,26 @@
 """Checkpoints of the Hugging Face hub, through the `huggingface_hub` library (the extra `hub`).
 
 A copy in the library's cache is used as it lies, without asking the network: a checkpoint does not change under its
-users, and work goes on offline. Only the files that a model needs are fetched.
+users, and work goes on offline. Only the files that a model needs are fetched: of several that hold the same weights,
+the best.
 """
 
 from pathlib import Path
+from typing import Any
 
 from tinymvit.errors import CheckpointError
+from tinymvit.weights.entries import MAIN
 from tinymvit.weights.families import config_files, has_settings, settings_files
-from tinymvit.weights.formats import names_in, patterns, suffixes
+from tinymvit.weights.formats import choose, names_in, suffixes
+from tinymvit.weights.formats.index import SUFFIX as INDEX_SUFFIX
 
-DEFAULT_REVISION = "main"
 
-
-def fetch(repository: str, revision: str) -> Path:
+def fetch(repository: str, revision: str | None = None, published: str | None = None) -> Path:
     """The cache folder of `repository` ("org/name") at `revision` (branch, tag or commit), downloaded if need be.
 
-    Raises CheckpointError saying what to do: install the extra, connect, correct the name, ask for access.
+    Without a revision the main branch is meant, or where the weights were `published` in another one, that; a copy of
+    either in the cache will do. Raises CheckpointError saying what to do: install the extra, connect, correct the name,
+    ask for access.
     """
     try:
         import huggingface_hub
@@ -26,44 +30,64 @@ def fetch(repository: str, revision: str) -> Path:
             f'{repository}: no such folder; as a Hugging Face hub id it needs: pip install "tinymvit[hub]"'
         ) from None
 
-    def snapshot(offline: bool) -> Path:
-        path = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=[*settings_files(), *patterns()], local_files_only=offline
-        )
-        return Path(path)
-
+    wanted = revision or published or MAIN
     try:
-        folder = snapshot(offline=True)
-        if _is_complete(folder):
-            return folder
-    except (errors.LocalEntryNotFoundError, OSError):
-        pass  # not in the cache, or not all of it, or it cannot be read: the next attempt says so
+        for each in dict.fromkeys([wanted] if revision else [wanted, MAIN]):
+            folder = _cached(huggingface_hub, repository, each)
+            if folder is not None:
+                return folder
     except errors.HFValidationError:
         raise CheckpointError(f"{repository}: no such folder, and no valid Hugging Face hub id") from None
 
     try:
-        folder = snapshot(offline=False)
-        if _is_complete(folder):
+        folder = _download(huggingface_hub, repository, wanted)
+        if folder is not None:
             return folder
-        reason = (
-            f"revision {revision} has no {' or '.join(config_files())} with {' or '.join(suffixes())} weights (pickles "
-            f"are not read); the hub's own conversion often waits as a pull request: try {repository}@refs/pr/1"
-        )
+        reason = f"revision {wanted} has no MobileViT in a file that is read here ({', '.join(suffixes())})"
     except errors.GatedRepoError:
         reason = f"ask for access at https://huggingface.co/{repository}, then: hf auth login"
     except errors.RepositoryNotFoundError:
         reason = "no such folder here, no such repository on the Hugging Face hub (for a private one: hf auth login)"
     except errors.RevisionNotFoundError:
-        reason = f"the repository on the Hugging Face hub has no revision {revision}"
-    except errors.LocalEntryNotFoundError:
+        reason = f"the repository on the Hugging Face hub has no revision {wanted}"
+    except errors.HfHubHTTPError as error:
+        reason = f"cannot be downloaded: {str(error).strip().partition(chr(10))[0]}"
+    except Exception as error:  # of the library's HTTP client, which changes between releases
         reason = (
-            "no such folder here, not in the Hugging Face cache, and the hub is out of reach (network? offline mode?)"
+            "no such folder here, not in the Hugging Face cache, and the hub is out of reach (network? offline mode?): "
+            f"{str(error).strip().partition(chr(10))[0] or type(error).__name__}"
         )
-    except Exception as error:  # the library's HTTP client, and with it its errors, changes between releases
-        reason = f"cannot be downloaded: {str(error).strip().partition(chr(10))[0] or type(error).__name__}"
     raise CheckpointError(f"{repository}: {reason}")
 
 
+def _cached(library: Any, repository: str, revision: str) -> Path | None:
+    """The folder of a revision if all that is needed of it lies in the cache. What cannot be read is downloaded, which
+    then says why not."""
+    try:
+        least = config_files()  # of any other file that the library knows of it would say that it is missing
+        folder = Path(
+            library.snapshot_download(repository, revision=revision, allow_patterns=least, local_files_only=True)
+        )
+        return folder if _is_complete(folder) else None
+    except (library.errors.LocalEntryNotFoundError, OSError):
+        return None
+
+
+def _download(library: Any, repository: str, revision: str) -> Path | None:
+    """The folder of a revision with the best of its weights and the settings beside them; None if it has no weights."""
+    siblings = library.model_info(repository, revision=revision).siblings or ()
+    chosen = choose([sibling.rfilename for sibling in siblings])
+    if chosen is None:
+        return None
+    weights = [chosen]
+    if chosen.endswith(INDEX_SUFFIX):
+        stem, _, suffix = chosen.removesuffix(INDEX_SUFFIX).rpartition(".")
+        weights.append(f"{stem}-*.{suffix}")
+    files = [*settings_files(), *weights]
+    folder = Path(library.snapshot_download(repository, revision=revision, allow_patterns=files))
+    return folder if _is_complete(folder) else None
+
+
 def _is_complete(folder: Path) -> bool:
-    has_weights = any(path.name.endswith(tuple(suffixes())) for path in folder.iterdir())
+    has_weights = choose([path.name for path in folder.iterdir()]) is not None
     return has_weights and has_settings(folder, lambda: names_in(folder))

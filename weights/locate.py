@@ -13,7 +13,7 @@ from tinymvit.files import FILE, FOLDER, at_home, reason, what_is
 from tinymvit.text import nearest
 from tinymvit.weights import hub
 from tinymvit.weights.entries import PUBLISHED, bundled
-from tinymvit.weights.formats import format_of, suffixes, weights_files
+from tinymvit.weights.formats import choose, format_in, format_of, suffixes, weights_files
 
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(.+))?")
 
@@ -33,7 +33,7 @@ def resolve(name: str | Path) -> Path:
     if kind == FOLDER:
         return path
     if kind is not None:
-        if kind != FILE or format_of(path) is None:
+        if kind != FILE or not is_weights_file(path):
             found = "" if kind == FILE else f"is {kind}, "
             raise CheckpointError(f"{path}: {found}expected a checkpoint's folder or a {' or '.join(suffixes())} file")
         return path.parent
@@ -43,9 +43,9 @@ def resolve(name: str | Path) -> Path:
     repository, revision = hub_id.groups()
     published = {entry.name: entry.revision for entry in PUBLISHED}
     if repository in published:
-        return hub.fetch(repository, revision or published[repository] or hub.DEFAULT_REVISION)
+        return hub.fetch(repository, revision, published[repository])
     try:
-        return hub.fetch(repository, revision or hub.DEFAULT_REVISION)
+        return hub.fetch(repository, revision)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_suggestion(repository)}") from None
 
@@ -57,25 +57,26 @@ def weights_file(name: str | Path) -> Path:
 
 def weights_file_in(folder: Path, name: str | Path) -> Path:
     """The weights file of the checkpoint `name`, which `resolve` found in `folder`."""
-    if format_of(name) is not None:
+    if is_weights_file(name):
         return folder / Path(name).name
     try:
         files = sorted(path.name for path in folder.iterdir())
     except OSError as failure:
         raise CheckpointError(f"{folder}: cannot be read: {reason(failure)}") from None
-    known = weights_files()
-    for file in known:
-        if file in files:
-            return folder / file
-    problem = f"{folder}: has no {known[0]}"
-    if others := [file for file in files if format_of(file) is not None]:
-        raise CheckpointError(f"{problem}; to use {others[0]}, name that file")
-    if "pytorch_model.bin" in files:
-        raise CheckpointError(
-            f"{problem}, only pytorch_model.bin, a pickle, which can run any code when read; "
-            "load it with transformers and save it with save_pretrained"
-        )
-    raise CheckpointError(problem)
+    chosen = choose(files)
+    if chosen is not None:
+        return folder / chosen
+    others = [file for file in files if format_of(file) is not None]
+    several = f"; to use {others[0]} or another of its {len(others)}, name that file" if others else ""
+    raise CheckpointError(f"{folder}: has no {weights_files()[0]} and no other single weights file{several}")
+
+
+def is_weights_file(name: str | Path) -> bool:
+    """Whether `name` is a weights file's: by what it ends in, or by what is in the file."""
+    if format_of(name) is not None:
+        return True
+    path = at_home(name, CheckpointError)
+    return what_is(path, CheckpointError) == FILE and format_in(path) is not None
 
 
 def _suggestion(name: str) -> str:

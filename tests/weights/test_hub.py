@@ -15,13 +15,17 @@ from checkpoints import complaint
 from tinymvit.errors import CheckpointError
 from tinymvit.weights import hub
 
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 REPOSITORIES = {
     "apple/mobilevit-small": (
         "refs/pr/2",
         ["config.json", "preprocessor_config.json", "model.safetensors", "README.md"],
     ),
     "someone/numbers": ("main", ["config.json", "model.safetensors"]),
-    "someone/pickled": ("main", ["config.json", "pytorch_model.bin"]),
+    "someone/pickled": ("main", ["config.json", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"]),
+    "someone/shards": ("main", ["config.json", "model.safetensors.index.json", *SHARDS, "pytorch_model.bin"]),
+    "someone/onnx": ("main", ["config.json", "model.onnx", "a.pt", "b.pt"]),
+    "timm/mobilevit_xxs.cvnets_in1k": ("main", ["config.json", "model.safetensors", "pytorch_model.bin"]),
 }
 COMMIT = "c0ffee" * 6 + "c0de"
 
@@ -107,23 +111,29 @@ def resolve_in_a_new_process(names, home, **environment):
 
 def test_hub(tmp_path, hub_server):
     pytest.importorskip("huggingface_hub")
-    names = ["apple/mobilevit-small", "someone/numbers@main"]
-    small, digits = resolve_in_a_new_process(names, tmp_path, HF_ENDPOINT=hub_server)
-    assert Path(small).name == COMMIT
-    assert sorted(path.name for path in Path(small).iterdir()) == sorted(REPOSITORIES[names[0]][1][:3])
-    assert sorted(path.name for path in Path(digits).iterdir()) == ["config.json", "model.safetensors"]
+    expected = {
+        "apple/mobilevit-small": ["config.json", "model.safetensors", "preprocessor_config.json"],
+        "someone/numbers@main": ["config.json", "model.safetensors"],
+        "someone/pickled": ["config.json", "pytorch_model.bin"],
+        "someone/shards": ["config.json", *SHARDS, "model.safetensors.index.json"],
+        "timm/mobilevit_xxs.cvnets_in1k": ["config.json", "model.safetensors"],
+    }
+    folders = resolve_in_a_new_process(expected, tmp_path, HF_ENDPOINT=hub_server)
+    for folder, files in zip(folders, expected.values(), strict=True):
+        assert Path(folder).name == COMMIT
+        assert sorted(path.name for path in Path(folder).iterdir()) == files
 
     asked_before = len(Hub.asked)
-    assert resolve_in_a_new_process(names, tmp_path, HF_ENDPOINT=hub_server) == [small, digits]
+    assert resolve_in_a_new_process(expected, tmp_path, HF_ENDPOINT=hub_server) == folders
     assert len(Hub.asked) == asked_before, "a cached checkpoint needs no network"
 
-    bad = ["apple/mobilevit-smal", "someone/gated", "someone/numbers@v9", "someone/pickled"]
-    misspelt, gated, no_revision, pickled = resolve_in_a_new_process(bad, tmp_path, HF_ENDPOINT=hub_server)
+    bad = ["apple/mobilevit-smal", "someone/gated", "someone/numbers@v9", "someone/onnx"]
+    misspelt, gated, no_revision, other = resolve_in_a_new_process(bad, tmp_path, HF_ENDPOINT=hub_server)
     assert misspelt.startswith("apple/mobilevit-smal: no such folder here, no such repository on the Hugging Face hub")
     assert misspelt.endswith('did you mean "apple/mobilevit-small"?')
     assert gated == "someone/gated: ask for access at https://huggingface.co/someone/gated, then: hf auth login"
     assert no_revision == "someone/numbers: the repository on the Hugging Face hub has no revision v9"
-    assert pickled.startswith("someone/pickled: revision main has no config.json with .safetensors weights")
+    assert other.startswith("someone/onnx: revision main has no MobileViT in a file that is read here (.safetensors, ")
 
 
 @pytest.mark.parametrize(

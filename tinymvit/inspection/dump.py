@@ -1,6 +1,6 @@
 """Dumps: named tensors on disk, read lazily whoever wrote them. There are three formats:
 
-- one file of a format of `weights.formats`: safetensors;
+- one file of a format of `weights.formats`, such as safetensors;
 - a folder of `.npy` files: a tensor's name is its path below the folder without the suffix, `/` between folders;
 - a folder with `manifest.json`, which lists the tensors, and a file for each: raw bytes, little endian and in C order,
   for people without Python, or `.npy`. Of each tensor it must give name, shape, dtype and file:
@@ -26,8 +26,8 @@ import numpy as np
 from tinymvit.errors import CheckpointError, DumpError
 from tinymvit.files import FILE, FOLDER, at_home, files_below, open_file, read_json, reason, what_is
 from tinymvit.numerics import Array, as_array
-from tinymvit.weights import Checkpoint
-from tinymvit.weights.formats import format_of, safetensors, suffixes
+from tinymvit.weights import Checkpoint, formats
+from tinymvit.weights.formats import format_of, suffixes
 from tinymvit.weights.formats.safetensors import DTYPES, SHORT_NAMES, Entry, is_shape, map_tensor
 from tinymvit.weights.stored import StoredTensor
 
@@ -99,7 +99,7 @@ def open_dump(path: str | Path | Checkpoint) -> Dump:
         if checkpoint is not None:
             tensors = checkpoint.stored
         elif (kind := what_is(path, DumpError)) == FILE:
-            tensors = (format_of(path) or safetensors).open_file(path)  # safetensors, whatever the file is called
+            tensors = formats.open_file(path)  # whatever it is called
         elif kind == FOLDER:
             tensors = (_manifest if what_is(path / MANIFEST, DumpError) else _npy_files)(path)
         else:

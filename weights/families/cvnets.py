@@ -8,8 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinymvit.weights.families import transformers
-from tinymvit.weights.families.naming import SEGMENTER, TRANSFORMER_LAYERS, Naming, is_batch_count, rows
-from tinymvit.weights.stored import Assumptions, StoredTensor
+from tinymvit.weights.families.naming import (
+    SEGMENTER,
+    TRANSFORMER_LAYERS,
+    Naming,
+    is_batch_count,
+    rows,
+    with_batch_counts,
+)
+from tinymvit.weights.formats.pytorch import tensor_writer
+from tinymvit.weights.stored import Assumptions, Settings, StoredTensor, Tensors, Writer
 
 NAME = "ml-cvnets"
 WORD = "cvnets"
@@ -103,8 +111,11 @@ V1 = Naming(
         f"{_ASPP}.convs.4.aspp_pool.global_pool": "segmentation_head.aspp.convs.4.global_pool",
         f"{_ASPP}.convs.4.aspp_pool": "segmentation_head.aspp.convs.4.conv_1x1",
         f"{_ASPP}.convs.4": "segmentation_head.aspp.convs.4",
+        f"{_ASPP}.dropout": "segmentation_head.aspp.project",  # of v0.1
+        f"{_ASPP}.dropout_layer": "segmentation_head.aspp.project",  # of v0.2
         _ASPP: "segmentation_head.aspp.project",
         "seg_head.aspp": "segmentation_head.aspp.project",
+        "seg_head.classifier.classifier_dropout": "segmentation_head.aspp.project",
         "seg_head.classifier.classifier.block": _LOGITS,
         "seg_head.classifier.classifier": _LOGITS,
         "seg_head.classifier.block": _LOGITS,
@@ -127,7 +138,7 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     "classify": {"size": {"shortest_edge": 288}, "crop_size": {"height": 256, "width": 256}},
     "segment": {"size": {"height": 512, "width": 512}, "do_center_crop": False},  # not in proportion
 }
-_V0_2 = {"output_stride": 8, "aspp_out_channels": 512, "atrous_rates": [12, 24, 36]}
+_V0_2 = {"output_stride": 8, "atrous_rates": [12, 24, 36]}
 
 
 def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:
@@ -135,3 +146,9 @@ def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:
     if "seg_head.classifier.block.conv.weight" in tensors:
         return Assumptions(_V0_2, processor | {"do_flip_channel_order": False})
     return Assumptions({}, processor)
+
+
+def files(tensors: Tensors, config: Settings, processor: Settings | None) -> dict[str, Writer]:
+    """Their software reads the weights alone. The settings beside them are for us: they keep what names cannot say."""
+    theirs = with_batch_counts(V1.to_theirs(tensors))
+    return {WEIGHTS_FILE: tensor_writer(theirs), **transformers.settings_files(config, processor)}

@@ -75,7 +75,7 @@ def read_off(tensors: Mapping[str, StoredTensor], naming: Naming, source: Path) 
             lambda width, ratio: int(width * ratio),
         ),
         "conv_kernel_size": shapes.of(f"{blocks[0]}.conv_kxk.convolution", 4)[2],
-        "qkv_bias": shapes.has(f"{blocks[0]}.transformer.layer.0.attention.attention.query.bias"),
+        "qkv_bias": any(name.endswith("attention.attention.query.bias") for name in shapes.tensors),
     }
     return config | _head(shapes)
 

@@ -72,6 +72,12 @@ V1 = Naming(
         **{f"{theirs}.bn.drop": f"{ours}.normalization" for theirs, ours in _CONVOLUTIONS.items()},
         **{f"{theirs}.bn.act": ours for theirs, ours in _CONVOLUTIONS.items()},
         **_RESIDUALS,
+        **{f"{theirs}.conv2b_kxk": f"{ours}.conv_3x3" for theirs, ours in _RESIDUALS.items()},
+        **{f"{theirs}.attn": f"{ours}.conv_3x3" for theirs, ours in _RESIDUALS.items()},
+        **{f"{theirs}.attn_last": f"{ours}.reduce_1x1" for theirs, ours in _RESIDUALS.items()},
+        "stages.0.0.shortcut": "conv_stem",
+        "stages.1.1.shortcut": "encoder.layer.1.layer.0",
+        "stages.1.2.shortcut": "encoder.layer.1.layer.1",
         **{f"{theirs}.drop_path": f"{ours}.reduce_1x1" for theirs, ours in _RESIDUALS.items()},
         **{f"{theirs}.act": ours for theirs, ours in _RESIDUALS.items()},
         **_LAYERS,
@@ -160,7 +166,7 @@ def read_processor(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredS
         return transformers.read_processor(folder, tensors)
     path, _, pictures = found
     for name in ("mean", "std"):
-        if list(pictures[name]) != _DEFAULTS[name]:
+        if pictures[name] != _DEFAULTS[name]:
             raise ConfigError(f"{path}: {name}: {short(pictures[name])}, expected {_DEFAULTS[name]}, as MobileViT has")
     return StoredSettings(path, _processor(path, pictures))
 

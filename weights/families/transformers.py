@@ -9,6 +9,7 @@ from typing import Any
 
 from tinymvit.errors import ConfigError
 from tinymvit.files import json_writer, read_json, what_is
+from tinymvit.text import short
 from tinymvit.weights.families.naming import (
     BACKBONE,
     CLASSIFIER,
@@ -95,7 +96,14 @@ PROCESSORS: dict[str, dict[str, Any]] = {
 
 def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings | None:
     path = folder / CONFIG_FILE
-    return StoredSettings(path, read_json(path, ConfigError)) if what_is(path, ConfigError) else None
+    if what_is(path, ConfigError) is None:
+        return None
+    values = read_json(path, ConfigError)
+    if "architecture" in values and "model_type" not in values:
+        raise ConfigError(
+            f"{path}: is timm's, for {short(values['architecture'])}, and no MobileViT of timm's is beside it"
+        )
+    return StoredSettings(path, values)
 
 
 def read_processor(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings | None:

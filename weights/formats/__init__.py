@@ -1,34 +1,47 @@
 """File formats: bytes on disk to tensors by name, read lazily. One file a format.
 
-In here: for each format which files are its own (`FILES`, `SUFFIXES`) and `open_file(path)`, the tensors by name with
-their shapes and a way to load each; and its writer, if we write it. Left to others: what the names mean
-(`weights.families`), which dtype a model wants (`weights.checkpoint`). A new format is a file here and its place in
-`FORMATS`: a file is read by the format that its name ends in.
+In here: for each format which files are its own (`FILES`, `SUFFIXES`, `recognise`) and `open_file(path)`, the tensors
+by name with their shapes and a way to load each; and its writer, if we write it. Beside the formats `index`, the list
+of a checkpoint's several files, `foreign`, what other files are, and what `pytorch` is made of: `pickles`, `zips`. Left
+to others: what the names mean (`weights.families`), which dtype a model wants (`weights.checkpoint`). A new format is a
+file here and its place in `FORMATS`. Whatever a file is called, it is read by the format that its bytes are of; its
+name says only whether it is meant for weights.
 """
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from tinymvit.errors import CheckpointError
-from tinymvit.files import FILE, what_is
-from tinymvit.weights.formats import hdf5, safetensors
+from tinymvit.errors import CheckpointError, tell
+from tinymvit.files import FILE, reason, what_is
+from tinymvit.files import open_file as open_to_read
+from tinymvit.weights.formats import foreign, hdf5, pytorch, safetensors
+from tinymvit.weights.formats.index import SUFFIX as INDEX_SUFFIX
+from tinymvit.weights.formats.index import open_index
 from tinymvit.weights.stored import StoredTensor
+
+# What wrappers put in front of the names of a model's tensors: DataParallel, torch.compile, modules of training.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 
 
 class Format(Protocol):
     """What a file of this folder provides."""
 
+    NAME: str
+    """What the format is called in messages."""
     FILES: tuple[str, ...]
-    """The names of the weights file in a checkpoint's folder, the best first."""
+    """The names of the weights file in a checkpoint's folder, the best first; an index's among them."""
     SUFFIXES: tuple[str, ...]
     """What the names of its files end in."""
+
+    def recognise(self, head: bytes) -> bool:
+        """Whether a file with these first bytes (`foreign.LENGTH`, or all of a shorter one) is of the format."""
 
     def open_file(self, path: Path) -> Mapping[str, StoredTensor]:
         """The tensors of a file by name, checked but not loaded. Raises CheckpointError naming file and tensor."""
 
 
-FORMATS: tuple[Format, ...] = (safetensors, hdf5)  # a folder that holds several is read in the first of these
+FORMATS: tuple[Format, ...] = (safetensors, pytorch, hdf5)  # a folder that holds several is read in the first of these
 
 
 def weights_files() -> list[str]:
@@ -36,9 +49,12 @@ def weights_files() -> list[str]:
     return [file for format in FORMATS for file in format.FILES]
 
 
-def patterns() -> list[str]:
-    """What the names of all files of all formats match."""
-    return [f"*{suffix}" for format in FORMATS for suffix in format.SUFFIXES]
+def choose(files: Collection[str]) -> str | None:
+    """The weights file of a checkpoint's folder that holds these files: the best of those with the usual names, or else
+    the only one that a format has a word for."""
+    usual = next((name for name in weights_files() if name in files), None)
+    others = [name for name in files if format_of(name) is not None]
+    return usual or (others[0] if len(others) == 1 else None)
 
 
 def suffixes() -> list[str]:
@@ -47,8 +63,51 @@ def suffixes() -> list[str]:
 
 
 def format_of(file: str | Path) -> Format | None:
-    """The format of a weights file, told from its name; None if it is none of ours."""
+    """The format that a file's name is for; None if it is for none of ours. What is in it, `open_file` sees."""
     return next((format for format in FORMATS if str(file).endswith(format.SUFFIXES)), None)
+
+
+def format_in(path: Path) -> Format | None:
+    """The format that a file's bytes are of; None if it is none of ours. Raises CheckpointError if there is no file."""
+    head = _head(path)
+    return next((format for format in FORMATS if format.recognise(head)), None)
+
+
+def open_file(path: Path) -> Mapping[str, StoredTensor]:
+    """The tensors of a file by the names that it gives them, checked but not loaded; of an index those of its files.
+
+    The bytes tell the format. Of a file that is of none the error says what it is, or what its name promises that it
+    is not. Raises CheckpointError naming file and tensor.
+    """
+    if path.name.endswith(INDEX_SUFFIX):
+        return open_index(path, open_file)
+    format = format_in(path)
+    if format is None:
+        if found := foreign.what_it_is(_head(path)):
+            raise CheckpointError(f"{path}: is {found}; expected a {' or '.join(f.NAME for f in FORMATS)} file")
+        format = format_of(path) or FORMATS[0]  # says what is wrong with it
+    return format.open_file(path)
+
+
+def open_weights(path: Path) -> Mapping[str, StoredTensor]:
+    """As `open_file`, of a model's weights: what a wrapper has put in front of every name is left out, and that said in
+    one line."""
+    tensors = open_file(path)
+    dropped = ""
+    while prefix := next((p for p in PREFIXES if tensors and all(n.startswith(p) and n != p for n in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        dropped += prefix
+    if dropped:
+        tell(f"{path}: the names of the tensors are taken without the prefix {dropped!r}, which all of them have")
+    return tensors
+
+
+def _head(path: Path) -> bytes:
+    with open_to_read(path, CheckpointError) as file:
+        try:
+            return file.read(foreign.LENGTH)
+        except OSError as failure:
+            raise CheckpointError(f"{path}: cannot be read: {reason(failure)}") from None
 
 
 def names_in(folder: Path) -> Collection[str]:
@@ -56,7 +115,6 @@ def names_in(folder: Path) -> Collection[str]:
     try:
         found = (folder / file for file in weights_files() if what_is(folder / file, CheckpointError) == FILE)
         path = next(found, None)
-        format = None if path is None else format_of(path)
-        return [] if path is None or format is None else format.open_file(path)
+        return [] if path is None else open_weights(path)
     except CheckpointError:
         return []

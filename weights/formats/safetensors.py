@@ -1,5 +1,4 @@
-"""The safetensors file format, read through a memory map and written, in plain NumPy; and the index of a checkpoint in
-several files.
+"""The safetensors file format, read through a memory map and written, in plain NumPy.
 
 A file is eight bytes that hold the header's length N (little endian), N bytes of JSON, and the tensors' bytes, one
 after the other without gaps. The header maps each tensor's name to its dtype, its shape and the range of its bytes,
@@ -24,9 +23,10 @@ import numpy as np
 
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.files import open_file as open_to_read
-from tinymvit.files import read_json, reason, what_is
+from tinymvit.files import reason
 from tinymvit.weights.stored import StoredTensor
 
+NAME = "safetensors"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"  # of a checkpoint in several files
 FILES: tuple[str, ...] = (WEIGHTS_FILE, INDEX_FILE)
@@ -66,43 +66,23 @@ class Entry(NamedTuple):
 # ---- reading ----
 
 
+def recognise(head: bytes) -> bool:
+    """Whether a file that begins so is a safetensors file: a length that some file could have, and an object."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40
+
+
 def open_file(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file, or of those that an index lists, by name and in the order of the header.
+    """The tensors of a safetensors file by name, in the order of the header.
 
     What is loaded is a read-only view of the memory-mapped file. A copy is made only where a view cannot serve:
     bfloat16 becomes float32 (exactly), and a tensor whose bytes lie unaligned in the file is realigned. Raises
     CheckpointError naming the file and the tensor.
     """
-    if path.name.endswith(".index.json"):
-        return _open_shards(path)
     entries, data = _open_tensors(path)
     return {
         name: StoredTensor(entry.shape, DTYPE_NAMES[entry.dtype], partial(map_tensor, entry, data))
         for name, entry in entries.items()
     }
-
-
-def _open_shards(index: Path) -> dict[str, StoredTensor]:
-    """The tensors of a checkpoint in several files; `index` is the JSON file that says which tensor lies in which."""
-    shard_of = read_json(index, CheckpointError).get("weight_map")
-    if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
-        raise CheckpointError(f"{index}: expected a weight_map of tensor names to file names")
-    tensors: dict[str, StoredTensor] = {}
-    for shard in sorted(set(shard_of.values())):
-        path = index.parent / shard
-        if path.name != shard or path.suffix != ".safetensors":  # an index must not point out of its folder
-            raise CheckpointError(f"{index}: the shard {shard!r}, expected the name of a .safetensors file beside it")
-        if what_is(path, CheckpointError) is None:
-            raise CheckpointError(f"{index}: names the shard {shard}, which is missing")
-        found = open_file(path)
-        for name in found:
-            if shard_of.get(name) != shard:
-                raise CheckpointError(f"{path}: holds tensor {name}, which {index.name} places in {shard_of.get(name)}")
-        for name in shard_of:
-            if shard_of[name] == shard and name not in found:
-                raise CheckpointError(f"{path}: lacks tensor {name}, which {index.name} places in it")
-        tensors |= found
-    return tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:
