@@ -1,0 +1,207 @@
+"""A checkpoint changes its family and keeps its answer: one picture, one answer, whatever dress the weights wear."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinymvit
+from checkpoints import TINY, complaint
+from command_line import DIGIT, SCENE, run
+from oracle import assert_same
+from tinymvit import weights
+from tinymvit.errors import ConfigError, OutputError
+from tinymvit.modeling import MODELS, load_model
+from tinymvit.weights.families import FAMILIES
+
+WORDS = [family.WORD for family in FAMILIES]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_one_picture_gives_one_answer(tmp_path, word):
+    pytest.importorskip("h5py")
+    expected = tinymvit.classify(DIGIT, top_k=10)
+    tinymvit.convert("digits", tmp_path / word, to=word)
+    assert word == weights.open_checkpoint(tmp_path / word).family.WORD
+    answer = tinymvit.classify(DIGIT, model=tmp_path / word, top_k=10)
+    assert [each["label"] for each in answer] == [each["label"] for each in expected]
+    scores = np.array([each["score"] for each in expected])
+    assert_same(np.array([each["score"] for each in answer]), scores, 1e-6)
+
+
+@pytest.mark.parametrize("word", [word for word in WORDS if word != "timm"])
+def test_one_picture_gives_one_mask(tmp_path, word):
+    pytest.importorskip("h5py")
+    tinymvit.convert("digits-seg", tmp_path / word, to=word)
+    assert_same(tinymvit.segment(SCENE, model=tmp_path / word).mask, tinymvit.segment(SCENE).mask)
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_all_the_way_round_no_bit_of_the_weights_changes(tmp_path_factory, data):
+    pytest.importorskip("h5py")
+    folder = tmp_path_factory.mktemp("round")
+    task = data.draw(st.sampled_from(["classify", "features", "segment"]))
+    sizes = st.integers(1, 4).map(lambda number: 4 * number)
+    config = TINY | {
+        "hidden_sizes": data.draw(st.lists(sizes, min_size=3, max_size=3)),
+        "neck_hidden_sizes": data.draw(st.lists(sizes, min_size=7, max_size=7)),
+        "num_attention_heads": 4,
+        "expand_ratio": data.draw(st.sampled_from([1.0, 1.5, 2.0, 4.0])),
+        "num_labels": data.draw(st.integers(2, 5)),
+    }
+    model = MODELS[task](tinymvit.MobileViTConfig(**config), seed=data.draw(st.integers(0, 9)))
+    model.save_pretrained(folder / "0")
+    words = data.draw(st.permutations([word for word in WORDS if (task, word) != ("segment", "timm")]))
+    for step, word in enumerate(words):
+        tinymvit.convert(folder / str(step), folder / str(step + 1), to=word)
+    tinymvit.convert(folder / str(len(words)), folder / "cvnets", to="cvnets")  # which reads BGR, as the first did
+    loaded = load_model(folder / "cvnets")
+    assert loaded.weights.keys() == model.weights.keys()
+    for name, tensor in model.weights.items():
+        assert_same(loaded.weights[name], tensor, name=name)
+    expected = model.config if task != "features" else model.config.replace(num_labels=2)
+    assert loaded.config.replace(image_size=32, aspp_out_channels=8) == expected
+
+
+def test_the_stem_is_reversed_where_the_channels_are_read_in_another_order(tmp_path):
+    stem = "mobilevit.conv_stem.convolution.weight"
+    model = tinymvit.MobileViTForImageClassification.from_pretrained("digits")
+    model.save_pretrained(tmp_path / "timm", family="timm")
+    theirs = load_model(tmp_path / "timm")
+    assert_same(theirs.weights[stem], model.weights[stem][:, ::-1])
+    assert theirs.config.extra["channel_order"] == "RGB"
+    # transformers can say the order, so the weights stay as they are, and so does what the model makes of pixels.
+    theirs.save_pretrained(tmp_path / "transformers")
+    again = load_model(tmp_path / "transformers")
+    assert_same(again.weights[stem], theirs.weights[stem])
+    assert not tinymvit.MobileViTImageProcessor.from_pretrained(tmp_path / "transformers").do_flip_channel_order
+    theirs.save_pretrained(tmp_path / "cvnets", family="cvnets")
+    again = load_model(tmp_path / "cvnets")
+    assert_same(again.weights[stem], model.weights[stem])
+    assert "channel_order" not in again.config.extra
+
+
+# ---- what the caller says of a checkpoint ----
+
+
+def test_labels_channel_order_and_size_can_be_given(tmp_path):
+    tinymvit.convert("digits", tmp_path, to="timm")
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "labels.txt").write_text("\n".join(f"digit {i}" for i in range(10)) + "\n\n")
+    checkpoint = tinymvit.open_checkpoint(tmp_path, labels=tmp_path / "labels.txt", channel_order="BGR", size=128)
+    processor = tinymvit.MobileViTImageProcessor.from_pretrained(checkpoint)
+    assert processor.do_flip_channel_order
+    assert (processor.size, processor.crop_size) == ({"shortest_edge": 142}, {"height": 128, "width": 128})
+    config = tinymvit.MobileViTConfig.from_pretrained(checkpoint)
+    assert (config.id2label[7], config.image_size) == ("digit 7", 128)
+    assert tinymvit.open_checkpoint(checkpoint) is checkpoint
+    assert tinymvit.open_checkpoint(checkpoint, channel_order="RGB").channel_order == "RGB"
+    assert (
+        tinymvit.classify(DIGIT, model=tinymvit.open_checkpoint("digits", labels=list("abcdefghij")))[0]["label"] == "h"
+    )
+
+
+def test_a_size_scales_what_is_resized(tmp_path):
+    sizes = [
+        ({"size": 288, "crop_size": 256}, {"shortest_edge": 144}),
+        ({"size": {"height": 512, "width": 256}, "do_center_crop": False}, {"height": 128, "width": 64}),
+    ]
+    for values, expected in sizes:
+        tinymvit.convert("digits", tmp_path)
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
+        processor = tinymvit.MobileViTImageProcessor.from_pretrained(tinymvit.open_checkpoint(tmp_path, size=128))
+        assert processor.size == expected
+    (tmp_path / "preprocessor_config.json").unlink()
+    processor = tinymvit.MobileViTImageProcessor.from_pretrained(tinymvit.open_checkpoint(tmp_path, size=200))
+    assert (processor.size, processor.crop_size["width"]) == ({"shortest_edge": 232}, 200)
+
+
+BAD = [
+    ({"labels": ["a"]}, "labels: 1 names, expected 10, as digits has"),
+    ({"labels": 3}, "labels: 3, expected the names of labels or a file of them"),
+    ({"labels": []}, "labels: [], expected the names of labels or a file of them"),
+    ({"labels": "no such file"}, "no such file: cannot be read: No such file or directory"),
+    ({"channel_order": "GBR"}, "channel_order: 'GBR', expected RGB or BGR"),
+    ({"size": 0}, "size: 0, expected a whole number of pixels, 1 to 1000000"),
+    ({"size": 2.5}, "size: 2.5, expected a whole number of pixels"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD, ids=range(len(BAD)))
+def test_what_cannot_be_said_of_a_checkpoint(given, message):
+    with complaint(ConfigError, message):
+        tinymvit.MobileViTConfig.from_pretrained(tinymvit.open_checkpoint("digits", **given))
+
+
+LABEL_FILES = [
+    ("l.txt", b"a\n\nb\n", "line 2 is empty, expected the name of a label in each line"),
+    ("l.txt", b"\n", "is empty, expected the name of a label in each line"),
+    ("l.txt", b"\xff\xfe", "is not UTF-8 text, expected the name of a label in each line"),
+    ("l.json", b'{"0": "a", "2": "b"}', "expected names of labels by their ids, 0 to 1, or their ids by name"),
+    ("l.json", b"{}", "expected names of labels by their ids, 0 to 0, or their ids by name"),
+    ("l.json", b"[1]", "holds a JSON list, expected an object"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), LABEL_FILES, ids=range(len(LABEL_FILES)))
+def test_files_that_are_no_labels(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with complaint(ConfigError, f"{tmp_path / name}: {message}"):
+        tinymvit.open_checkpoint("digits", labels=tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [{"0": "a", "1": "b"}, {"a": 0, "b": 1}, {"id2label": {"1": "b", "0": "a"}},
+                                   {"label2id": {"b": 1, "a": 0}, "model_type": "mobilevit"}])  # fmt: skip
+def test_labels_as_json(tmp_path, value):
+    (tmp_path / "labels.json").write_text(json.dumps(value))
+    assert weights.labels.read_labels(tmp_path / "labels.json") == ["a", "b"]
+
+
+def test_imagenet_has_a_thousand_names():
+    names = weights.labels.imagenet()
+    assert len(names) == 1000
+    assert (names[0], names[281]) == ("tench, Tinca tinca", "tabby, tabby cat")
+    assert names[999] == "toilet tissue, toilet paper, bathroom tissue"
+
+
+# ---- the command ----
+
+
+def test_the_command(tmp_path, capsys):
+    timm = tmp_path / "timm"
+    assert run(capsys, "convert", "digits", timm, "--to", "timm") == (
+        0,
+        f"digits (transformers) -> {timm} (timm)\n",
+        "",
+    )
+    code, out, _ = run(capsys, "classify", DIGIT, "--model", timm, "--top-k", "1")
+    assert (code, out[:2]) == (0, "7 ")
+    (tmp_path / "names").write_text("zero\none\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\n")
+    said = ["--labels", tmp_path / "names", "--channel-order", "bgr", "--size", "128", "--top-k", "1"]
+    code, out, _ = run(capsys, "classify", DIGIT, "--model", timm / "model.safetensors", *said)
+    assert (code, out[:6]) == (0, "seven ")
+
+
+BAD_USE = [
+    (("convert", "digits", "{}/file", "--to", "timm"), "is a file; expected a folder"),
+    (("convert", "digits", "{}/out", "--to", "keras"), "argument --to: invalid choice: 'keras'"),
+    (("convert", "digits-seg", "{}/out", "--to", "timm"), "timm has no MobileViT for segmentation"),
+    (("classify", DIGIT, "--channel-order", "gbr"), "argument --channel-order: invalid choice: 'GBR'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_USE, ids=range(len(BAD_USE)))
+def test_bad_use_of_the_command(tmp_path, capsys, arguments, message):
+    (tmp_path / "file").touch()
+    code, out, err = run(capsys, *(argument.format(tmp_path) for argument in arguments))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_family_that_there_is_not(tmp_path):
+    with complaint(OutputError, "family: 'keras', expected one of transformers, timm, cvnets, tensorflow"):
+        tinymvit.convert("digits", tmp_path / "out", to="keras")
