@@ -17,10 +17,12 @@ from checkpoints import TINY, complaint
 from oracle import assert_same
 from tinymvit.config import MobileViTConfig
 from tinymvit.errors import CheckpointError
+from tinymvit.files import write_files
 from tinymvit.images.processor import BatchFeature
 from tinymvit.modeling import load_model
 from tinymvit.weights import open_checkpoint
 from tinymvit.weights.families import tensorflow
+from tinymvit.weights.formats.hdf5 import tensor_writer
 
 CLASSES = ("MobileViTForImageClassification", "MobileViTForSemanticSegmentation", "MobileViTModel")
 CONFIG = MobileViTConfig(**TINY, initializer_range=0.2)
@@ -233,6 +235,22 @@ def test_a_misfit_is_told_in_the_files_names(tmp_path):
     )
     with complaint(CheckpointError, *message):
         tinymvit.TFMobileViTForSemanticSegmentation.from_pretrained(tmp_path)
+
+
+@needs_h5py
+@pytest.mark.parametrize(
+    ("weight", "network"),
+    [
+        ("tf_vi_t_model/vit/embeddings/cls_token:0", "a Vision Transformer, ViT or DeiT"),
+        ("tf_dei_t_model/deit/embeddings/distillation_token:0", "a DeiT"),
+        ("tf_res_net_model/resnet/embedder/embedder/convolution/kernel:0", "a ResNet"),
+    ],
+)
+def test_another_network_is_named(tmp_path, weight, network):
+    writer = tensor_writer({weight.split("/")[1]: {weight: np.ones((1, 1, 3), np.float32)}})
+    write_files(tmp_path, {"tf_model.h5": writer})
+    with complaint(CheckpointError, f"tf_model.h5: is no MobileViT: its tensors are those of {network}"):
+        load_model(tmp_path)
 
 
 # Over the names of the weights as h5py lists them, of files that transformers 4.57.6 wrote on TensorFlow 2.19.1.
