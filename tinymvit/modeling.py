@@ -49,9 +49,9 @@ class MobileViTPreTrainedModel:
     def from_pretrained(cls, name: str | Path | Checkpoint, *, config: MobileViTConfig | None = None) -> Self:
         """Load a checkpoint strictly: every tensor must be there, be used and have the right shape.
 
-        name: a folder with config.json and safetensors, a `.safetensors` file with its config beside it, an index of
-        shards, a bundled name ("digits"), a hub id ("apple/mobilevit-small"), or what `weights.open_checkpoint` made of
-        one of these.
+        name: a folder with config.json and weights, a weights file (safetensors, PyTorch) with its config beside it, an
+        index of shards, a bundled name ("digits"), a hub id ("apple/mobilevit-small"), or what
+        `weights.open_checkpoint` made of one of these.
         config: used in place of the checkpoint's own.
         Raises CheckpointError or ConfigError, both ValueErrors, that name the file and the tensor or field.
         """

@@ -110,7 +110,7 @@ class Checkpoint:
     @property
     def is_named_by_file(self) -> bool:
         """Whether the caller named the weights file, and not its folder."""
-        return format_of(self.name) is not None
+        return locate.names_the_file(self.folder, self.name)
 
     @cached_property
     def file(self) -> Path:
@@ -197,8 +197,8 @@ class Checkpoint:
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTensor]:
-        """The tensors under the names that the file gives them, without a prefix that all have. Raises CheckpointError if
-        they cannot be read."""
+        """The tensors under the names that the file gives them, without a prefix that all have. Raises CheckpointError
+        if they cannot be read."""
         return open_weights(self.file)
 
     @cached_property
@@ -419,13 +419,13 @@ def _in_words(config: Mapping[str, Any], processor: StoredSettings | None, famil
     if "num_labels" in config or names:
         labels = f"{len(names or range(config['num_labels']))} labels"
         labels += f" ({names[0]}, ...)" if names else " without names"
-    told = f"without a config.json: in {family.NAME}'s names {in_words(config)}, {labels}"
+    told = f"without a config.json: in the names of {family.NAME}, {in_words(config)}, {labels}"
     if processor is None:
         return told
     sides = "x".join(str(side) for side in dict(processor.values["size"]).values())
     order = _channel_order(processor.values)
     crop = processor.values["crop_size"]["height"] if processor.values.get("do_center_crop", True) else ""
-    return f"{told}; pixels {order}, resized to {sides}{crop and f', cut to {crop}'}, as {family.NAME} does"
+    return f"{told}; pixels {order}, resized to {sides}{crop and f', cut to {crop}'}, as {family.NAME} has them"
 
 
 def _channel_order(processor: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from . import (
     hdf5_files,
     pictures,
     python_calls,
+    pytorch_files,
     rules,
     settings,
     tensor_files,
@@ -33,6 +34,7 @@ class Target:
 
 TARGETS = {
     "safetensors": Target(tensor_files.safetensors_file, 20),
+    "pytorch": Target(pytorch_files.pytorch_file, 20),
     **({"hdf5": Target(hdf5_files.hdf5_file, 10)} if find_spec("h5py") else {}),  # which makes the files
     "settings": Target(settings.settings_file, 12),
     "settings-python": Target(settings.settings_from_python, 8),
