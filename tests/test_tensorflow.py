@@ -215,7 +215,7 @@ def test_the_weights_alone_tell_the_shape(tmp_path, caplog):
     (tmp_path / "config.json").unlink()
     again = tinymvit.TFMobileViTForImageClassification.from_pretrained(tmp_path / "tf_model.h5")
     assert again.config.replace(id2label=model.config.id2label).hidden_sizes == (64, 80, 96)
-    assert "in TensorFlow's names MobileViT-XXS, 1000 labels" in caplog.text
+    assert "MobileViT-XXS, 1000 labels (tench, Tinca tinca, ...); pixels BGR, resized to 288, cut to 256" in caplog.text
 
 
 @needs_h5py
