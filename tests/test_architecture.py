@@ -65,6 +65,7 @@ MAY_LOAD = {
     "losses": {"numerics", "config", "errors", "limits", "checks", "labels", "presets", "files", "ops", "text"},
     "outputs": {"errors", "limits", "numerics", "text"},
     "modeling": MODEL,
+    "tensorflow": MODEL | {"modeling"},
     "pipeline": MODEL | {"modeling", "images"},
     "comparison": MODEL | {"modeling"},
     "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "engine", "kernels", "inspection"},

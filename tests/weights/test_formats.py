@@ -60,7 +60,6 @@ FOREIGN = [
     (b"\x08\x07\x12\xa0\x01\n\x16", "is a Core ML model"),
     (b"\x08\x01\x12\xe8\xb6\x50\x0a", "is a SavedModel of TensorFlow"),
     (b"\x1c\0\0\0TFL3" + bytes(20), "is a TFLite model"),
-    (b"\x89HDF\r\n\x1a\n" + bytes(8), "is an HDF5 file"),
     (npy(), "is a .npy file of NumPy"),
     (b"\x1f\x8b\x08\0", "is compressed by gzip; unpack it first"),
     (b"PK\5\6" + bytes(18), "is an empty zip file"),
@@ -73,7 +72,7 @@ FOREIGN = [
 def test_what_is_none_of_ours_is_named(tmp_path, content, part, name):
     path = tmp_path / name
     path.write_bytes(content)
-    with complaint(CheckpointError, f"{path}: {part}", "; expected a safetensors or PyTorch file"):
+    with complaint(CheckpointError, f"{path}: {part}", "; expected a safetensors or PyTorch or HDF5 file"):
         weights.load_tensors(path)
     with complaint(DumpError, f"{path}: {part}"):
         open_dump(path)

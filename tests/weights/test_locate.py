@@ -38,7 +38,7 @@ UNKNOWN = [
     (Path("apple/mobilevit"), "apple/mobilevit: no such file, folder or checkpoint"),
     ("a" * 5000, ": cannot be read: File name too long"),
     ("~nobody-of-that-name/model", "~nobody-of-that-name/model: Could not determine home directory"),
-    (__file__, "test_locate.py: expected a checkpoint's folder or a .safetensors or .bin file"),
+    (__file__, "test_locate.py: expected a checkpoint's folder or a .safetensors or .bin or .h5 file"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from . import (
@@ -10,6 +11,7 @@ from . import (
     dumps,
     extreme_weights,
     families,
+    hdf5_files,
     pictures,
     python_calls,
     pytorch_files,
@@ -34,6 +36,7 @@ class Target:
 TARGETS = {
     "safetensors": Target(tensor_files.safetensors_file, 20),
     "pytorch": Target(pytorch_files.pytorch_file, 20),
+    **({"hdf5": Target(hdf5_files.hdf5_file, 10)} if find_spec("h5py") else {}),  # which makes the files
     "settings": Target(settings.settings_file, 12),
     "settings-python": Target(settings.settings_from_python, 8),
     "pictures": Target(pictures.picture_file, 20),
