@@ -69,6 +69,7 @@ MAY_LOAD = {
     "pipeline": MODEL | {"modeling", "images"},
     "comparison": MODEL | {"modeling"},
     "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "engine", "kernels", "inspection"},
+    "conversion": MODEL | {"modeling", "images"},
     "vectors": MODEL | {"modeling"},
     "error_budget": MODEL | {"modeling"},
     "training": MODEL | {"modeling", "images", "pipeline"},
@@ -79,7 +80,7 @@ MAY_LOAD = {
 MAY_LOAD_LATER = {
     "config": {"limits", "numerics", "weights"},  # only `from_pretrained` needs them
     "bench": MODEL | {"modeling"},
-    "commands": MODEL | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget"},
+    "commands": MODEL | {"modeling", "pipeline", "conversion", "comparison", "bench", "vectors", "error_budget"},
     "cli": {"files"},  # to clean up
 }
 
