@@ -138,10 +138,12 @@ class Checkpoint:
         """The model's settings, as a config.json of transformers has them: from a file, or else read off the tensors,
         which a line tells. Raises ConfigError naming the file, CheckpointError if there is none and no tensors."""
         stored = self.family.read_config(self.folder, self._known)
-        if stored is None and not self._known:
-            path = self.folder / transformers.CONFIG_FILE
-            raise ConfigError(f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would")
         if stored is None:
+            if not self._has_file:
+                path = self.folder / transformers.CONFIG_FILE
+                raise ConfigError(
+                    f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would"
+                )
             if family_of(self.stored) is None:
                 raise CheckpointError(f"{self.file}: {_of_no_family(self.stored)}, and no config.json lies beside it")
             shape = read_off(self.translated, self.naming, self.file)
@@ -208,6 +210,13 @@ class Checkpoint:
             return self.stored
         except CheckpointError:
             return {}
+
+    @property
+    def _has_file(self) -> bool:
+        try:
+            return what_is(self.file, CheckpointError) is not None
+        except CheckpointError:
+            return False
 
     @property
     def _label_count(self) -> int | None:
@@ -420,7 +429,7 @@ def _in_words(config: Mapping[str, Any], processor: StoredSettings | None, famil
         labels = f"{len(names or range(config['num_labels']))} labels"
         labels += f" ({names[0]}, ...)" if names else " without names"
     told = f"without a config.json: in the names of {family.NAME}, {in_words(config)}, {labels}"
-    if processor is None:
+    if processor is None or not processor.assumed:
         return told
     sides = "x".join(str(side) for side in dict(processor.values["size"]).values())
     order = _channel_order(processor.values)

@@ -78,6 +78,12 @@ def test_names_of_nothing_that_is_known(tmp_path):
         load_model(path)
 
 
+def test_a_file_that_cannot_be_read_says_why_where_no_config_lies_beside_it(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with complaint(CheckpointError, "model.safetensors: 7 bytes, too short for a safetensors file"):
+        load_model(tmp_path)
+
+
 def test_two_families_mixed(tmp_path):
     model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY))
     mixed = {**model.weights, **timm.V1.to_theirs(model.weights)}

@@ -152,7 +152,7 @@ def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSett
         if name not in _ARGUMENTS:
             raise ConfigError(f"{path}: model_args: {short(name)}, expected at most {', '.join(_ARGUMENTS)}")
     config = read_off(V1.to_ours(tensors), V1, path) | {"image_size": _side(path, pictures), "channel_order": "RGB"}
-    labels = _labels(path, values, pictures)
+    labels = _labels(path, values, pictures) if "num_labels" in config else None
     if labels is not None and len(labels) != config["num_labels"]:
         raise ConfigError(f"{path}: label_names: {len(labels)} names, expected {config['num_labels']}")
     return StoredSettings(path, config if labels is None else config | {"id2label": dict(enumerate(labels))})
