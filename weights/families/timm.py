@@ -255,7 +255,7 @@ def _read(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
     if what_is(path, ConfigError) is None:
         return None
     values = read_json(path, ConfigError)
-    if not {"architecture", "pretrained_cfg"} & values.keys():
+    if values.keys().isdisjoint(("architecture", "pretrained_cfg")):
         return None
     pretrained = _object(path, values, "pretrained_cfg") or values  # older files have it all in one object
     return (
