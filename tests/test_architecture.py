@@ -65,9 +65,11 @@ MAY_LOAD = {
     "losses": {"numerics", "config", "errors", "limits", "checks", "labels", "presets", "files", "ops", "text"},
     "outputs": {"errors", "limits", "numerics", "text"},
     "modeling": MODEL,
+    "tensorflow": MODEL | {"modeling"},
     "pipeline": MODEL | {"modeling", "images"},
     "comparison": MODEL | {"modeling"},
     "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "engine", "kernels", "inspection"},
+    "conversion": MODEL | {"modeling", "images"},
     "vectors": MODEL | {"modeling"},
     "error_budget": MODEL | {"modeling"},
     "training": MODEL | {"modeling", "images", "pipeline"},
@@ -78,7 +80,7 @@ MAY_LOAD = {
 MAY_LOAD_LATER = {
     "config": {"limits", "numerics", "weights"},  # only `from_pretrained` needs them
     "bench": MODEL | {"modeling"},
-    "commands": MODEL | {"modeling", "pipeline", "comparison", "bench", "vectors", "error_budget"},
+    "commands": MODEL | {"modeling", "pipeline", "conversion", "comparison", "bench", "vectors", "error_budget"},
     "cli": {"files"},  # to clean up
 }
 

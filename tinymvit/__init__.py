@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import Segmentation as Segmentation
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
+    from tinymvit.tensorflow import TFMobileViTForImageClassification as TFMobileViTForImageClassification
+    from tinymvit.tensorflow import TFMobileViTForSemanticSegmentation as TFMobileViTForSemanticSegmentation
+    from tinymvit.tensorflow import TFMobileViTModel as TFMobileViTModel
     from tinymvit.vectors import write_vectors as write_vectors
     from tinymvit.weights import open_checkpoint as open_checkpoint
 
@@ -78,6 +81,9 @@ _HOMES = {
     "Segmentation": "pipeline",
     "classify": "pipeline",
     "segment": "pipeline",
+    "TFMobileViTForImageClassification": "tensorflow",
+    "TFMobileViTForSemanticSegmentation": "tensorflow",
+    "TFMobileViTModel": "tensorflow",
     "Trace": "inspection.trace",
     "rounding_errors": "error_budget",
     "write_vectors": "vectors",

@@ -41,6 +41,25 @@ def classification_loss(logits: Array, labels: Array, config: MobileViTConfig) -
         return np.float32(np.mean(np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))))
 
 
+def image_losses(logits: Array, labels: Array) -> Array:
+    """The loss (B,) of each image, as transformers' TensorFlow classes give it, whatever config.problem_type names.
+
+    logits (B, K). With one label, the squared error against labels (B,) or (B, 1); else cross entropy against class
+    numbers, of which none is ignored. Raises ValueError for labels of another shape or range, TypeError for another
+    dtype.
+    """
+    labels = _numbers(labels)
+    batch, classes = logits.shape
+    if labels.shape not in ((batch,), (batch, 1)):
+        raise ValueError(f"labels have shape {labels.shape}; expected one for each of {batch} images")
+    labels, x = labels.reshape(batch), logits.astype(np.float64)
+    if classes > 1:
+        _used(labels, classes, ignore_index=None)
+        return _losses(x, labels).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # of labels that are infinite or nearly
+        return ((x[:, 0] - labels) ** 2).astype(np.float32)
+
+
 def segmentation_loss(logits: Array, labels: Array, config: MobileViTConfig) -> np.float32:
     """Cross entropy of the logits (B, K, h, w), resized bilinearly to the labels' (B, H, W), except where a label is
     config.semantic_loss_ignore_index. Raises ValueError for labels of another shape or range, TypeError for another
@@ -71,14 +90,15 @@ def cross_entropy(logits: Array, labels: Array, ignore_index: int) -> np.float32
     return _mean(_losses(logits, np.where(used, labels, 0)), used)
 
 
-def _used(labels: Array, classes: int, ignore_index: int) -> Array:
+def _used(labels: Array, classes: int, ignore_index: int | None) -> Array:
     """Where labels are not ignored. Raises TypeError or ValueError for what is no class number."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels have dtype {labels.dtype}; expected class numbers of an integer dtype")
-    used: Array = labels != ignore_index
+    used: Array = np.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
     bad = used & ((labels < 0) | (labels >= classes))
     if bad.any():
-        raise ValueError(f"label {labels[bad][0]} is out of range; expected 0 to {classes - 1} or {ignore_index}")
+        ignored = "" if ignore_index is None else f" or {ignore_index}"
+        raise ValueError(f"label {labels[bad][0]} is out of range; expected 0 to {classes - 1}{ignored}")
     return used
 
 

@@ -49,9 +49,9 @@ class MobileViTPreTrainedModel:
     def from_pretrained(cls, name: str | Path | Checkpoint, *, config: MobileViTConfig | None = None) -> Self:
         """Load a checkpoint strictly: every tensor must be there, be used and have the right shape.
 
-        name: a folder with config.json and safetensors, a `.safetensors` file with its config beside it, an index of
-        shards, a bundled name ("digits"), a hub id ("apple/mobilevit-small"), or what `weights.open_checkpoint` made of
-        one of these.
+        name: a folder with config.json and weights, a weights file (safetensors, PyTorch) with its config beside it, an
+        index of shards, a bundled name ("digits"), a hub id ("apple/mobilevit-small"), or what
+        `weights.open_checkpoint` made of one of these.
         config: used in place of the checkpoint's own.
         Raises CheckpointError or ConfigError, both ValueErrors, that name the file and the tensor or field.
         """
@@ -78,7 +78,8 @@ class MobileViTPreTrainedModel:
         Raises OutputError, a ValueError, for a model that the family has no words for, and if the folder cannot be
         written; files already there then stay whole.
         """
-        config = self.config.to_dict() | {"architectures": [type(self).__name__]}
+        # Also of the TensorFlow classes, a config.json names the class of PyTorch.
+        config = self.config.to_dict() | {"architectures": [type(self).__name__.removeprefix("TF")]}
         weights.save_checkpoint(folder, self.weights, config, family=family)
 
     def graph(self, shape: Shape | None = None) -> Graph:
@@ -218,6 +219,10 @@ class MobileViTPreTrainedModel:
     def _option(self, given: bool | None, name: str) -> bool:
         return bool(getattr(self.config, name) if given is None else given)
 
+    @staticmethod
+    def _as_asked(output: ModelOutput, return_dict: bool) -> Any:
+        return output if return_dict else output.to_tuple()
+
 
 class MobileViTModel(MobileViTPreTrainedModel):
     """The network without a head. expand_output=False leaves out the last 1x1 convolution and the pooling."""
@@ -265,7 +270,7 @@ class MobileViTModel(MobileViTPreTrainedModel):
         output = BaseModelOutputWithPooling(
             results["last_hidden_state"], results.get("pooler_output"), _hidden_states(results)
         )
-        return _as_asked(output, self._option(return_dict, "return_dict"))
+        return self._as_asked(output, self._option(return_dict, "return_dict"))
 
 
 class MobileViTForImageClassification(MobileViTPreTrainedModel):
@@ -290,7 +295,7 @@ class MobileViTForImageClassification(MobileViTPreTrainedModel):
         logits = results["logits"]
         loss = None if labels is None else classification_loss(logits, labels, self.config)
         output = ImageClassifierOutput(loss, logits, _hidden_states(results))
-        return _as_asked(output, self._option(return_dict, "return_dict"))
+        return self._as_asked(output, self._option(return_dict, "return_dict"))
 
 
 class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
@@ -315,7 +320,7 @@ class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
         logits = results["logits"]
         loss = None if labels is None else segmentation_loss(logits, labels, self.config)
         output = SemanticSegmenterOutput(loss, logits, _hidden_states(results))
-        return _as_asked(output, self._option(return_dict, "return_dict"))
+        return self._as_asked(output, self._option(return_dict, "return_dict"))
 
 
 # What a checkpoint is for, as its `config.task` says it -> the class of its model.
@@ -403,7 +408,3 @@ if hasattr(os, "register_at_fork"):
 
 def _hidden_states(results: Mapping[str, Array]) -> tuple[Array, ...] | None:
     return tuple(results[name] for name in HIDDEN_STATES) if HIDDEN_STATES[0] in results else None
-
-
-def _as_asked(output: ModelOutput, return_dict: bool) -> Any:
-    return output if return_dict else output.to_tuple()

@@ -48,11 +48,11 @@ class BaseModelOutputWithPooling(ModelOutput):
 class ImageClassifierOutput(ModelOutput):
     """What `MobileViTForImageClassification` returns; every array is float32.
 
-    loss: a scalar, if labels were given. logits: (B, num_labels), before softmax.
+    loss: a scalar, if labels were given; (B,) of the TensorFlow class. logits: (B, num_labels), before softmax.
     hidden_states: the five stages' maps (B, C, H, W), if asked for.
     """
 
-    loss: np.float32 | None
+    loss: np.float32 | Array | None
     logits: Array
     hidden_states: tuple[Array, ...] | None = None
 
@@ -61,10 +61,11 @@ class ImageClassifierOutput(ModelOutput):
 class SemanticSegmenterOutput(ModelOutput):
     """What `MobileViTForSemanticSegmentation` returns; every array is float32.
 
-    loss: a scalar, if labels were given. logits: (B, num_labels, H / output_stride, W / output_stride).
+    loss: a scalar, if labels were given; (1,) of the TensorFlow class.
+    logits: (B, num_labels, H / output_stride, W / output_stride).
     hidden_states: the five stages' maps (B, C, H, W), if asked for.
     """
 
-    loss: np.float32 | None
+    loss: np.float32 | Array | None
     logits: Array
     hidden_states: tuple[Array, ...] | None = None

@@ -110,7 +110,7 @@ class Checkpoint:
     @property
     def is_named_by_file(self) -> bool:
         """Whether the caller named the weights file, and not its folder."""
-        return format_of(self.name) is not None
+        return locate.names_the_file(self.folder, self.name)
 
     @cached_property
     def file(self) -> Path:
@@ -138,10 +138,12 @@ class Checkpoint:
         """The model's settings, as a config.json of transformers has them: from a file, or else read off the tensors,
         which a line tells. Raises ConfigError naming the file, CheckpointError if there is none and no tensors."""
         stored = self.family.read_config(self.folder, self._known)
-        if stored is None and not self._known:
-            path = self.folder / transformers.CONFIG_FILE
-            raise ConfigError(f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would")
         if stored is None:
+            if not self._has_file:
+                path = self.folder / transformers.CONFIG_FILE
+                raise ConfigError(
+                    f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would"
+                )
             if family_of(self.stored) is None:
                 raise CheckpointError(f"{self.file}: {_of_no_family(self.stored)}, and no config.json lies beside it")
             shape = read_off(self.translated, self.naming, self.file)
@@ -197,8 +199,8 @@ class Checkpoint:
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTensor]:
-        """The tensors under the names that the file gives them, without a prefix that all have. Raises CheckpointError if
-        they cannot be read."""
+        """The tensors under the names that the file gives them, without a prefix that all have. Raises CheckpointError
+        if they cannot be read."""
         return open_weights(self.file)
 
     @cached_property
@@ -208,6 +210,13 @@ class Checkpoint:
             return self.stored
         except CheckpointError:
             return {}
+
+    @property
+    def _has_file(self) -> bool:
+        try:
+            return what_is(self.file, CheckpointError) is not None
+        except CheckpointError:
+            return False
 
     @property
     def _label_count(self) -> int | None:
@@ -419,13 +428,13 @@ def _in_words(config: Mapping[str, Any], processor: StoredSettings | None, famil
     if "num_labels" in config or names:
         labels = f"{len(names or range(config['num_labels']))} labels"
         labels += f" ({names[0]}, ...)" if names else " without names"
-    told = f"without a config.json: in {family.NAME}'s names {in_words(config)}, {labels}"
-    if processor is None:
+    told = f"without a config.json: in the names of {family.NAME}, {in_words(config)}, {labels}"
+    if processor is None or not processor.assumed:
         return told
     sides = "x".join(str(side) for side in dict(processor.values["size"]).values())
     order = _channel_order(processor.values)
     crop = processor.values["crop_size"]["height"] if processor.values.get("do_center_crop", True) else ""
-    return f"{told}; pixels {order}, resized to {sides}{crop and f', cut to {crop}'}, as {family.NAME} does"
+    return f"{told}; pixels {order}, resized to {sides}{crop and f', cut to {crop}'}, as {family.NAME} has them"
 
 
 def _channel_order(processor: Mapping[str, Any]) -> str:

@@ -26,9 +26,9 @@ def read_labels(source: str | Path | Sequence[str]) -> list[str]:
     """
     if not isinstance(source, str | Path):
         names = list(source) if isinstance(source, Sequence) else []
-        if not names or not all(isinstance(name, str) for name in names):
+        if not names or any(not isinstance(name, str) for name in names):
             raise ConfigError(f"labels: {short(source)}, expected the names of labels or a file of them")
-        return names
+        return [str(name) for name in names]
     path = at_home(source, ConfigError)
     if path.suffix == ".json":
         return _from_json(path)
@@ -46,10 +46,10 @@ def _from_json(path: Path) -> list[str]:
     for key in ("id2label", "label2id"):
         if isinstance(values.get(key), dict):
             values = values[key]
-    by_id = values if all(isinstance(name, str) for name in values.values()) else {i: n for n, i in values.items()}
-    names = {str(number): name for number, name in by_id.items()}
-    if not names or names.keys() != {str(number) for number in range(len(names))}:
-        raise ConfigError(
-            f"{path}: expected names of labels by their ids, 0 to {max(len(values) - 1, 0)}, or their ids by name"
-        )
-    return [names[str(number)] for number in range(len(names))]
+    if all(type(number) is int for number in values.values()):
+        values = {str(number): name for name, number in values.items()}
+    names = [values.get(str(number)) for number in range(len(values))]
+    if not names or any(not isinstance(name, str) for name in names):
+        last = max(len(values) - 1, 0)
+        raise ConfigError(f"{path}: expected names of labels by their ids, 0 to {last}, or their ids by name")
+    return [str(name) for name in names]

@@ -33,7 +33,7 @@ def resolve(name: str | Path) -> Path:
     if kind == FOLDER:
         return path
     if kind is not None:
-        if kind != FILE or not is_weights_file(path):
+        if kind != FILE or not _is_weights_file(path):
             found = "" if kind == FILE else f"is {kind}, "
             raise CheckpointError(f"{path}: {found}expected a checkpoint's folder or a {' or '.join(suffixes())} file")
         return path.parent
@@ -57,7 +57,7 @@ def weights_file(name: str | Path) -> Path:
 
 def weights_file_in(folder: Path, name: str | Path) -> Path:
     """The weights file of the checkpoint `name`, which `resolve` found in `folder`."""
-    if is_weights_file(name):
+    if names_the_file(folder, name):
         return folder / Path(name).name
     try:
         files = sorted(path.name for path in folder.iterdir())
@@ -71,11 +71,18 @@ def weights_file_in(folder: Path, name: str | Path) -> Path:
     raise CheckpointError(f"{folder}: has no {weights_files()[0]} and no other single weights file{several}")
 
 
-def is_weights_file(name: str | Path) -> bool:
-    """Whether `name` is a weights file's: by what it ends in, or by what is in the file."""
+def names_the_file(folder: Path, name: str | Path) -> bool:
+    """Whether the checkpoint `name`, which `resolve` found in `folder`, is called by its weights file."""
     if format_of(name) is not None:
         return True
     path = at_home(name, CheckpointError)
+    return path.parent == folder and _is_weights_file(path)
+
+
+def _is_weights_file(path: Path) -> bool:
+    """Whether this is a weights file: by what its name ends in, or by how it begins."""
+    if format_of(path) is not None:
+        return True
     return what_is(path, CheckpointError) == FILE and format_in(path) is not None
 
 

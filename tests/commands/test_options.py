@@ -12,13 +12,18 @@ from tinymvit.cli import build_parser
 from tinymvit.comparison import settings
 from tinymvit.inspection import dump_writer, trace
 from tinymvit.vectors import write
+from tinymvit.weights.checkpoint import CHANNEL_ORDERS
+from tinymvit.weights.families import FAMILIES
 
+SAYS_OF_A_CHECKPOINT = ("classify", "segment", "trace", "attention", "features", "convert")
 CHOICES = {
     ("trace", "--format"): dump_writer.FORMATS,
     ("trace", "--dtype"): trace.DTYPES,
     ("trace", "--source"): trace.SOURCES,
     ("vectors", "--format"): write.FORMATS,
     ("compare", "--layout"): settings.LAYOUTS,
+    ("convert", "--to"): tuple(family.WORD for family in FAMILIES),
+    **{(name, "--channel-order"): CHANNEL_ORDERS for name in SAYS_OF_A_CHECKPOINT},
 }
 DEFAULTS = {
     ("trace", "--dtype"): trace.DTYPES[0],

@@ -13,7 +13,7 @@ from project import PROJECT, ROOT
 FILES = list(chain(PROJECT.modules.values(), *((ROOT / folder).rglob("*.py") for folder in ("docs", "tests"))))
 QUOTED = re.compile(r"`([^`\s]+)`")
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-DATA = (".json", ".safetensors", ".npy", ".md", ".toml")
+DATA = (".json", ".safetensors", ".npy", ".md", ".toml", ".pkl", ".h5", ".pt", ".bin")
 FOREIGN = ("torch.", "out.")  # another library's names; an example's result
 
 

@@ -11,10 +11,10 @@ import tinymvit
 from checkpoints import CLASSES, TINY, complaint, save_tiny, saved
 from oracle import assert_same
 from tinymvit import weights
-from tinymvit.errors import CheckpointError, DumpError
+from tinymvit.errors import CheckpointError, ConfigError, DumpError
 from tinymvit.modeling import load_model
 from tinymvit.weights import families, formats, hub
-from tinymvit.weights.families import family_of, transformers
+from tinymvit.weights.families import family_of, timm, transformers
 from tinymvit.weights.families.naming import Naming
 from tinymvit.weights.formats import safetensors
 from tinymvit.weights.formats.safetensors import tensor_writer
@@ -44,6 +44,73 @@ def test_names_of_no_family_are_given_as_they_are_and_fit_no_model(tmp_path, che
         "1 unexpected: stem.conv.weight [1]",
     ):
         tinymvit.MobileViTForImageClassification.from_pretrained(tmp_path)
+
+
+OTHERS = {
+    "cls_token": "a Vision Transformer, ViT or DeiT",
+    "vit.embeddings.cls_token": "a Vision Transformer, ViT or DeiT",
+    "dist_token": "a DeiT",
+    "features.0.0.weight": "a MobileNet or another network of torchvision",
+    "mobilenet_v2.conv_stem.first_conv.convolution.weight": "a MobileNet",
+    "blocks.0.0.conv_dw.weight": "a MobileNet or EfficientNet",
+    "layer1.0.conv1.weight": "a ResNet",
+    "stages.2.1.transformer.0.attn.qkv_proj.weight": "MobileViTV2, which is another network",
+    "layer_3.1.global_rep.0.pre_norm_attn.1.qkv_proj.block.conv.weight": "MobileViTV2, which is another network",
+    "mobilevitv2.conv_stem.convolution.weight": "MobileViTV2, which is another network",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_checkpoints_of_other_networks_are_named(tmp_path, name):
+    path = saved(tmp_path / "model.safetensors", {name: ("F32", [1], bytes(4))})
+    with complaint(CheckpointError, f"{path}: is no MobileViT: its tensors are those of {OTHERS[name]}, and no config"):
+        load_model(path)
+    (tmp_path / "config.json").write_text('{"model_type": "mobilevit"}')
+    with complaint(
+        CheckpointError, f"does not fit the model: is no MobileViT: its tensors are those of {OTHERS[name]}; "
+    ):
+        load_model(path)
+
+
+def test_names_of_nothing_that_is_known(tmp_path):
+    path = saved(tmp_path / "model.safetensors", {"w": ("F32", [1], bytes(4))})
+    with complaint(CheckpointError, f"{path}: its names are of no family that is known here (transformers, timm, "):
+        load_model(path)
+
+
+def test_a_file_that_cannot_be_read_says_why_where_no_config_lies_beside_it(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with complaint(CheckpointError, "model.safetensors: 7 bytes, too short for a safetensors file"):
+        load_model(tmp_path)
+
+
+def test_two_families_mixed(tmp_path):
+    model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY))
+    mixed = {**model.weights, **timm.V1.to_theirs(model.weights)}
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        tensor_writer(mixed)(file)
+    with complaint(CheckpointError, "its names are of several families, transformers and timm; "):
+        load_model(tmp_path / "model.safetensors")
+
+
+def test_shapes_that_cannot_be_read_off(tmp_path):
+    model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY))
+    for change, message in (
+        (
+            {"mobilevit.encoder.layer.3.conv_1x1.convolution.weight": None},
+            "encoder.layer.3.conv_1x1.convolution.weight is",
+        ),
+        ({"classifier.weight": np.zeros(3, np.float32)}, "classifier.weight has shape [3], expected 2 axes"),
+        (
+            {"mobilevit.encoder.layer.1.layer.0.expand_1x1.convolution.weight": np.zeros((88, 4, 1, 1), np.float32)},
+            "the inverted residuals widen 4 to 8, 4 to 88, 4 to 8, 8 to 8, 8 to 8, expected one ratio that explains",
+        ),
+    ):
+        tensors = {name: tensor for name, tensor in {**model.weights, **change}.items() if tensor is not None}
+        with (tmp_path / "model.safetensors").open("wb") as file:
+            tensor_writer(tensors)(file)
+        with complaint(ConfigError, f"{tmp_path / 'model.safetensors'}: ", message):
+            load_model(tmp_path / "model.safetensors")
 
 
 def test_settings_do_not_need_tensors_that_can_be_read(tmp_path, checkpoints):

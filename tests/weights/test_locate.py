@@ -38,7 +38,7 @@ UNKNOWN = [
     (Path("apple/mobilevit"), "apple/mobilevit: no such file, folder or checkpoint"),
     ("a" * 5000, ": cannot be read: File name too long"),
     ("~nobody-of-that-name/model", "~nobody-of-that-name/model: Could not determine home directory"),
-    (__file__, "test_locate.py: expected a checkpoint's folder or a .safetensors file"),
+    (__file__, "test_locate.py: expected a checkpoint's folder or a .safetensors or .bin or .h5 file"),
 ]
 
 
@@ -59,16 +59,33 @@ def test_a_name_is_text_or_a_path():
         weights.resolve(7)
 
 
-def test_folders_without_usable_weights(tmp_path):
-    with complaint(CheckpointError, f"{tmp_path}: has no model.safetensors"):
+def test_the_weights_file_of_a_folder(tmp_path):
+    with complaint(CheckpointError, f"{tmp_path}: has no model.safetensors and no other single weights file"):
         weights.weights_file(tmp_path)
-    (tmp_path / "pytorch_model.bin").touch()
-    with complaint(CheckpointError, "has no model.safetensors, only pytorch_model.bin, a pickle"):
-        weights.weights_file(tmp_path)
+    (tmp_path / "mobilevit_xxs.pt").touch()
+    (tmp_path / "notes.txt").touch()
+    assert weights.weights_file(tmp_path) == tmp_path / "mobilevit_xxs.pt"
     (tmp_path / "half.safetensors").touch()
-    with complaint(CheckpointError, "has no model.safetensors; to use half.safetensors, name that file"):
+    with complaint(CheckpointError, "no other single weights file; to use half.safetensors or another of its 2, name"):
         weights.weights_file(tmp_path)
-    (tmp_path / "model.safetensors.index.json").touch()
-    assert weights.weights_file(tmp_path) == tmp_path / "model.safetensors.index.json"
+    for best in ("pytorch_model.bin.index.json", "pytorch_model.bin", "model.safetensors.index.json"):
+        (tmp_path / best).touch()
+        assert weights.weights_file(tmp_path) == tmp_path / best
     (tmp_path / "model.safetensors").touch()
     assert weights.weights_file(tmp_path) == tmp_path / "model.safetensors"
+    assert weights.weights_file(tmp_path / "half.safetensors") == tmp_path / "half.safetensors"
+
+
+def test_a_weights_file_of_any_name_is_one_by_its_bytes(tmp_path, checkpoints):
+    content = (checkpoints["classifier"] / "model.safetensors").read_bytes()
+    (tmp_path / "weights").write_bytes(content)
+    assert weights.weights_file(tmp_path / "weights") == tmp_path / "weights"
+    expected = weights.load_tensors(checkpoints["classifier"])
+    assert weights.load_tensors(tmp_path / "weights").keys() == expected.keys()
+    assert weights.open_checkpoint(tmp_path / "weights").is_named_by_file
+    folder = tmp_path / "same"  # which holds a file of its own name
+    folder.mkdir()
+    (folder / "same").write_bytes(content)
+    (folder / "model.safetensors").write_bytes(content)
+    assert weights.weights_file(folder) == folder / "model.safetensors"
+    assert not weights.open_checkpoint(folder).is_named_by_file

@@ -72,7 +72,7 @@ def test_published_shapes(tmp_path, caplog, name, shape):
     ours = load_model(file)
     assert type(ours) is tinymvit.MobileViTForImageClassification
     assert_equal_outputs(ours, model, np.random.default_rng(0).random((2, 3, 96, 70), np.float32))
-    assert f"in timm's names MobileViT-{shape}, 7 labels without names; pixels RGB, resized to 284" in caplog.text
+    assert f"in the names of timm, MobileViT-{shape}, 7 labels without names; pixels RGB, resized to 284" in caplog.text
     ours.save_pretrained(tmp_path / "again", family="timm")
     written = str(tmp_path / "again/model.safetensors")
     again = timm.create_model(name, pretrained=False, num_classes=7, checkpoint_path=written)
@@ -147,8 +147,8 @@ def test_without_a_config_the_shape_is_read_off(tmp_path, caplog):
     assert (processor.size, processor.crop_size["width"], int(processor.resample)) == ({"shortest_edge": 284}, 256, 3)
     assert not processor.do_flip_channel_order
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/model.safetensors: without a config.json: in timm's names a MobileViT of widths 8, 8, 8, "
-        "3 labels without names; pixels RGB, resized to 284, cut to 256, as timm does"
+        f"{tmp_path}/model.safetensors: without a config.json: in the names of timm, a MobileViT of widths 8, 8, 8, "
+        "3 labels without names; pixels RGB, resized to 284, cut to 256, as timm has them"
     ]
 
 

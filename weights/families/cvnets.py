@@ -21,7 +21,7 @@ from tinymvit.weights.stored import Assumptions, Settings, StoredTensor, Tensors
 
 NAME = "ml-cvnets"
 WORD = "cvnets"
-READS = "BGR"
+READS: str | None = "BGR"
 WEIGHTS_FILE = "mobilevit.pt"
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)

@@ -1,5 +1,6 @@
 """Checkpoints of other networks, which people give by mistake: told by a tensor's name, so that they can be named."""
 
+import re
 from collections.abc import Collection
 
 # How the name of a tensor ends that such a network has and MobileViT has not -> the network.
@@ -28,4 +29,6 @@ _MARKS = {
 
 def other_network(names: Collection[str]) -> str | None:
     """The network that tensors of these names are of; None for one that is not known here."""
-    return next((network for end, network in _MARKS.items() if any(name.endswith(end) for name in names)), None)
+    # TensorFlow writes the names of PyTorch as paths, and weights as kernels.
+    spelled = [re.sub(r"kernel$", "weight", name.removesuffix(":0").replace("/", ".")) for name in names]
+    return next((network for end, network in _MARKS.items() if any(name.endswith(end) for name in spelled)), None)

@@ -4,12 +4,17 @@ Source: modeling_tf_mobilevit.py and modeling_tf_pytorch_utils.py of transformer
 written as paths below the name of the Keras model; its settings lie in transformers' files.
 """
 
+import re
+from collections.abc import Iterable
+
 from tinymvit.weights.families import transformers
-from tinymvit.weights.families.naming import BACKBONE, HEADS, Naming
+from tinymvit.weights.families.naming import BACKBONE, CLASSIFIER, HEADS, SEGMENTER, TRANSFORMER_LAYERS, Naming
+from tinymvit.weights.formats.hdf5 import WEIGHTS_FILE, tensor_writer
+from tinymvit.weights.stored import Settings, Tensors, Writer
 
 NAME = "TensorFlow"
 WORD = "tensorflow"
-READS = None
+READS: str | None = None
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)
 
@@ -39,3 +44,50 @@ NAMINGS: tuple[Naming, ...] = (V1,)
 read_config = transformers.read_config
 read_processor = transformers.read_processor
 assume = transformers.assume
+
+# ---- writing ----
+
+# A Keras model is called after its class; its layers are the backbone and what the head consists of.
+_MODELS = {
+    "": ("tf_mobile_vi_t_model", ("mobilevit",)),
+    # Keras counts the dropouts of a process: three in each transformer layer come before the head's.
+    CLASSIFIER: (
+        "tf_mobile_vi_t_for_image_classification",
+        ("mobilevit", f"dropout_{3 * sum(TRANSFORMER_LAYERS.values())}", "classifier"),
+    ),
+    SEGMENTER: ("tf_mobile_vi_t_for_semantic_segmentation", ("mobilevit", "segmentation_head")),
+}
+# The words in names, in the order in which Keras lists the parts of a layer. What is not trained comes after all else.
+_WORDS = (
+    *("conv_stem", "encoder", "downsampling_layer", "expand_1x1", "conv_3x3", "reduce_1x1", "conv_kxk", "conv_1x1"),
+    *("transformer", "attention", "query", "key", "value", "intermediate", "output"),
+    *("layernorm_before", "layernorm_after", "layernorm", "conv_projection", "fusion", "conv_1x1_exp"),
+    *("aspp", "convs", "project", "classifier", "convolution", "normalization", "dense"),
+    *("kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance"),
+)
+_UNTRAINED = ("moving_mean", "moving_variance")
+
+
+def files(tensors: Tensors, config: Settings, processor: Settings | None) -> dict[str, Writer]:
+    """What the classes of transformers 4 load, and wrote. Raises OutputError without the h5py library."""
+    model, layers = _MODELS[next((head for head in HEADS if any(name.startswith(head) for name in tensors)), "")]
+    theirs = V1.to_theirs(tensors)
+    listed = {
+        layer: {_path(model, name): theirs[name] for name in _in_keras_order(theirs) if name.startswith(f"{layer}.")}
+        for layer in layers
+    }
+    return {WEIGHTS_FILE: tensor_writer(listed), **transformers.settings_files(config, processor)}
+
+
+def _path(model: str, name: str) -> str:
+    """A name as a path in the file, the other way than `_spelling`. A number belongs to the word before it."""
+    return f"{model}/{re.sub(r'[.](?![0-9])', '/', name)}:0"
+
+
+def _in_keras_order(names: Iterable[str]) -> list[str]:
+    def place(name: str) -> tuple[bool, list[int]]:
+        words = [word for word in name.split(".") if word.isdecimal() or word in _WORDS]
+        places = [int(word) if word.isdecimal() else _WORDS.index(word) for word in words]
+        return name.endswith(_UNTRAINED), places
+
+    return sorted(names, key=place)

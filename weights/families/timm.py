@@ -20,7 +20,7 @@ from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
 NAME = WORD = "timm"
-READS = "RGB"
+READS: str | None = "RGB"
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)
 
@@ -152,7 +152,7 @@ def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSett
         if name not in _ARGUMENTS:
             raise ConfigError(f"{path}: model_args: {short(name)}, expected at most {', '.join(_ARGUMENTS)}")
     config = read_off(V1.to_ours(tensors), V1, path) | {"image_size": _side(path, pictures), "channel_order": "RGB"}
-    labels = _labels(path, values, pictures)
+    labels = _labels(path, values, pictures) if "num_labels" in config else None
     if labels is not None and len(labels) != config["num_labels"]:
         raise ConfigError(f"{path}: label_names: {len(labels)} names, expected {config['num_labels']}")
     return StoredSettings(path, config if labels is None else config | {"id2label": dict(enumerate(labels))})
@@ -255,7 +255,7 @@ def _read(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
     if what_is(path, ConfigError) is None:
         return None
     values = read_json(path, ConfigError)
-    if "architecture" not in values:
+    if values.keys().isdisjoint(("architecture", "pretrained_cfg")):
         return None
     pretrained = _object(path, values, "pretrained_cfg") or values  # older files have it all in one object
     return (

@@ -23,7 +23,7 @@ from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
 NAME = WORD = "transformers"
-READS = None
+READS: str | None = None
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
 CONFIG_FILES: tuple[str, ...] = (CONFIG_FILE,)

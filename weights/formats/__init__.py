@@ -15,7 +15,7 @@ from typing import Protocol
 from tinymvit.errors import CheckpointError, tell
 from tinymvit.files import FILE, reason, what_is
 from tinymvit.files import open_file as open_to_read
-from tinymvit.weights.formats import foreign, pytorch, safetensors
+from tinymvit.weights.formats import foreign, hdf5, pytorch, safetensors
 from tinymvit.weights.formats.index import SUFFIX as INDEX_SUFFIX
 from tinymvit.weights.formats.index import open_index
 from tinymvit.weights.stored import StoredTensor
@@ -41,7 +41,7 @@ class Format(Protocol):
         """The tensors of a file by name, checked but not loaded. Raises CheckpointError naming file and tensor."""
 
 
-FORMATS: tuple[Format, ...] = (safetensors, pytorch)  # a folder that holds several is read in the first of these
+FORMATS: tuple[Format, ...] = (safetensors, pytorch, hdf5)  # a folder that holds several is read in the first of these
 
 
 def weights_files() -> list[str]:

@@ -9,7 +9,6 @@ LENGTH = 512  # bytes of a file's beginning that tell what it is
 # What a file begins with -> what it is.
 _BEGINNINGS = {
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the file itself (git lfs pull fetches it)",
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
     b"\x93NUMPY": "a .npy file of NumPy",
     b"PK\5\6": "an empty zip file",
     b"\x1f\x8b": "compressed by gzip; unpack it first",

@@ -6,7 +6,8 @@ it is given, go to a function of the reader, which decides by an explicit list w
 Nothing is imported, no attribute of anything is read or set.
 
 No step takes time or memory by what the pickle claims, only by its own bytes: lengths are held against what is left,
-and nothing recurses over what was built, which may be as deep as it likes or hold itself. Which names are known, and what a persistent id is, is left to `pytorch`.
+and nothing recurses over what was built, which may be as deep as it likes or hold itself. Which names are known, and
+what a persistent id is, is left to `pytorch`.
 """
 
 from __future__ import annotations
@@ -69,12 +70,13 @@ def unpickle(
     codes = iter(data)  # half the time of an index that is counted up
     codes.__setstate__(begin)  # type: ignore[attr-defined]
     one = codes.__next__
+    four = zip(codes, codes, codes, codes, strict=False).__next__
     left = codes.__length_hint__  # type: ignore[attr-defined]
 
     def piece(length: int) -> bytes:
         at = end - left()
         if length > end - at:
-            raise _Problem(f"promises {length} bytes where {end - at} are left; damaged or truncated")
+            raise _PickleError(f"promises {length} bytes where {end - at} are left; damaged or truncated")
         codes.__setstate__(at + length)  # type: ignore[attr-defined]
         return data[at : at + length]
 
@@ -85,7 +87,7 @@ def unpickle(
         at = end - left()
         stop = data.find(b"\n", at, at + 1000)
         if stop < 0:
-            raise _Problem("has a name without an end; damaged or truncated")
+            raise _PickleError("has a name without an end; damaged or truncated")
         return piece(stop + 1 - at)[:-1].decode("utf-8")
 
     try:
@@ -93,7 +95,8 @@ def unpickle(
         # would take twice the time of all the rest.
         for code in codes:
             if code == 0x72:  # LONG_BINPUT
-                memo[one() | one() << 8 | one() << 16 | one() << 24] = stack[-1]
+                a, b, c, d = four()
+                memo[a | b << 8 | c << 16 | d << 24] = stack[-1]
             elif code == 0x68:  # BINGET
                 stack.append(memo[one()])
             elif code == 0x4B:  # BININT1
@@ -106,12 +109,13 @@ def unpickle(
                 stack = below.pop()
                 stack.append(made)
             elif code == 0x58:  # BINUNICODE
-                stack.append(piece(one() | one() << 8 | one() << 16 | one() << 24).decode("utf-8", "surrogatepass"))
+                a, b, c, d = four()
+                stack.append(piece(a | b << 8 | c << 16 | d << 24).decode("utf-8", "surrogatepass"))
             elif code == 0x52 or code == 0x81:  # REDUCE, NEWOBJ
                 arguments = stack.pop()
                 called = stack[-1]
                 if type(called) is not Global or called.make is None or type(arguments) is not tuple:
-                    raise _Problem(f"calls {_kind(called)}")
+                    raise _PickleError(f"calls {_kind(called)}")
                 stack[-1] = called.make(arguments)
             elif code == 0x85:  # TUPLE1
                 stack[-1] = (stack[-1],)
@@ -167,12 +171,12 @@ def unpickle(
             elif code == 0x93:  # STACK_GLOBAL
                 name, module = stack.pop(), stack.pop()
                 if type(name) is not str or type(module) is not str:
-                    raise _Problem(f"names {_kind(module)} and {_kind(name)}, expected a module and what is in it")
+                    raise _PickleError(f"names {_kind(module)} and {_kind(name)}, expected a module and what is in it")
                 stack.append(find(f"{module}.{name}"))
             elif code == 0x62:  # BUILD: sets attributes, such as the versions that a state dict carries as _metadata
                 stack.pop()
                 if type(stack[-1]) is not dict and stack[-1] is not INERT:
-                    raise _Problem(f"sets attributes of {_kind(stack[-1])}")
+                    raise _PickleError(f"sets attributes of {_kind(stack[-1])}")
             elif code == 0x2E:  # STOP
                 return stack.pop(), end - left()
             elif code == 0x95:  # FRAME: a hint for buffered reading
@@ -180,11 +184,11 @@ def unpickle(
             elif code == 0x80:  # PROTO
                 protocol = one()
                 if protocol > 5:
-                    raise _Problem(f"is of protocol {protocol}, expected at most 5; damaged")
+                    raise _PickleError(f"is of protocol {protocol}, expected at most 5; damaged")
             elif code == 0x8A or code == 0x8B:  # LONG1, LONG4
                 length = one() if code == 0x8A else number(4)
                 if length > LONGEST_INTEGER:
-                    raise _Problem(f"has an integer of {length} bytes, expected at most {LONGEST_INTEGER}")
+                    raise _PickleError(f"has an integer of {length} bytes, expected at most {LONGEST_INTEGER}")
                 stack.append(int.from_bytes(piece(length), "little", signed=True))
             elif code == 0x55:  # SHORT_BINSTRING, text of Python 2
                 stack.append(piece(one()).decode("latin-1"))
@@ -203,7 +207,7 @@ def unpickle(
             elif code == 0x90:  # ADDITEMS
                 stack = below.pop()
                 if stack[-1] is not INERT:
-                    raise _Problem(f"adds to {_kind(stack[-1])}")
+                    raise _PickleError(f"adds to {_kind(stack[-1])}")
             elif code == 0x91:  # FROZENSET
                 stack = below.pop()
                 stack.append(INERT)
@@ -217,7 +221,7 @@ def unpickle(
             elif code == 0x92:  # NEWOBJ_EX
                 keywords, arguments, called = stack.pop(), stack.pop(), stack.pop()
                 if type(called) is not Global or called.make is None or type(arguments) is not tuple or keywords != {}:
-                    raise _Problem(f"calls {_kind(called)} by keywords")
+                    raise _PickleError(f"calls {_kind(called)} by keywords")
                 stack.append(called.make(arguments))
             elif code == 0x32:  # DUP
                 stack.append(stack[-1])
@@ -229,18 +233,20 @@ def unpickle(
             elif code == 0x31:  # POP_MARK
                 stack = below.pop()
             else:
-                raise _Problem(f"has the opcode {code:#04x}, which no state dict needs; damaged, or no file of PyTorch")
+                raise _PickleError(
+                    f"has the opcode {code:#04x}, which no state dict needs; damaged, or no file of PyTorch"
+                )
         problem = f"has no end within {end - begin} bytes; damaged or truncated"
     except CheckpointError:
         raise
-    except _Problem as found:
+    except _PickleError as found:
         problem = str(found)
     except (IndexError, KeyError, StopIteration, UnicodeDecodeError):
         problem = "is damaged or truncated"
     raise CheckpointError(f"{where}: the pickle {problem} (byte {end - left() - begin})")
 
 
-class _Problem(Exception):
+class _PickleError(Exception):
     """What is wrong with a pickle, without the place."""
 
 
@@ -249,22 +255,22 @@ def _put(target: Any, pairs: list[Any]) -> None:
     if target is INERT:
         return
     if type(target) is not dict or len(pairs) % 2:
-        raise _Problem(f"sets items of {_kind(target)}")
+        raise _PickleError(f"sets items of {_kind(target)}")
     keys = pairs[::2]
     for key in keys:
         if type(key) not in _KEYS:
-            raise _Problem(f"has {_kind(key)} as a key, expected text or a number")
+            raise _PickleError(f"has {_kind(key)} as a key, expected text or a number")
     before = len(target)
     target.update(zip(keys, pairs[1::2], strict=True))
     if len(target) != before + len(keys):
-        raise _Problem("sets a key of a dictionary twice")
+        raise _PickleError("sets a key of a dictionary twice")
 
 
 def _append(target: Any, items: list[Any]) -> None:
     if type(target) is list:
         target.extend(items)
     elif target is not INERT:
-        raise _Problem(f"appends to {_kind(target)}")
+        raise _PickleError(f"appends to {_kind(target)}")
 
 
 def _kind(value: Any) -> str:

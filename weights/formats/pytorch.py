@@ -1,7 +1,7 @@
 """PyTorch's checkpoint files, read without PyTorch and without running anything, through a memory map; and written.
 
-Since PyTorch 1.6 a file is a zip archive: in one folder of any name `data.pkl`, a pickle of the object that was saved,
-in which each tensor names its storage; `data/0`, `data/1` ..., the bytes of the storages; `byteorder`, from 2.0 on.
+Since PyTorch 1.6 a file is a zip archive: in one folder of any name a pickle of the object that was saved (data.pkl),
+in which each tensor names its storage; the bytes of the storages (data/0, data/1 ...); from 2.0 on their byte order.
 Before, it was four pickles one after the other (a magic number, a version, facts about the machine, the object), a
 fifth with the names of the storages, and these, each with the number of its elements in front.
 
@@ -14,12 +14,12 @@ What the names mean, and a prefix that all have, is left to others.
 import math
 import os
 import struct
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import MethodType
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from tinymvit.text import count, short, some
 from tinymvit.weights.formats.pickles import INERT, MEMORY_OF_A_BYTE, Global, unpickle
 from tinymvit.weights.formats.zips import DEFLATED, Member, read_directory, read_member
 from tinymvit.weights.stored import StoredTensor
+
+if TYPE_CHECKING:
+    import zipfile
 
 NAME = "PyTorch"
 WEIGHTS_FILE = "pytorch_model.bin"
@@ -97,6 +100,9 @@ class _Storage:
         self.key, self.dtype, self.elements, self.begin, self.is_packed = key, dtype, elements, begin, is_packed
         self.bytes = elements * _ITEM_SIZES[dtype]
 
+    def __repr__(self) -> str:
+        return f"storage {self.key}"
+
 
 class _Tensor:
     """A tensor as the file describes it: offset and strides in elements; no strides if they are those of C order."""
@@ -115,6 +121,9 @@ class _Tensor:
         self.storage, self.dtype, self.offset = storage, dtype, offset
         self.shape, self.strides, self.size = shape, strides, size
 
+    def __repr__(self) -> str:
+        return f"tensor {self.shape}"
+
 
 # ---- reading ----
 
@@ -128,9 +137,9 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a PyTorch file by name, in the order in which they were saved.
 
     Of a checkpoint of training they are those of its weights, under the first of `KEYS`; that is said in one line. What
-    is loaded is a read-only view of the memory-mapped file; a copy is made of bfloat16, which becomes float32 (exactly),
-    and where a view cannot serve: other strides than C order's, unaligned or packed bytes, another byte order. Raises
-    CheckpointError naming the file and what it holds.
+    is loaded is a read-only view of the memory-mapped file; a copy is made of bfloat16, which becomes float32
+    (exactly), and where a view cannot serve: other strides than C order's, unaligned or packed bytes, another byte
+    order. Raises CheckpointError naming the file and what it holds.
     """
     with open_to_read(path, CheckpointError) as file:
         size = os.fstat(file.fileno()).st_size
@@ -163,7 +172,7 @@ class _Pickle:
 
     value: Any
     file: np.ndarray
-    order = "<"
+    order: Literal["<", ">"] = "<"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -177,7 +186,7 @@ class _Pickle:
 
     def _find(self, name: str) -> Global:
         if name in _MADE:
-            return Global(name, partial(_MADE[name], self))
+            return Global(name, MethodType(_MADE[name], self))
         if name in _HARMLESS:
             return Global(name, lambda arguments: INERT)
         if name in _STORAGES or name in _NAMED_DTYPES:
@@ -187,8 +196,8 @@ class _Pickle:
             raise self.fail(f"holds {name}, expected tensors of {', '.join(_DTYPES)}")
         what = "a whole model, " if name.startswith("torch.nn.") else ""
         raise self.fail(
-            f"holds {what}{name}, which would run code when loaded; expected tensors only (if you trust the file, load it "
-            "with PyTorch and save the model's state_dict())"
+            f"holds {what}{name}, which would run code when loaded; expected tensors only (if you trust the file, load "
+            "it with PyTorch and save the model's state_dict())"
         )
 
     def _shape(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -216,11 +225,11 @@ class _Pickle:
     def _storage(self, identity: Any) -> _Storage:
         """What stands for ("storage", class, key, device, elements), with a view of another storage in old files."""
         if type(identity) is tuple and len(identity) in (5, 6) and identity[0] == "storage":
-            kind, key, elements = identity[1], identity[2], identity[4]
-            if type(kind) is Global and kind.name in _STORAGES and type(key) is str and type(elements) is int:
+            _, kind, key, _, elements = identity[:5]
+            is_right = type(kind) is Global and kind.name in _STORAGES and type(key) is str
+            if is_right and type(elements) is int and 0 <= elements < 2**60:
                 view = identity[5] if len(identity) == 6 else None
-                if 0 <= elements < 2**60:
-                    return self.storage(key, _STORAGES[kind.name], elements, view)
+                return self.storage(key, _STORAGES[kind.name], elements, view)
         raise self.fail(f"names a storage by {short(identity)}; damaged")
 
     def storage(self, key: str, dtype: str | None, elements: int, view: Any) -> _Storage:
@@ -229,19 +238,37 @@ class _Pickle:
 
     def loader(self, tensor: _Tensor) -> Callable[[], np.ndarray]:
         """What loads a tensor that `value` holds."""
+        if tensor.storage.is_packed:
+            return partial(self._load_packed, tensor)
         return partial(_load, tensor, self.file, self.order)
 
-    def _tensor(self, dtype: str | None, storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
-        if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
-            raise self.fail(f"makes a tensor of {short((storage, offset, shape, strides))}; damaged")
-        elements = storage.elements
-        if dtype is None:
-            dtype = storage.dtype
-        elif storage.dtype is None:
-            elements //= _ITEM_SIZES[dtype]
-        if dtype is None or storage.dtype not in (dtype, None):
-            raise self.fail(f"makes a tensor of {dtype} in a storage of {storage.dtype}; damaged")
-        if type(offset) is not int or offset < 0 or len(shape) != len(strides) or len(shape) > 64:
+    def _load_packed(self, tensor: _Tensor) -> np.ndarray:
+        """The values of a tensor whose storage is packed."""
+        raise NotImplementedError
+
+    def _rebuilt(self, arguments: tuple[Any, ...]) -> _Tensor:
+        """_rebuild_tensor(storage, offset, shape, strides), in version 2 with requires_grad, hooks[, metadata]."""
+        if len(arguments) == 6 or len(arguments) == 4 or (len(arguments) == 7 and not arguments[6]):
+            storage, offset, shape, strides = arguments[:4]
+            if type(storage) is _Storage and storage.dtype is not None:
+                return self._tensor(storage, storage.dtype, storage.elements, offset, shape, strides)
+        raise self.fail(f"makes a tensor of {short(arguments)}; damaged, or of another kind than plain numbers")
+
+    def _rebuilt_as(self, arguments: tuple[Any, ...]) -> _Tensor:
+        """_rebuild_tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype[, metadata])"""
+        if len(arguments) == 7 or (len(arguments) == 8 and not arguments[7]):
+            storage, offset, shape, strides, _, _, named = arguments[:7]
+            dtype = _NAMED_DTYPES.get(named.name) if type(named) is Global else None
+            if type(storage) is _Storage and dtype is not None and storage.dtype in (None, dtype):
+                if storage.dtype is None and self.order == ">" and _ITEM_SIZES[dtype] > 1:
+                    raise self.fail(f"makes a tensor of {dtype} of big-endian bytes, which PyTorch does not turn")
+                return self._tensor(storage, dtype, storage.bytes // _ITEM_SIZES[dtype], offset, shape, strides)
+        raise self.fail(f"makes a tensor of {short(arguments)}; damaged, or of another kind than plain numbers")
+
+    def _tensor(self, storage: _Storage, dtype: str, elements: int, offset: Any, shape: Any, strides: Any) -> _Tensor:
+        """A tensor of a storage that has so many elements of the dtype."""
+        is_right = type(shape) is tuple and type(strides) is tuple and type(offset) is int and offset >= 0
+        if not is_right or len(shape) != len(strides) or len(shape) > 64:
             raise self._misfit(offset, shape, strides, storage, elements)
         size, last, is_plain = 1, offset, True
         for side, stride in zip(shape[::-1], strides[::-1], strict=True):
@@ -263,19 +290,6 @@ class _Pickle:
             f"a tensor of shape {short(shape)}, strides {short(strides)} and offset {short(offset)} does not fit into "
             f"its storage {storage.key}, which has {count(elements, 'element')}"
         )
-
-    def _rebuilt(self, arguments: tuple[Any, ...]) -> _Tensor:
-        """_rebuild_tensor(storage, offset, shape, strides), in version 2 with requires_grad, hooks[, metadata]."""
-        if len(arguments) not in (4, 6, 7) or (len(arguments) == 7 and arguments[6]):
-            raise self.fail(f"makes a tensor of {short(arguments)}; damaged, or of another kind than plain numbers")
-        return self._tensor(None, *arguments[:4])
-
-    def _rebuilt_as(self, arguments: tuple[Any, ...]) -> _Tensor:
-        """_rebuild_tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype[, metadata])"""
-        dtype = arguments[6] if len(arguments) in (7, 8) else None
-        if type(dtype) is not Global or dtype.name not in _NAMED_DTYPES or any(arguments[7:]):
-            raise self.fail(f"makes a tensor of {short(arguments)}; damaged, or of another kind than plain numbers")
-        return self._tensor(_NAMED_DTYPES[dtype.name], *arguments[:4])
 
     def _parameter(self, arguments: tuple[Any, ...]) -> _Tensor:
         """_rebuild_parameter(tensor, requires_grad, hooks[, attributes])"""
@@ -306,6 +320,7 @@ class _Archive(_Pickle):
         if len(roots) != 1:
             raise self.fail(f"is {_other_archive(self.members)}; expected a file that torch.save wrote")
         self.root = roots[0]
+        self.folder = f"{self.root}data/"
         if f"{self.root}constants.pkl" in self.members or any(n.startswith(f"{self.root}code/") for n in self.members):
             raise self.fail(
                 "is a TorchScript archive, which is a program; expected tensors: load it with torch.jit.load and save "
@@ -315,7 +330,7 @@ class _Archive(_Pickle):
         self.file = np.frombuffer(data, np.uint8)
         self.unpacked: dict[str, np.ndarray] = {}
         if f"{self.root}byteorder" in self.members:
-            orders = {b"little": "<", b"big": ">"}
+            orders: dict[bytes, Literal["<", ">"]] = {b"little": "<", b"big": ">"}
             said = self._content("byteorder")
             if said not in orders:
                 raise self.fail(f"says its byte order is {short(said)}, expected little or big")
@@ -327,22 +342,21 @@ class _Archive(_Pickle):
             raise self.fail(f"{len(pickle) - end} bytes follow the pickle, expected none; damaged")
 
     def _content(self, name: str) -> bytes:
-        member = self.members[self.root + name]
+        name = self.root + name
+        member = self.members[name]
         limits.check(member.size, f"{self.path}: its member {name}", CheckpointError)
         return read_member(self.data, member, str(self.path), name)
 
     def storage(self, key: str, dtype: str | None, elements: int, view: Any) -> _Storage:
-        member = self.members.get(f"{self.root}data/{key}")
+        member = self.members.get(self.folder + key)
         if member is None:
             raise self.fail(f"lacks the storage {key}, which a tensor is in; damaged")
-        is_packed = member.method == DEFLATED
-        storage = _Storage(key, dtype, elements, 0 if is_packed else member.begin, is_packed)
-        if member.size != storage.bytes or view is not None:
-            raise self.fail(f"the storage {key} has {member.size} bytes, expected {storage.bytes}; damaged")
+        _, begin, _, method, size, _ = member
+        is_packed = method == DEFLATED
+        storage = _Storage(key, dtype, elements, 0 if is_packed else begin, is_packed)
+        if size != storage.bytes or view is not None:
+            raise self.fail(f"the storage {key} has {size} bytes, expected {storage.bytes}; damaged")
         return storage
-
-    def loader(self, tensor: _Tensor) -> Callable[[], np.ndarray]:
-        return partial(self._load_packed, tensor) if tensor.storage.is_packed else super().loader(tensor)
 
     def _load_packed(self, tensor: _Tensor) -> np.ndarray:
         """Each packed storage is unpacked once."""
@@ -359,6 +373,7 @@ class _Sequence(_Pickle):
         super().__init__(path)
         self.file = np.frombuffer(data, np.uint8)
         self.whole: dict[str, _Storage] = {}  # as the file holds them
+        self.views: dict[str, tuple[str, Any]] = {}  # by the key of the view, the storage and the view itself
         self.parts: list[tuple[_Storage, int]] = []  # each that a tensor is in, and where in its whole it begins
         text = data[: limits.get_max_memory() // MEMORY_OF_A_BYTE]  # more than any pickle; nobody knows where it ends
         at = 0
@@ -371,8 +386,8 @@ class _Sequence(_Pickle):
             raise self.fail(f"is of version {short(version)} of PyTorch's older format, expected 1001")
         if type(keys) is not list or not all(type(key) is str for key in keys) or set(keys) != self.whole.keys():
             raise self.fail(f"lists the storages {short(keys)}, expected {short([*self.whole])}; damaged")
-        if len(keys) != len(self.whole):
-            raise self.fail("lists a storage twice; damaged")
+        if len(keys) != len(self.whole) or not self.views.keys().isdisjoint(keys):
+            raise self.fail("has two storages of one name; damaged")
         for key in keys:
             storage = self.whole[key]
             elements = int.from_bytes(data[at : at + 8], "little")
@@ -394,7 +409,9 @@ class _Sequence(_Pickle):
         begin, length = 0, elements
         if view is not None:  # (key, offset, elements): a part of the storage
             match view:
-                case (str(), int(begin), int(length)) if 0 <= begin <= begin + length <= elements:
+                case (str(name), int(begin), int(length)) if (
+                    0 <= begin <= begin + length <= elements and self.views.setdefault(name, (key, view)) == (key, view)
+                ):
                     pass
                 case _:
                     raise self.fail(f"the storage {key} is viewed by {short(view)}; damaged")
@@ -403,7 +420,7 @@ class _Sequence(_Pickle):
         return part
 
 
-def _load(tensor: _Tensor, data: np.ndarray, order: str) -> np.ndarray:
+def _load(tensor: _Tensor, data: np.ndarray, order: Literal["<", ">"]) -> np.ndarray:
     """The tensor out of the bytes that its storage is in: a view where it lies there as arrays of its dtype do."""
     _, dtype = _DTYPES[tensor.dtype]
     if order == ">":
@@ -439,17 +456,19 @@ def _weights(path: Path, value: Any) -> dict[str, _Tensor]:
     if type(value) is _Tensor:
         raise CheckpointError(f"{path}: holds one tensor without a name, expected a dictionary of tensors by name")
     if type(value) is not dict:
-        found = "an object of Python" if value is INERT else f"a {type(value).__name__.lower()}"
-        raise CheckpointError(f"{path}: holds {found}, expected a dictionary of tensors by name (a state_dict)")
-    found, keys, beside = value, [], list[Any]()
+        kind = "an object of Python" if value is INERT else f"a {type(value).__name__.lower()}"
+        raise CheckpointError(f"{path}: holds {kind}, expected a dictionary of tensors by name (a state_dict)")
+    found: dict[Any, Any] = value
+    keys: list[Any] = []
+    beside: list[Any] = []
     for _ in range(_DEEPEST):
         key = next((key for key in KEYS if _leads_to_tensors(found.get(key))), None)
         if key is None and not any(type(item) is _Tensor for item in found.values()):
             holders = [key for key, item in found.items() if type(item) is dict and _leads_to_tensors(item)]
             if len(holders) > 1:
                 raise CheckpointError(
-                    f"{path}: holds tensors under {some([repr(key) for key in holders], 8)}, expected them under one of "
-                    f"{', '.join(KEYS)}"
+                    f"{path}: holds tensors under {some([repr(key) for key in holders], 8)}, expected them under one "
+                    f"of {', '.join(KEYS)}"
                 )
             key = holders[0] if holders else None
         if key is None:
@@ -513,6 +532,8 @@ def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], obj
             raise OutputError(f"tensor {short(name)}: a name that is no text, which PyTorch does not read")
 
     def write(file: BinaryIO) -> None:
+        import zipfile  # which takes longer to import than a checkpoint to read
+
         with zipfile.ZipFile(file, "w") as archive:
             _add(archive, "data.pkl", _state_dict(arrays))
             _add(archive, "byteorder", b"little")
@@ -524,8 +545,10 @@ def tensor_writer(tensors: Mapping[str, np.ndarray]) -> Callable[[BinaryIO], obj
     return write
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> None:
+def _add(archive: "zipfile.ZipFile", name: str, content: bytes | memoryview) -> None:
     """One member, stored, its bytes aligned by an extra field of zeros."""
+    import zipfile
+
     member = zipfile.ZipInfo(f"{_ROOT}/{name}", (1980, 1, 1, 0, 0, 0))
     member.create_system = 0  # whatever the system is
     header = archive.start_dir + 30 + len(member.filename) + 4
@@ -536,31 +559,40 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> No
 
 def _state_dict(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The pickle of an OrderedDict of tensors, in protocol 2; the storage of each is called by its number."""
+    memo: dict[bytes, int] = {}
+
+    def kept(made: bytes) -> bytes:
+        """What makes a value, or fetches it where it was made before."""
+        if made in memo:
+            return b"h" + bytes([memo[made]])
+        memo[made] = len(memo)
+        return made + b"q" + bytes([memo[made]])
 
     def name(module: str, what: str) -> bytes:
-        return f"c{module}\n{what}\n".encode()
+        return kept(f"c{module}\n{what}\n".encode())
 
     def text(value: str) -> bytes:
         return b"X" + struct.pack("<I", len(content := value.encode())) + content
 
-    def whole(*numbers: int) -> bytes:
-        return b"".join(_whole(number) for number in numbers)
+    def whole(numbers: Iterable[int]) -> bytes:
+        return b"(" + b"".join(map(_whole, numbers)) + b"t"
 
-    empty = name("collections", "OrderedDict") + b")R"
-    pieces = [b"\x80\x02", empty, b"("]
+    pieces = [b"\x80\x02", name("collections", "OrderedDict"), b")R("]
     for key, (tensor, array) in enumerate(arrays.items()):
         strides = [math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim)]
-        storage = _DTYPES[array.dtype.name][0]
         pieces += [
             text(tensor), name("torch._utils", "_rebuild_tensor_v2"), b"(",
-            b"(", text("storage"), name("torch", storage), text(str(key)), text("cpu"), whole(array.size), b"tQ",
-            whole(0), b"(", whole(*array.shape), b"t(", whole(*strides), b"t", b"\x89", empty, b"tR",
+            b"(", kept(text("storage")), name("torch", _DTYPES[array.dtype.name][0]), text(str(key)), kept(text("cpu")),
+            _whole(array.size), b"tQ", _whole(0), whole(array.shape), whole(strides),
+            b"\x89", name("collections", "OrderedDict"), b")RtR",
         ]  # fmt: skip
     return b"".join([*pieces, b"u."])
 
 
 def _whole(number: int) -> bytes:
     """The opcode that pushes a whole number."""
+    if number < 2**8:
+        return b"K" + bytes([number])
     if number < 2**31:
         return b"J" + struct.pack("<i", number)
     return b"\x8a\x08" + struct.pack("<q", number)

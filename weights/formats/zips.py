@@ -19,7 +19,7 @@ _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")
 _WIDE_END = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s4x2H4x3L4H6xL")  # of the directory; versions, dates and attributes left out
-_LOCAL_SIZE = 30  # bytes of a member's own header without name and extra field
+_OWN = struct.Struct("<6x2H16x2H")  # a member's own header, but for its signature
 _WIDE = 0xFFFFFFFF  # in a field of 32 bits: the number stands in the extra field of 64-bit numbers
 _ENCRYPTED, _DESCRIPTOR, _UTF8, _HIDDEN = 0x1, 0x8, 0x800, 0x2000
 STORED, DEFLATED = 0, 8
@@ -27,8 +27,10 @@ _MEMORY_OF_AN_ENTRY = 600  # bytes
 
 
 class Member(NamedTuple):
-    """One member: its bytes in the file, how they are packed, how many they are unpacked, and their checksum."""
+    """One member: where its header begins and its bytes do, how they are packed, how many they are unpacked, and their
+    checksum."""
 
+    header: int
     begin: int
     end: int
     method: int
@@ -49,18 +51,16 @@ def read_directory(data: mmap, where: str) -> dict[str, Member]:
     limits.check(entries * _MEMORY_OF_AN_ENTRY + stop - at, f"{where}: its {entries} members", CheckpointError)
     directory, listed = at, data[at:stop]
     members: dict[str, Member] = {}
-    ranges: list[tuple[int, int, str]] = []
     at, stop = 0, len(listed)
     for _ in range(entries):
         if stop - at < _ENTRY.size:
             raise fail("the zip directory is truncated")
-        fields = listed[at : at + _ENTRY.size]
         signature, flags, method, checksum, packed, size, name_length, extra_length, comment_length, disk, offset = (
-            _ENTRY.unpack(fields)
+            _ENTRY.unpack_from(listed, at)
         )
-        at += _ENTRY.size
-        raw = listed[at : at + name_length]
-        at += name_length + extra_length + comment_length
+        begin = at + _ENTRY.size
+        raw = listed[begin : begin + name_length]
+        entry, at = at, begin + name_length + extra_length + comment_length
         if signature != b"PK\1\2" or at > stop or disk not in (0, 0xFFFF):
             raise fail("the zip directory is damaged")
         name = raw.decode("utf-8" if flags & _UTF8 else "cp437", "backslashreplace")
@@ -74,33 +74,30 @@ def read_directory(data: mmap, where: str) -> dict[str, Member]:
         if name in members:
             raise fail(f"holds two members named {name}")
 
-        # Its own header: flags and method, perhaps checksum and sizes, and the name, in the directory's form.
-        header = data[offset : offset + _LOCAL_SIZE + name_length]
-        if len(header) < _LOCAL_SIZE or header[:4] != b"PK\3\4" or offset > directory:
+        header = data[offset : offset + _OWN.size + name_length]
+        if len(header) < _OWN.size or header[:4] != b"PK\3\4" or offset > directory:
             raise fail(f"the member {name} is not where the directory says; damaged or truncated")
-        if header[_LOCAL_SIZE:] != raw or header[26:28] != fields[28:30] or header[6:10] != fields[8:12]:
-            raise fail(f"the member {name}: its own header contradicts the directory; damaged")
-        own_extra = header[28] | header[29] << 8
-        begin = offset + len(header) + own_extra
+        own_flags, own_method, own_name_length, own_extra_length = _OWN.unpack_from(header)
+        begin = offset + len(header) + own_extra_length
         end = begin + packed
+        if (own_flags, own_method, own_name_length) != (flags, method, name_length) or header[_OWN.size :] != raw:
+            raise fail(f"the member {name}: its own header contradicts the directory; damaged")
         if end > directory or (method == STORED and packed != size):
             raise fail(f"the member {name} lies outside of the file; damaged or truncated")
-        if not flags & _DESCRIPTOR and header[14:26] != fields[16:28]:  # with one they stand behind the bytes
+        if not flags & _DESCRIPTOR and header[14:26] != listed[entry + 16 : entry + 28]:  # with one they stand behind
             sizes: tuple[int, ...] = int.from_bytes(header[22:26], "little"), int.from_bytes(header[18:22], "little")
             if _WIDE in sizes:
-                sizes = _widened(data[begin - own_extra : begin], sizes, where)
-            if header[14:18] != fields[16:20] or sizes != (size, packed):
+                sizes = _widened(data[begin - own_extra_length : begin], sizes, where)
+            if header[14:18] != listed[entry + 16 : entry + 20] or sizes != (size, packed):
                 raise fail(f"the member {name}: its own header contradicts the directory; damaged")
-        members[name] = Member(begin, end, method, size, checksum)
-        ranges.append((offset, end, name))
+        members[name] = Member(offset, begin, end, method, size, checksum)
     if at != stop:
         raise fail("the zip directory is damaged")
-    ranges.sort()
     last = 0
-    for offset, end, name in ranges:
-        if offset < last:
-            raise fail(f"the member {name} overlaps another one")
-        last = end
+    for member in sorted(members.values()):
+        if member.header < last:
+            raise fail(f"the member {next(name for name in members if members[name] is member)} overlaps another one")
+        last = member.end
     return members
 
 

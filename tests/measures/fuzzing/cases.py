@@ -3,6 +3,7 @@
 import contextlib
 import dis
 import io
+import logging
 import os
 import random
 import shutil
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 import tinymvit
-from tinymvit import cli, kernels, weights
+from tinymvit import cli, errors, kernels, weights
 from tinymvit.errors import TinyMViTError
 
 from . import rules
@@ -301,3 +302,4 @@ def prepare():
     list(kernels.warm_up())
     kernels.set_num_threads(1)
     sys.setrecursionlimit(1000)
+    errors.LOG.addHandler(logging.NullHandler())  # what is told to users is not what a C library prints
