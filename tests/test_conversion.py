@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 import tinymvit
 from checkpoints import TINY, complaint
 from command_line import DIGIT, SCENE, run
-from oracle import assert_same
+from frameworks import torch, transformers
+from oracle import assert_same, opened
+from timm_models import WHY_NOT, timm
 from tinymvit import weights
 from tinymvit.errors import ConfigError, OutputError
 from tinymvit.modeling import MODELS, load_model
@@ -83,6 +85,34 @@ def test_the_stem_is_reversed_where_the_channels_are_read_in_another_order(tmp_p
     again = load_model(tmp_path / "cvnets")
     assert_same(again.weights[stem], model.weights[stem])
     assert "channel_order" not in again.config.extra
+
+
+# ---- the software that it is for ----
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("to", ["timm", "transformers"])
+def test_the_library_itself_gives_the_same_answer(tmp_path, to):
+    """With its own model, loaded strictly, and its own preparation of pictures where that needs no torchvision."""
+    tinymvit.convert("digits", tmp_path / "timm", to="timm")
+    tinymvit.convert(tmp_path / "timm", tmp_path / "transformers")  # whose processor must not flip the channels
+    if to == "timm":
+        if timm is None:
+            pytest.skip(WHY_NOT)
+        model = timm.create_model(f"local-dir:{tmp_path / to}", pretrained=True).eval()
+        assert model.pretrained_cfg["label_names"][7] == "7"
+        pixels = tinymvit.MobileViTImageProcessor.from_pretrained(tmp_path / to)(DIGIT).pixel_values
+    else:
+        theirs = transformers.MobileViTForImageClassification
+        model, report = theirs.from_pretrained(tmp_path / to, output_loading_info=True)
+        assert not any(report.values())
+        processor = transformers.MobileViTImageProcessorPil.from_pretrained(tmp_path / to)
+        pixels = np.stack(processor(opened(DIGIT).convert("RGB"))["pixel_values"])
+    with torch.no_grad():
+        output = model(torch.from_numpy(pixels))
+    logits = output if to == "timm" else output.logits
+    assert logits.argmax() == 7
+    assert abs(float(logits.softmax(-1).max()) - tinymvit.classify(DIGIT, top_k=1)[0]["score"]) < 1e-5
 
 
 # ---- what the caller says of a checkpoint ----
