@@ -7,7 +7,7 @@ from checkpoints import TINY
 from oracle import assert_same
 from tinymvit import modeling
 from tinymvit.config import MobileViTConfig
-from tinymvit.weights.families import FAMILIES, cvnets, naming_of, tensorflow, timm
+from tinymvit.weights.families import FAMILIES, cvnets, naming_of, tensorflow, timm, transformers
 from tinymvit.weights.families.naming import with_batch_counts
 from tinymvit.weights.stored import StoredTensor
 
@@ -66,6 +66,19 @@ def test_what_a_table_does_not_know_keeps_its_name():
         assert naming.to_theirs({"stem.strange.weight": np.zeros(3)}).keys() == {"stem.strange.weight"}
     uneven = {"stages.2.1.transformer.0.attn.qkv.weight": np.zeros((8, 3), np.float32)}
     assert timm.V1.to_ours(stored(uneven)).keys() == uneven.keys()
+
+
+def test_a_second_tensor_for_the_same_of_ours_is_a_stranger():
+    """Whichever is right, one of them must not vanish without a word."""
+    twice = (
+        (cvnets, "conv_1.block.conv.weight", "encoder.conv_1.block.conv.weight"),
+        (transformers, "conv_stem.convolution.weight", "mobilevit.conv_stem.convolution.weight"),
+        (tensorflow, "a/mobilevit/conv_stem/convolution/kernel:0", "b/mobilevit/conv_stem/convolution/kernel:0"),
+    )
+    for family, first, second in twice:
+        ours = family.V1.to_ours(stored({name: np.zeros((1, 1, 1, 1), np.float32) for name in (first, second)}))
+        assert len(ours) == 2
+        assert second in ours
 
 
 def test_counts_of_batches_and_an_auxiliary_head_are_left_out():

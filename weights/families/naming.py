@@ -65,25 +65,29 @@ class Naming:
         return any(self.spelling(name).removeprefix(self.encoder) == self.mark for name in names)
 
     def to_ours(self, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-        """Their tensors under our names and in our form. One that the table does not know keeps its name."""
+        """Their tensors under our names and in our form. One that the table does not know keeps its name, and so does
+        a second one for the same of ours."""
         found: dict[str, StoredTensor] = {}
         strangers: dict[str, StoredTensor] = {}
-        spelled = {self.spelling(name): tensor for name, tensor in tensors.items()}
-        for theirs, tensor in spelled.items():
+        spelled = {name: self.spelling(name) for name in tensors}
+        for name, tensor in tensors.items():
+            theirs = spelled[name]
             if self.left_out(theirs):
                 continue
             ours = self._ours(theirs)
             axes = self.axes.get(len(tensor.shape))
             turned = tensor if axes is None else _turned(tensor, axes)
-            if not ours or (len(ours) > 1 and (not turned.shape or turned.shape[0] % len(ours))):
+            if found.keys() & ours:
+                strangers[name] = tensor
+            elif not ours or (len(ours) > 1 and (not turned.shape or turned.shape[0] % len(ours))):
                 strangers[theirs] = tensor
             elif len(ours) == 1:
                 found[ours[0]] = turned
             else:
-                found |= {name: _part(turned, index, len(ours)) for index, name in enumerate(ours)}
+                found |= {each: _part(turned, index, len(ours)) for index, each in enumerate(ours)}
         under_a_head = any(name.startswith(HEADS) for name in found)
         if self.encoder and "" not in self.encoder_under:  # then it tells that there should be one
-            under_a_head |= any(name.startswith(self.encoder) for name in spelled)
+            under_a_head |= any(name.startswith(self.encoder) for name in spelled.values())
         prefix = BACKBONE if under_a_head else ""
         named = {name if name.startswith(HEADS) else f"{prefix}{name}": tensor for name, tensor in found.items()}
         return named | strangers
