@@ -70,8 +70,8 @@ class Naming:
         found: dict[str, StoredTensor] = {}
         strangers: dict[str, StoredTensor] = {}
         spelled = {name: self.spelling(name) for name in tensors}
-        for name, tensor in tensors.items():
-            theirs = spelled[name]
+        for name in sorted(tensors, key=lambda name: not spelled[name].startswith(self.encoder)):
+            theirs, tensor = spelled[name], tensors[name]
             if self.left_out(theirs):
                 continue
             ours = self._ours(theirs)
