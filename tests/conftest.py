@@ -12,6 +12,8 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tinymvit import errors
+
 settings.register_profile(
     "tinymvit",
     deadline=None,
@@ -45,6 +47,12 @@ def pytest_xdist_auto_num_workers(config):
     """Folders are spread over the processors. Who names a file, or a word, waits for few tests, and for no workers."""
     few = config.getoption("keyword") or any(".py" in argument for argument in config.args)
     return 0 if few or config.getoption("collectonly") else min(os.cpu_count() or 1, 8)
+
+
+@pytest.fixture(autouse=True)
+def told_anew():
+    """What is told once in a process is told once in each test."""
+    errors.tell.cache_clear()
 
 
 def pytest_sessionstart(session):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinymvit
-from checkpoints import TINY, complaint
+from checkpoints import TINY, complaint, save_tiny
 from command_line import DIGIT, SCENE, run
 from frameworks import torch, transformers
 from oracle import assert_same, opened
@@ -87,6 +87,80 @@ def test_the_stem_is_reversed_where_the_channels_are_read_in_another_order(tmp_p
     assert "channel_order" not in again.config.extra
 
 
+@pytest.mark.parametrize(("first", "second"), [("timm", "cvnets"), ("timm", "tensorflow"), ("cvnets", "transformers")])
+def test_no_other_weights_are_left_beside(tmp_path, first, second):
+    """They would be read in place of the new ones, or with settings that are not theirs."""
+    tinymvit.convert("digits", tmp_path, to=first)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = {"timm": "model.safetensors", "cvnets": "mobilevit.pt"}[first]
+    with complaint(
+        OutputError, f"{tmp_path}: holds other weights, {other}; expected a folder without any, or a new one"
+    ):
+        tinymvit.convert("digits", tmp_path, to=second)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    tinymvit.convert("digits", tmp_path, to=first)  # its own are replaced
+
+
+def test_a_model_knows_the_order_that_only_its_processor_says(tmp_path):
+    """Weights of transformers that read RGB stay as they are in timm's names, which read RGB too."""
+    tinymvit.convert("digits", tmp_path / "timm", to="timm")
+    tinymvit.convert(tmp_path / "timm", tmp_path / "transformers")
+    config = json.loads((tmp_path / "transformers/config.json").read_text())
+    del config["channel_order"]  # as transformers writes it
+    (tmp_path / "transformers/config.json").write_text(json.dumps(config))
+    model = load_model(tmp_path / "transformers")
+    assert model.config.extra["channel_order"] == "RGB"
+    model.save_pretrained(tmp_path / "again", family="timm")
+    stem = "mobilevit.conv_stem.convolution.weight"
+    assert_same(load_model(tmp_path / "again").weights[stem], model.weights[stem])
+
+
+def test_the_second_deeplabv3_goes_out_as_it_came(tmp_path):
+    config = TINY | {"num_attention_heads": 4, "output_stride": 8, "atrous_rates": (12, 24, 36)}
+    model = tinymvit.MobileViTForSemanticSegmentation(tinymvit.MobileViTConfig(**config))
+    model.save_pretrained(tmp_path / "bgr", family="cvnets")
+    tensors = weights.open_checkpoint(tmp_path / "bgr").stored
+    assert "seg_head.classifier.block.conv.weight" in tensors
+    (tmp_path / "bgr/config.json").unlink()  # the names alone tell the stride, the rates and RGB
+    loaded = load_model(tmp_path / "bgr")
+    assert (loaded.config.output_stride, loaded.config.extra["channel_order"]) == (8, "RGB")
+    tinymvit.convert(tmp_path / "bgr", tmp_path / "again", to="cvnets")
+    for name, tensor in weights.open_checkpoint(tmp_path / "again").tensors.items():
+        assert_same(tensor, loaded.weights[name], name=name)
+
+
+def test_what_ml_cvnets_must_be_told_is_said(tmp_path, caplog):
+    model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY, hidden_act="gelu"))
+    model.save_pretrained(tmp_path, family="cvnets")
+    assert "mobilevit.pt: does not say num_attention_heads 2, hidden_act gelu; tinymvit reads" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mlp_ratio": 4.0}, {"qkv_bias": False}, {"conv_kernel_size": 5}, {"num_channels": 1}]
+)
+def test_timm_has_no_model_of_another_shape(tmp_path, caplog, changes):
+    config = tinymvit.MobileViTConfig.preset("xx-small", num_labels=2, **changes)
+    tinymvit.MobileViTForImageClassification(config).save_pretrained(tmp_path, family="timm")
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert "architecture" not in written
+    assert "label_names" not in written
+    assert "timm has no model of this shape" in caplog.text
+
+
+@pytest.mark.parametrize("settings_", [{"lr": 0.1}, {"model_type": "mobilevit"}])
+def test_weights_of_timm_beside_settings_that_are_not_timms(tmp_path, settings_):
+    """What no file says is as the family has it, which reads RGB."""
+    model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig.preset("small", num_labels=2))
+    model.save_pretrained(tmp_path, family="timm")
+    (tmp_path / "config.json").write_text(json.dumps(settings_))
+    checkpoint = tinymvit.open_checkpoint(tmp_path)
+    assert load_model(checkpoint).config.num_labels == 2
+    assert checkpoint.channel_order == "RGB"
+    processor = tinymvit.MobileViTImageProcessor.from_pretrained(checkpoint)
+    assert not processor.do_flip_channel_order
+    assert processor.size == {"shortest_edge": 284 if "lr" in settings_ else 288}
+
+
 # ---- the software that it is for ----
 
 
@@ -140,6 +214,8 @@ def test_a_size_scales_what_is_resized(tmp_path):
         ({"size": 288, "crop_size": 256}, {"shortest_edge": 144}),
         ({"size": {"height": 512, "width": 256}, "do_center_crop": False}, {"height": 128, "width": 64}),
     ]
+    sizes.append(({"size": {"shortest_edge": 288}}, {"shortest_edge": 144}))  # cut to 256 where nothing else is said
+    sizes.append(({"crop_size": 256}, {"shortest_edge": 112}))
     for values, expected in sizes:
         tinymvit.convert("digits", tmp_path)
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
@@ -156,15 +232,20 @@ BAD = [
     ({"labels": []}, "labels: [], expected the names of labels or a file of them"),
     ({"labels": "no such file"}, "no such file: cannot be read: No such file or directory"),
     ({"channel_order": "GBR"}, "channel_order: 'GBR', expected RGB or BGR"),
+    ({"labels": ["a", "b"], "name": "bare"}, "labels: 2 names, expected none, as bare has"),
     ({"size": 0}, "size: 0, expected a whole number of pixels, 1 to 1000000"),
     ({"size": 2.5}, "size: 2.5, expected a whole number of pixels"),
 ]
 
 
 @pytest.mark.parametrize(("given", "message"), BAD, ids=range(len(BAD)))
-def test_what_cannot_be_said_of_a_checkpoint(given, message):
+def test_what_cannot_be_said_of_a_checkpoint(tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    save_tiny("bare", tmp_path / "bare")
+    name = given.get("name", "digits")
+    given = {key: value for key, value in given.items() if key != "name"}
     with complaint(ConfigError, message):
-        tinymvit.MobileViTConfig.from_pretrained(tinymvit.open_checkpoint("digits", **given))
+        tinymvit.MobileViTConfig.from_pretrained(tinymvit.open_checkpoint(name, **given))
 
 
 LABEL_FILES = [

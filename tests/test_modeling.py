@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tinymvit
 from frameworks import torch, transformers
 from oracle import MODEL_FLOAT32, REFERENCE_FLOAT64, assert_same
-from tinymvit import errors, kernels, reference
+from tinymvit import kernels, reference
 from torch_models import CLASSES, PUBLISHED, TINY, build
 
 PIXELS = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
@@ -408,9 +408,7 @@ def first_run(monkeypatch):
 
     monkeypatch.setattr(kernels, "is_cached", lambda: False)
     monkeypatch.setattr(kernels, "warm_up", warm_up)
-    errors.tell.cache_clear()
-    yield begun
-    errors.tell.cache_clear()
+    return begun
 
 
 def new_models(count):

@@ -260,7 +260,7 @@ class MobileViTModel(MobileViTPreTrainedModel):
     def __call__(
         self, pixel_values: Array, output_hidden_states: bool | None = None, return_dict: bool | None = None
     ) -> BaseModelOutputWithPooling:
-        """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. Options left out are the configuration's.
+        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. Options left out are the configuration's.
 
         Raises TypeError or ValueError for pixels of another dtype, rank or number of channels, and for NaN.
         """
@@ -285,7 +285,7 @@ class MobileViTForImageClassification(MobileViTPreTrainedModel):
         labels: Array | None = None,
         return_dict: bool | None = None,
     ) -> ImageClassifierOutput:
-        """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. With labels the output has a loss (see
+        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. With labels the output has a loss (see
         `losses.classification_loss`). Options left out are the configuration's.
 
         Raises TypeError or ValueError for pixels or labels of another dtype, shape or range, and for NaN.
@@ -310,7 +310,7 @@ class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> SemanticSegmenterOutput:
-        """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W. With labels (B, H', W') the output has a loss
+        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. With labels (B, H', W') the output has a loss
         (see `losses.segmentation_loss`). Options left out are the configuration's.
 
         Raises TypeError or ValueError for pixels or labels of another dtype, shape or range, and for NaN.

@@ -1,6 +1,7 @@
-"""The published shapes of MobileViT, by name, and the rule by which the widths inside a network are rounded.
+"""The published shapes of MobileViT, by name, the rule by which the widths inside a network are rounded, and the sizes
+of pictures where nothing says them.
 
-Read by `config`, by `networks`, and by `weights`, which tells the shape of a checkpoint that has no config.json.
+Read by `config`, `networks`, `images`, and by `weights`, which tells the shape of a checkpoint that has no config.json.
 """
 
 from typing import Any
@@ -34,6 +35,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "deeplabv3-x-small": _X_SMALL | _PASCAL_VOC,
     "deeplabv3-xx-small": _XX_SMALL | _PASCAL_VOC,
 }
+
+# What a processor does where its settings do not say it, as transformers' own.
+PROCESSOR_SIZES: dict[str, Any] = {"size": {"shortest_edge": 224}, "crop_size": {"height": 256, "width": 256}}
 
 
 def make_divisible(channels: int, divisor: int = 8) -> int:

@@ -8,6 +8,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from tinymvit.checks import LARGEST, is_one_of, is_positive_integer
-from tinymvit.errors import CheckpointError, ConfigError, tell, warn
+from tinymvit.checks import is_one_of
+from tinymvit.errors import CheckpointError, ConfigError, OutputError, tell, warn
 from tinymvit.files import FILE, at_home, what_is, write_files
 from tinymvit.numerics import as_array
-from tinymvit.text import nearest, short
+from tinymvit.text import nearest
 from tinymvit.weights import locate
 from tinymvit.weights.families import (
     FAMILIES,
@@ -30,67 +31,17 @@ from tinymvit.weights.families import (
     naming_of,
     transformers,
 )
-from tinymvit.weights.families.naming import BACKBONE, Naming, has_head
+from tinymvit.weights.families.naming import BACKBONE, HEADS, Naming, has_head
 from tinymvit.weights.families.others import other_network
 from tinymvit.weights.families.read_off import in_words, read_off
 from tinymvit.weights.families.transformers import CLASSIFIERS
-from tinymvit.weights.formats import format_of, open_weights
+from tinymvit.weights.formats import format_of, open_weights, weights_files
+from tinymvit.weights.given import CHANNEL_ORDERS, NOTHING, Given, channel_order_of
 from tinymvit.weights.labels import read_labels
 from tinymvit.weights.stored import Assumptions, StoredSettings, StoredTensor
 
 _IN_WORDS = {"classify": "classification", "segment": "segmentation"}  # tasks, as messages call them
-CHANNEL_ORDERS = ("RGB", "BGR")
 _LISTED = 10  # tensors of a kind that an error lists
-
-
-@dataclass(frozen=True)
-class Given:
-    """What the caller says of a checkpoint, in place of what lies beside its weights.
-
-    labels: the names of its classes, by id. channel_order: "RGB" or "BGR", of the pixels that it reads. size: the side
-    of its input in pixels; what pictures are resized to before changes in proportion.
-    """
-
-    labels: tuple[str, ...] | None = None
-    channel_order: str | None = None
-    size: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.channel_order is not None and not is_one_of(self.channel_order, CHANNEL_ORDERS):
-            raise ConfigError(f"channel_order: {short(self.channel_order)}, expected {' or '.join(CHANNEL_ORDERS)}")
-        if self.size is not None and not (is_positive_integer(self.size) and self.size <= LARGEST):
-            raise ConfigError(f"size: {short(self.size)}, expected a whole number of pixels, 1 to {LARGEST}")
-
-    def config(self, values: Mapping[str, Any], label_count: int | None, checkpoint: "Checkpoint") -> dict[str, Any]:
-        """A model's settings with what is given. Raises ConfigError for another number of labels than the model's."""
-        changed = dict(values)
-        if self.size is not None:
-            changed["image_size"] = int(self.size)
-        if self.channel_order is not None:
-            changed["channel_order"] = self.channel_order
-        if self.labels is not None:
-            if label_count not in (None, len(self.labels)):
-                raise ConfigError(
-                    f"labels: {len(self.labels)} names, expected {label_count}, as {checkpoint} has labels"
-                )
-            changed = {name: value for name, value in changed.items() if name not in ("num_labels", "label2id")}
-            changed["id2label"] = dict(enumerate(self.labels))
-        return changed
-
-    def processor(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """A processor's settings with what is given."""
-        changed = dict(values)
-        if self.channel_order is not None:
-            changed.pop("do_flip_channels", None)
-            changed["do_flip_channel_order"] = self.channel_order == "BGR"
-        if self.size is not None:
-            crop = _sides(changed.get("crop_size")) if changed.get("do_center_crop", True) else {}
-            sides = _sides(changed.get("size"))
-            before = max(crop.values() or sides.values(), default=0)
-            if before:
-                changed["size"] = {name: side * int(self.size) // before for name, side in sides.items()}
-            changed["crop_size"] = {"height": int(self.size), "width": int(self.size)}
-        return changed
 
 
 @dataclass(frozen=True)
@@ -102,7 +53,7 @@ class Checkpoint:
 
     name: str | Path
     folder: Path
-    given: Given = Given()
+    given: Given = NOTHING
 
     def __str__(self) -> str:
         return str(self.name)
@@ -136,22 +87,16 @@ class Checkpoint:
     @cached_property
     def config(self) -> StoredSettings:
         """The model's settings, as a config.json of transformers has them: from a file, or else read off the tensors,
-        which a line tells. Raises ConfigError naming the file, CheckpointError if there is none and no tensors."""
-        stored = self.family.read_config(self.folder, self._known)
-        if stored is None:
-            if not self._has_file:
-                path = self.folder / transformers.CONFIG_FILE
-                raise ConfigError(
-                    f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would"
-                )
-            if family_of(self.stored) is None:
-                raise CheckpointError(f"{self.file}: {_of_no_family(self.stored)}, and no config.json lies beside it")
-            shape = read_off(self.translated, self.naming, self.file)
-            stored = StoredSettings(self.file, {**shape, **self._assumptions(shape).config}, assumed=True)
-        config = stored._replace(values=self.given.config(stored.values, self._label_count, self))
+        which a line tells. `channel_order` is among them where it is not "BGR", for which transformers has no word.
+        Raises ConfigError naming the file, CheckpointError if there is none and no tensors."""
+        config = self._own_config
+        values = self.given.config(config.values, self._label_count, self)
+        values.pop("channel_order", None)
+        if self.channel_order != "BGR":
+            values["channel_order"] = self.channel_order
         if config.assumed:
-            tell(f"{self.file}: {_in_words(config.values, self.processor, self.family)}")
-        return config
+            tell(f"{self.file}: {_in_words(values, self._processor_or_none, self.family)}")
+        return config._replace(values=values)
 
     @cached_property
     def processor(self) -> StoredSettings | None:
@@ -159,19 +104,21 @@ class Checkpoint:
         none. Raises ConfigError naming the file."""
         stored = self.family.read_processor(self.folder, self._known)
         if stored is None and self._known and self.family.read_config(self.folder, self._known) is None:
-            shape = read_off(self.translated, self.naming, self.file)
-            stored = StoredSettings(self.file, dict(self._assumptions(shape).processor), assumed=True)
+            values = dict(self._assumptions(read_off(self.translated, self.naming, self.file)).processor)
+            stored = StoredSettings(self.file, values, assumed=True)
         return None if stored is None else stored._replace(values=self.given.processor(stored.values))
 
     @property
     def channel_order(self) -> str:
-        """ "RGB" or "BGR", of the pixels that the model reads."""
-        if self.processor is not None:
-            flips = self.processor.values.get(
-                "do_flip_channel_order", self.processor.values.get("do_flip_channels", True)
-            )
-            return "BGR" if flips else "RGB"
-        return self.given.channel_order or str(self.config.values.get("channel_order", "BGR"))
+        """Of the pixels that the model reads, "RGB" or "BGR": as is given, as the processor has it, as the model's
+        settings say, or else as all models of the family."""
+        if self.given.channel_order is not None:
+            return self.given.channel_order
+        if self._processor_or_none is not None:
+            return channel_order_of(self._processor_or_none.values)
+        values = self._own_config.values
+        said = values.get("channel_order")
+        return str(said) if is_one_of(said, CHANNEL_ORDERS) else self.family.reads(values) or "BGR"
 
     @property
     def task(self) -> str | None:
@@ -187,9 +134,10 @@ class Checkpoint:
         rounded; another dtype is an error, except for PyTorch's integer `num_batches_tracked`, which is dropped. NaN
         and infinite values draw a UserWarning naming the tensors. Raises CheckpointError naming file and tensor.
         """
+        names = {name: tensor.source or name for name, tensor in self.translated.items()}
         loaded = {name: tensor.load() for name, tensor in self.translated.items()}
-        tensors = as_weights(loaded, self.file)
-        _warn_of_non_finite(tensors, self.file)
+        tensors = {name: _as_float32(tensor, names[name], self.file) for name, tensor in loaded.items()}
+        _warn_of_non_finite({names[name]: tensor for name, tensor in tensors.items()}, self.file)
         return tensors
 
     @cached_property
@@ -210,6 +158,28 @@ class Checkpoint:
             return self.stored
         except CheckpointError:
             return {}
+
+    @cached_property
+    def _own_config(self) -> StoredSettings:
+        """The model's settings without what is given."""
+        stored = self.family.read_config(self.folder, self._known)
+        if stored is not None:
+            return stored
+        if not self._has_file:
+            path = self.folder / transformers.CONFIG_FILE
+            raise ConfigError(f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would")
+        if family_of(self.stored) is None:
+            raise CheckpointError(f"{self.file}: {_of_no_family(self.stored)}")
+        shape = read_off(self.translated, self.naming, self.file)
+        return StoredSettings(self.file, {**shape, **self._assumptions(shape).config}, assumed=True)
+
+    @property
+    def _processor_or_none(self) -> StoredSettings | None:
+        """The processor's settings, for those who want a model, and to whom a file of them with a mistake is none."""
+        try:
+            return self.processor
+        except ConfigError:
+            return None
 
     @property
     def _has_file(self) -> bool:
@@ -259,7 +229,7 @@ def open_checkpoint(
     """
     given = Given(None if labels is None else tuple(read_labels(labels)), channel_order, size)
     if isinstance(name, Checkpoint):
-        return name if given == Given() else replace(name, given=given)
+        return name if given == NOTHING else replace(name, given=given)
     return Checkpoint(name, locate.resolve(name), given)
 
 
@@ -290,8 +260,8 @@ def backbone_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     """The tensors of a bare `MobileViTModel` under its own names, from a checkpoint with or without a head."""
     if not has_head(tensors):
         return dict(tensors)
-    # Within a model with a head the bare one is the attribute `mobilevit`; what lies outside it is the head.
-    return {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE)}
+    # Within a model with a head the bare one is the attribute `mobilevit`.
+    return {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
 
 
 def match_tensors(
@@ -325,7 +295,7 @@ def match_tensors(
         return f"{found(name)} (expected {list(needed[name])})"
 
     problems = [
-        *_diagnosis(tensors, expected),
+        *_diagnosis(tensors, expected, source.stored if isinstance(source, Checkpoint) else tensors),
         *_listing("missing", missing, wanted),
         *_listing("unexpected", unexpected, found_with_nearest),
         *_listing("of another shape", misshapen, found_and_wanted),
@@ -349,15 +319,28 @@ def save_checkpoint(
     weights do, the stem's input axis is reversed. Raises OutputError.
     """
     into = family_named(family)
-    order = config.get("channel_order", "BGR") if processor is None else _channel_order(processor)
-    if into.READS not in (None, order):
-        tensors, order = with_reversed_stem(tensors), into.READS
+    order = config.get("channel_order", "BGR") if processor is None else channel_order_of(processor)
+    reads = into.reads(config) or order
+    if reads != order:
+        tensors = with_reversed_stem(tensors)
     if processor is not None:
-        processor = {**processor, "do_flip_channel_order": order == "BGR"}
+        processor = {**processor, "do_flip_channel_order": reads == "BGR"}
     config = {key: value for key, value in config.items() if key != "channel_order"}
-    if order == "RGB":
-        config["channel_order"] = order  # transformers' config.json has no word for it, and its default is BGR
-    write_files(folder, into.files(tensors, config, processor))
+    if reads != "BGR":
+        config["channel_order"] = reads  # transformers' config.json has no word for it, and its default is BGR
+    files = into.files(tensors, config, processor)
+    _check_target(folder, files)
+    write_files(folder, files)
+
+
+def _check_target(folder: str | Path, files: Collection[str]) -> None:
+    """Raise OutputError if a folder holds other weights, which would be read in place of these, or with settings that
+    are not theirs. Those that transformers itself writes beside its own are replaced by them."""
+    beside = weights_files() if transformers.WEIGHTS_FILE in files else []
+    with suppress(OSError):  # of a folder that there is not, or that cannot be read, writing says why
+        for name in sorted(each.name for each in at_home(folder, OutputError).iterdir()):
+            if format_of(name) is not None and name not in (*files, *beside):
+                raise OutputError(f"{folder}: holds other weights, {name}; expected a folder without any, or a new one")
 
 
 def with_reversed_stem(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -382,14 +365,19 @@ def _warn_of_non_finite(tensors: Mapping[str, np.ndarray], source: str | Path) -
         warn(f"{source}: {problem}; results will not be meaningful")
 
 
-def _diagnosis(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The known reasons for a misfit, told before the tensors are listed."""
-    if tensors and family_of(tensors.keys()) is None and tensors.keys().isdisjoint(expected):
-        return [_of_no_family(tensors)]
+def _diagnosis(
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], stored: Collection[str]
+) -> list[str]:
+    """The known reasons for a misfit, told before the tensors are listed. stored: the names that the tensors have where
+    they come from."""
+    if stored and family_of(stored) is None and tensors.keys().isdisjoint(expected):
+        return [_of_no_family(stored)]
     reasons = []
-    families = [family.NAME for family in FAMILIES if naming_of(family, tensors.keys())]
+    families = [family.NAME for family in FAMILIES if naming_of(family, stored)]
     if len(families) > 1:
         reasons.append(f"its names are of several families, {' and '.join(families)}")
+    if other := other_network(stored):
+        reasons.append(f"some of its tensors are those of {other}")
     if has_head(expected) and not has_head(tensors):
         reasons.append("the checkpoint is a bare MobileViTModel without a head")
     for task, name in CLASSIFIERS.items():
@@ -405,7 +393,7 @@ def _diagnosis(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[i
 def _of_no_family(names: Collection[str]) -> str:
     other = other_network(names)
     if other is not None:
-        return f"is no MobileViT: its tensors are those of {other}"
+        return f"is no MobileViT that is read here: its tensors are those of {other}"
     return f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"
 
 
@@ -422,28 +410,21 @@ def _listing(kind: str, names: list[str], describe: Callable[[str], str]) -> lis
 
 
 def _in_words(config: Mapping[str, Any], processor: StoredSettings | None, family: Family) -> str:
-    """What a checkpoint's tensors tell, and what is taken for granted."""
+    """What a checkpoint's tensors tell, and what is taken for granted, as its family has it."""
     names = config.get("id2label")
     labels = "no head"
     if "num_labels" in config or names:
         labels = f"{len(names or range(config['num_labels']))} labels"
         labels += f" ({names[0]}, ...)" if names else " without names"
-    told = f"without a config.json: in the names of {family.NAME}, {in_words(config)}, {labels}"
-    if processor is None or not processor.assumed:
-        return told
-    sides = "x".join(str(side) for side in dict(processor.values["size"]).values())
-    order = _channel_order(processor.values)
-    crop = processor.values["crop_size"]["height"] if processor.values.get("do_center_crop", True) else ""
-    return f"{told}; pixels {order}, resized to {sides}{crop and f', cut to {crop}'}, as {family.NAME} has them"
-
-
-def _channel_order(processor: Mapping[str, Any]) -> str:
-    """Of the pixels that a processor of these settings makes."""
-    values = {"do_flip_channel_order": processor.get("do_flip_channels", True), **processor}
-    return "BGR" if values["do_flip_channel_order"] else "RGB"
-
-
-def _sides(size: Any) -> dict[str, int]:
-    """The sides that a processor's `size` or `crop_size` names; none if it names none that could be."""
-    sides = size if isinstance(size, Mapping) else {"shortest_edge": size}
-    return {name: int(side) for name, side in sides.items()} if all(map(is_positive_integer, sides.values())) else {}
+    segments = transformers.task(config) == "segment"
+    granted = ["4 heads", "patches of 2 x 2", "SiLU", f"output stride {config.get('output_stride', 32)}"]
+    if segments:
+        granted.append(f"rates {' '.join(map(str, config.get('atrous_rates', (6, 12, 18))))}")
+    if processor is not None and processor.assumed:
+        sides = " x ".join(str(side) for side in dict(processor.values["size"]).values())
+        crop = processor.values["crop_size"]["height"] if processor.values.get("do_center_crop", True) else ""
+        pixels = f"pixels {channel_order_of(processor.values)}, resized to {sides}{crop and f', cut to {crop}'}"
+        granted.append(pixels)
+    network = f"DeepLabV3 on {in_words(config)}" if segments else in_words(config)
+    told = f"no settings beside it: in the names of {family.NAME}, {network}, {labels}"
+    return f"{told}; taken for granted: {', '.join(granted)}"

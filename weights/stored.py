@@ -15,12 +15,14 @@ class StoredTensor(NamedTuple):
     """A tensor that is known and not yet read.
 
     dtype: NumPy's name of what is stored; "bfloat16", which NumPy lacks, is loaded as float32. load: reads it, as an
-    array of `shape` in native byte order and C order.
+    array of `shape` in native byte order and C order. source: what the file calls it, for messages, where we call it
+    otherwise.
     """
 
     shape: tuple[int, ...]
     dtype: str
     load: Callable[[], np.ndarray]
+    source: str = ""
 
 
 class StoredSettings(NamedTuple):

@@ -14,7 +14,7 @@ from tinymvit import weights
 from tinymvit.errors import CheckpointError, ConfigError, DumpError
 from tinymvit.modeling import load_model
 from tinymvit.weights import families, formats, hub
-from tinymvit.weights.families import family_of, timm, transformers
+from tinymvit.weights.families import FAMILIES, cvnets, family_of, tensorflow, timm, transformers
 from tinymvit.weights.families.naming import Naming
 from tinymvit.weights.formats import safetensors
 from tinymvit.weights.formats.safetensors import tensor_writer
@@ -57,17 +57,23 @@ OTHERS = {
     "stages.2.1.transformer.0.attn.qkv_proj.weight": "MobileViTV2, which is another network",
     "layer_3.1.global_rep.0.pre_norm_attn.1.qkv_proj.block.conv.weight": "MobileViTV2, which is another network",
     "mobilevitv2.conv_stem.convolution.weight": "MobileViTV2, which is another network",
+    "encoder.layer.2.attention.qkv_proj.convolution.weight": "MobileViTV2, which is another network",
+    "ssd_heads.0.loc_cls_layer.pw_conv.block.conv.weight": "an SSDLite detector, which has other heads",
+    "conv_stem.weight": "a MobileNet or EfficientNet",
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_checkpoints_of_other_networks_are_named(tmp_path, name):
     path = saved(tmp_path / "model.safetensors", {name: ("F32", [1], bytes(4))})
-    with complaint(CheckpointError, f"{path}: is no MobileViT: its tensors are those of {OTHERS[name]}, and no config"):
+    with complaint(
+        CheckpointError, f"{path}: is no MobileViT that is read here: its tensors are those of {OTHERS[name]}"
+    ):
         load_model(path)
     (tmp_path / "config.json").write_text('{"model_type": "mobilevit"}')
     with complaint(
-        CheckpointError, f"does not fit the model: is no MobileViT: its tensors are those of {OTHERS[name]}; "
+        CheckpointError,
+        f"does not fit the model: is no MobileViT that is read here: its tensors are those of {OTHERS[name]}; ",
     ):
         load_model(path)
 
@@ -91,6 +97,59 @@ def test_two_families_mixed(tmp_path):
         tensor_writer(mixed)(file)
     with complaint(CheckpointError, "its names are of several families, transformers and timm; "):
         load_model(tmp_path / "model.safetensors")
+
+
+def write(path, tensors):
+    with path.open("wb") as file:
+        tensor_writer(tensors)(file)
+    return path
+
+
+def test_a_detector_is_no_backbone(tmp_path):
+    """Its heads must not be left out without a word."""
+    tensors = {f"encoder.{name}": x for name, x in cvnets.V1.to_theirs(tiny("classifier").weights).items()}
+    tensors["ssd_heads.0.loc_cls_layer.pw_conv.block.conv.weight"] = np.zeros(3, np.float32)
+    with complaint(CheckpointError, "its tensors are those of an SSDLite detector"):
+        load_model(write(tmp_path / "ssd.safetensors", tensors))
+    del tensors["ssd_heads.0.loc_cls_layer.pw_conv.block.conv.weight"]
+    tensors = {name: x for name, x in tensors.items() if "classifier" not in name} | {"extra.weight": np.zeros(3)}
+    with complaint(CheckpointError, "1 unexpected: extra.weight [3]"):
+        load_model(write(tmp_path / "other.safetensors", tensors))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.WORD)
+def test_the_tensor_that_tells_a_family_may_be_the_one_that_is_missing(tmp_path, family):
+    (naming,) = family.NAMINGS
+    theirs = naming.to_theirs(tiny("classifier").weights)
+    path = {name: f"tf/{name.replace('.', '/')}:0" if family is tensorflow else name for name in theirs}
+    for missing in (name for name in theirs if name.removeprefix(naming.encoder) == naming.mark):
+        tensors = {path[name]: tensor for name, tensor in theirs.items() if name != missing}
+        file = write(tmp_path / "model.safetensors", tensors)
+        assert weights.open_checkpoint(file).family is family
+        with complaint((CheckpointError, ConfigError), missing):
+            load_model(file)
+
+
+def test_a_missing_scale_is_the_only_one_that_is_named(tmp_path):
+    theirs = tensorflow.V1.to_theirs(tiny("classifier").weights)
+    del theirs["mobilevit.conv_stem.normalization.gamma"]
+    tensors = {f"tf/{name.replace('.', '/')}:0": tensor for name, tensor in theirs.items()}
+    with complaint(CheckpointError, "fit the model: 1 missing: mobilevit.conv_stem.normalization.gamma [4]"):
+        load_model(write(tmp_path / "model.safetensors", tensors))
+
+
+def test_other_dtypes_and_values_are_named_as_the_file_names_them(tmp_path):
+    theirs = timm.V1.to_theirs(tiny("classifier").weights)
+    file = write(tmp_path / "model.safetensors", theirs | {"head.fc.bias": np.zeros(3, np.int32)})
+    with complaint(CheckpointError, "tensor head.fc.bias is int32, expected floating point"):
+        _ = weights.open_checkpoint(file).tensors
+    write(file, theirs | {"head.fc.bias": np.full(3, np.nan, np.float32)})
+    with pytest.warns(UserWarning, match=r"1 with NaN or infinite values: head\.fc\.bias \(3 of them\)"):
+        _ = weights.open_checkpoint(file).tensors
+
+
+def tiny(name):
+    return getattr(tinymvit, CLASSES[name])(tinymvit.MobileViTConfig(**TINY | {"num_attention_heads": 4}))
 
 
 def test_shapes_that_cannot_be_read_off(tmp_path):

@@ -72,7 +72,7 @@ def test_published_shapes(tmp_path, caplog, name, shape):
     ours = load_model(file)
     assert type(ours) is tinymvit.MobileViTForImageClassification
     assert_equal_outputs(ours, model, np.random.default_rng(0).random((2, 3, 96, 70), np.float32))
-    assert f"in the names of timm, MobileViT-{shape}, 7 labels without names; pixels RGB, resized to 284" in caplog.text
+    assert f"in the names of timm, MobileViT-{shape}, 7 labels without names; taken for granted: 4 heads" in caplog.text
     ours.save_pretrained(tmp_path / "again", family="timm")
     written = str(tmp_path / "again/model.safetensors")
     again = timm.create_model(name, pretrained=False, num_classes=7, checkpoint_path=written)
@@ -147,8 +147,9 @@ def test_without_a_config_the_shape_is_read_off(tmp_path, caplog):
     assert (processor.size, processor.crop_size["width"], int(processor.resample)) == ({"shortest_edge": 284}, 256, 3)
     assert not processor.do_flip_channel_order
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/model.safetensors: without a config.json: in the names of timm, a MobileViT of widths 8, 8, 8, "
-        "3 labels without names; pixels RGB, resized to 284, cut to 256, as timm has them"
+        f"{tmp_path}/model.safetensors: no settings beside it: in the names of timm, a MobileViT of widths 8, 8, 8, "
+        "3 labels without names; taken for granted: 4 heads, patches of 2 x 2, SiLU, output stride 32, "
+        "pixels RGB, resized to 284, cut to 256"
     ]
 
 
@@ -160,13 +161,15 @@ def test_timms_config_says_labels_and_pictures(tmp_path, caplog):
     processor = tinymvit.MobileViTImageProcessor.from_pretrained(tmp_path)
     assert (processor.size, int(processor.resample)) == ({"height": 320, "width": 320}, 2)
     assert not caplog.records
-    older = {"architecture": "m", "input_size": [3, 64, 64], "crop_pct": 0.5, "label_names": ["x", "y", "z"]}
+    older = {"architecture": "mobilevit_s", "input_size": [3, 64, 64], "crop_pct": 0.5, "label_names": ["x", "y", "z"]}
     (tmp_path / "config.json").write_text(json.dumps(older))
     assert tinymvit.MobileViTImageProcessor.from_pretrained(tmp_path).size == {"shortest_edge": 128}
     assert tinymvit.MobileViTConfig.from_pretrained(tmp_path).id2label[2] == "z"
 
 
 BAD_CONFIGS = [
+    ({"architecture": "resnet18"}, "architecture: 'resnet18', expected a mobilevit, as the tensors are"),
+    ({"num_classes": 5}, "num_classes: 5, expected 3, as the tensors have"),
     ({"model_args": {"act_layer": "relu"}}, "model_args: 'act_layer', expected at most num_classes, in_chans"),
     ({"model_args": 3}, "model_args: 3, expected an object"),
     ({"label_names": ["a"]}, "label_names: 1 names, expected 3"),

@@ -22,6 +22,7 @@ from tinymvit.errors import ConfigError, ImageError
 from tinymvit.files import json_writer, named_json, read_json, write_files
 from tinymvit.images.load import ImageSource, is_fraction, load_image, load_segmentation_map, rescale, to_pil
 from tinymvit.numerics import NUMBERS, Array, as_array
+from tinymvit.presets import PROCESSOR_SIZES
 from tinymvit.text import short
 from tinymvit.weights import Checkpoint, open_checkpoint
 from tinymvit.weights.families.transformers import PROCESSOR_FILE
@@ -65,11 +66,11 @@ class MobileViTImageProcessor:
 
     do_resize: bool = True
     # {"shortest_edge": n} or n keeps the proportions, {"height": h, "width": w} does not.
-    size: dict[str, int] = field(default_factory=lambda: {"shortest_edge": 224})
+    size: dict[str, int] = field(default_factory=lambda: dict(PROCESSOR_SIZES["size"]))
     resample: Image.Resampling = Image.Resampling.BILINEAR  # Pillow's filter or its number
     do_center_crop: bool = True
     # {"height": h, "width": w}, or n for a square. A smaller image gets a border of zeros.
-    crop_size: dict[str, int] = field(default_factory=lambda: {"height": 256, "width": 256})
+    crop_size: dict[str, int] = field(default_factory=lambda: dict(PROCESSOR_SIZES["crop_size"]))
     do_rescale: bool = True
     rescale_factor: float = 1 / 255  # of pixels from 0 to 255; floats from 0 to 1 count as 255ths
     do_flip_channel_order: bool = True  # RGB to BGR, as the published checkpoints were trained

@@ -17,6 +17,7 @@ from tinymvit.files import what_is
 from tinymvit.text import short
 from tinymvit.weights.families import cvnets, tensorflow, timm, transformers
 from tinymvit.weights.families.naming import Naming
+from tinymvit.weights.families.others import other_network
 from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
 Stored = Mapping[str, StoredTensor]
@@ -29,14 +30,16 @@ class Family(Protocol):
     """As messages call it."""
     WORD: str
     """As options and arguments call it."""
-    READS: str | None
-    """The order of the channels, "RGB" or "BGR", of what its models read; None where a file beside them says it."""
     NAMINGS: tuple[Naming, ...]
     """The names of its tensors, a table for each network. No two families know tensors of the same names."""
     CONFIG_FILES: tuple[str, ...]
     """The files that may hold the model's settings."""
     PROCESSOR_FILES: tuple[str, ...]
     """The files that may hold the processor's settings."""
+
+    def reads(self, config: Settings) -> str | None:
+        """The order of the channels, "RGB" or "BGR", of what its models with these settings read; None where a file
+        beside them says it."""
 
     def read_config(self, folder: Path, tensors: Stored) -> StoredSettings | None:
         """The model's settings as transformers' config.json has them; None if no file says them. `tensors`, under their
@@ -58,7 +61,10 @@ FAMILIES: tuple[Family, ...] = (transformers, timm, cvnets, tensorflow)
 
 
 def family_of(names: Collection[str]) -> Family | None:
-    """The family of a checkpoint, told from its tensors' names; None if no family recognises them."""
+    """The family of a checkpoint, told from its tensors' names; None if no family recognises them, or if they are of
+    another network."""
+    if other_network(names) is not None:
+        return None
     return next((family for family in FAMILIES if naming_of(family, names)), None)
 
 
@@ -72,7 +78,10 @@ def family_named(word: str) -> Family:
 
 def naming_of(family: Family, names: Collection[str]) -> Naming | None:
     """The table of a family that knows tensors of these names; None if it has none."""
-    return next((naming for naming in family.NAMINGS if naming.fits(names)), None)
+    return next(
+        (naming for naming in family.NAMINGS if naming.fits(names)),
+        next((naming for naming in family.NAMINGS if naming.knows_most_of(names)), None),
+    )
 
 
 def settings_files() -> list[str]:

@@ -5,8 +5,10 @@ Its v0.1 reads pictures with OpenCV: BGR, without mean or deviation. From v0.2 o
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from tinymvit.errors import tell
 from tinymvit.weights.families import transformers
 from tinymvit.weights.families.naming import (
     SEGMENTER,
@@ -17,11 +19,10 @@ from tinymvit.weights.families.naming import (
     with_batch_counts,
 )
 from tinymvit.weights.formats.pytorch import tensor_writer
-from tinymvit.weights.stored import Assumptions, Settings, StoredTensor, Tensors, Writer
+from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
 NAME = "ml-cvnets"
 WORD = "cvnets"
-READS: str | None = "BGR"
 WEIGHTS_FILE = "mobilevit.pt"
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)
@@ -129,8 +130,14 @@ NAMINGS: tuple[Naming, ...] = (V1,)
 
 # ---- the settings ----
 
-# Beside published weights lies no file that says them; what a conversion writes there is in transformers' form.
-read_config = transformers.read_config
+# Beside published weights lies no file that says them. What a conversion writes there is in transformers' form.
+
+
+def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings | None:
+    found = transformers.read_config(folder, tensors)
+    return found if found is not None and transformers.has_settings(found.values) else None
+
+
 read_processor = transformers.read_processor
 
 # Of v0.1, for classification and segmentation; and what the DeepLabV3 of v0.2 has otherwise.
@@ -139,11 +146,32 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     "segment": {"size": {"height": 512, "width": 512}, "do_center_crop": False},  # not in proportion
 }
 _V0_2 = {"output_stride": 8, "atrous_rates": [12, 24, 36]}
+_LAST, _LAST_OF_V0_2 = "seg_head.classifier.classifier.", "seg_head.classifier."
+# What no tensor tells and their software takes from a configuration of its own, and its usual values.
+_CONFIGURED = {
+    "num_attention_heads": (4,),
+    "patch_size": (2, [2, 2]),
+    "hidden_act": ("silu", "swish"),
+    "layer_norm_eps": (1e-5,),
+    "output_stride": (32, 16, 8),
+}
+
+
+def reads(config: Settings) -> str | None:
+    return "RGB" if _is_of_v0_2(config) else "BGR"
+
+
+def _is_of_v0_2(config: Settings) -> bool:
+    """Whether these are the settings of the second DeepLabV3."""
+    return transformers.task(config) == "segment" and all(
+        list(config.get(name, ())) == value if isinstance(value, list) else config.get(name) == value
+        for name, value in _V0_2.items()
+    )
 
 
 def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:
     processor = _PROCESSORS.get(task, _PROCESSORS["classify"]) | {"do_flip_channel_order": True}
-    if "seg_head.classifier.block.conv.weight" in tensors:
+    if f"{_LAST_OF_V0_2}block.conv.weight" in tensors:
         return Assumptions(_V0_2, processor | {"do_flip_channel_order": False})
     return Assumptions({}, processor)
 
@@ -151,4 +179,10 @@ def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:
 def files(tensors: Tensors, config: Settings, processor: Settings | None) -> dict[str, Writer]:
     """Their software reads the weights alone. The settings beside them are for us: they keep what names cannot say."""
     theirs = with_batch_counts(V1.to_theirs(tensors))
+    if _is_of_v0_2(config):
+        theirs = {name.replace(_LAST, _LAST_OF_V0_2): tensor for name, tensor in theirs.items()}
+    unusual = [name for name, usual in _CONFIGURED.items() if name in config and config[name] not in usual]
+    if unusual:
+        told = ", ".join(f"{name} {config[name]}" for name in unusual)
+        tell(f"{WEIGHTS_FILE}: does not say {told}; tinymvit reads it beside it, ml-cvnets must be configured so")
     return {WEIGHTS_FILE: tensor_writer(theirs), **transformers.settings_files(config, processor)}

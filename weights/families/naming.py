@@ -22,6 +22,7 @@ HEADS = (CLASSIFIER, SEGMENTER)
 # PyTorch's count of the batches that a BatchNorm saw in training. No forward pass reads it.
 BATCH_COUNT = ".num_batches_tracked"
 RUNNING_VARIANCE = ".running_var"
+NORMS = ("normalization", "layernorm", "layernorm_before", "layernorm_after")  # what we call modules that normalise
 
 # The stages of a MobileViT that are MobileViT blocks, counted from 0, and how many transformer layers each has.
 TRANSFORMER_LAYERS = {2: 2, 3: 4, 4: 3}
@@ -64,6 +65,10 @@ class Naming:
         """Whether tensors of these names are of this network."""
         return any(self.spelling(name).removeprefix(self.encoder) == self.mark for name in names)
 
+    def knows_most_of(self, names: Collection[str]) -> bool:
+        """Whether the table has more than half of these names: tensors of the network, of which some are missing."""
+        return 2 * sum(bool(self._ours(self.spelling(name))) for name in names) > len(names) > 10
+
     def to_ours(self, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
         """Their tensors under our names and in our form. One that the table does not know keeps its name, and so does
         a second one for the same of ours."""
@@ -71,7 +76,7 @@ class Naming:
         strangers: dict[str, StoredTensor] = {}
         spelled = {name: self.spelling(name) for name in tensors}
         for name in sorted(tensors, key=lambda name: not spelled[name].startswith(self.encoder)):
-            theirs, tensor = spelled[name], tensors[name]
+            theirs, tensor = spelled[name], tensors[name]._replace(source=name)
             if self.left_out(theirs):
                 continue
             ours = self._ours(theirs)
@@ -96,7 +101,7 @@ class Naming:
         """Our tensors under their names and in their form, in our order. One that the table does not know keeps its
         name."""
         found = {}
-        for theirs, parts in self._theirs({name: (tensor.shape, tensor) for name, tensor in tensors.items()}):
+        for theirs, parts in self._theirs(tensors):
             tensor = np.concatenate(parts) if len(parts) > 1 else parts[0]
             axes = self.axes.get(tensor.ndim)
             found[theirs] = tensor if axes is None else np.ascontiguousarray(tensor.transpose(np.argsort(axes)))
@@ -105,7 +110,7 @@ class Naming:
     def shapes_to_theirs(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """The shapes that our tensors have under their names."""
         found = {}
-        for theirs, parts in self._theirs({name: (shape, shape) for name, shape in shapes.items()}):
+        for theirs, parts in self._theirs(shapes):
             shape = parts[0] if len(parts) == 1 else (sum(part[0] for part in parts), *parts[0][1:])
             axes = self.axes.get(len(shape))
             found[theirs] = shape if axes is None else tuple(shape[axis] for axis in np.argsort(axes))
@@ -113,7 +118,7 @@ class Naming:
 
     def output(self, name: str) -> tuple[str, ...]:
         """What a tensor of this name holds in a dump of theirs: the values of these nodes or modules of ours, named
-        without the prefix of the backbone, one behind the other along the channels. None if the name means nothing."""
+        without the prefix of the backbone, one behind the other along the channels. Empty if the name means nothing."""
         for known in (name, name.removeprefix(self.encoder)):
             for table in (self.outputs, self.modules):
                 if known in table:
@@ -125,21 +130,20 @@ class Naming:
         role = self.roles.get(role) or self.norm_roles.get(role, role)
         return tuple(f"{ours}.{role}" for ours in _several(self.modules.get(module, ())))
 
-    def _theirs(self, tensors: Mapping[str, tuple[tuple[int, ...], Value]]) -> Iterator[tuple[str, list[Value]]]:
+    def _theirs(self, tensors: Mapping[str, Value]) -> Iterator[tuple[str, list[Value]]]:
         """Their names, each with what we have under those of our names that it stands for."""
         under = next((head for head in HEADS if any(name.startswith(head) for name in tensors)), "")
         if not under and has_head(tensors):  # which is missing
             under = CLASSIFIER
         encoder = self.encoder if under in self.encoder_under else ""
         found: dict[str, dict[int, Value]] = {}
-        for name, (_, value) in tensors.items():
+        for name, value in tensors.items():
             module, _, role = name.rpartition(".")
             theirs, part = self._theirs_by_ours.get(module.removeprefix(BACKBONE), ("", 0))
             if not theirs:
                 found[name] = {0: value}
                 continue
-            shape, _ = tensors.get(f"{module}.weight", ((), None))
-            words = self._norm_words if len(shape) == 1 else self._words
+            words = self._norm_words if module.rpartition(".")[2] in NORMS else self._words
             prefix = "" if name.startswith(HEADS) else encoder
             found.setdefault(f"{prefix}{theirs}.{words.get(role, role)}", {})[part] = value
         for theirs, parts in found.items():

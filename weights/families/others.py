@@ -24,6 +24,8 @@ _MARKS = {
     "layer4.0.conv1.weight": "a ResNet",
     "resnet.embedder.embedder.convolution.weight": "a ResNet",
     "downsample_layers.0.0.weight": "a ConvNeXt",
+    "conv_stem.weight": "a MobileNet or EfficientNet",
+    "ssd_heads.0.loc_cls_layer.pw_conv.block.conv.weight": "an SSDLite detector, which has other heads",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tinymvit.errors import ConfigError
 from tinymvit.labels import VOC_NAMES
 from tinymvit.presets import PRESETS, SEGMENTER, make_divisible
-from tinymvit.weights.families.naming import BACKBONE, TRANSFORMER_LAYERS, Naming
+from tinymvit.weights.families.naming import BACKBONE, HEADS, TRANSFORMER_LAYERS, Naming, has_head
 from tinymvit.weights.labels import IMAGENET, imagenet
 from tinymvit.weights.stored import StoredTensor
 
@@ -26,6 +26,8 @@ class _Shapes:
 
     def __init__(self, tensors: Mapping[str, StoredTensor], naming: Naming, source: Path) -> None:
         self.tensors = {name.removeprefix(BACKBONE): tensor.shape for name, tensor in tensors.items()}
+        self.heads = {name: tensor.shape for name, tensor in tensors.items() if name.startswith(HEADS)}
+        self.prefix = BACKBONE if has_head(tensors) else ""
         self.naming, self.source = naming, source
 
     def of(self, module: str, axes: int) -> tuple[int, ...]:
@@ -34,7 +36,8 @@ class _Shapes:
         shape = self.tensors.get(name)
         if shape is not None and len(shape) == axes and all(shape):
             return shape
-        (theirs,) = self.naming.shapes_to_theirs({name: (1,) * axes})
+        ours = name if name.startswith(HEADS) else f"{self.prefix}{name}"
+        theirs = next(iter(self.naming.shapes_to_theirs({ours: (1,) * axes} | self.heads)))
         found = "is missing" if shape is None else f"has shape {list(shape)}, expected {axes} axes"
         raise ConfigError(f"{self.source}: the network's shape cannot be read off its tensors: {theirs} {found}")
 

@@ -14,7 +14,6 @@ from tinymvit.weights.stored import Settings, Tensors, Writer
 
 NAME = "TensorFlow"
 WORD = "tensorflow"
-READS: str | None = None
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)
 
@@ -41,6 +40,7 @@ NAMINGS: tuple[Naming, ...] = (V1,)
 
 # ---- the settings, which lie in transformers' own files ----
 
+reads = transformers.reads
 read_config = transformers.read_config
 read_processor = transformers.read_processor
 assume = transformers.assume

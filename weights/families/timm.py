@@ -20,7 +20,6 @@ from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
 NAME = WORD = "timm"
-READS: str | None = "RGB"
 CONFIG_FILES: tuple[str, ...] = (transformers.CONFIG_FILE,)
 PROCESSOR_FILES: tuple[str, ...] = (transformers.PROCESSOR_FILE,)
 
@@ -140,18 +139,29 @@ _ARCHITECTURES = {
 _ARGUMENTS = ("num_classes", "in_chans", "drop_rate", "drop_path_rate", "img_size", "global_pool")
 
 
+def reads(config: Settings) -> str | None:
+    return "RGB"
+
+
 def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings | None:
     """timm's config.json says the labels and the size of the input; the rest of the network its tensors tell."""
     found = _read(folder)
     if found is None:
-        return transformers.read_config(folder, tensors)
+        settings = transformers.read_config(folder, tensors)
+        return settings if settings is not None and transformers.has_settings(settings.values) else None
     path, values, pictures = found
     if not tensors:
         raise ConfigError(f"{path}: says nothing of the network's shape, and the tensors beside it cannot be read")
+    architecture = values.get("architecture", "mobilevit")
+    if not isinstance(architecture, str) or not architecture.startswith("mobilevit"):
+        raise ConfigError(f"{path}: architecture: {short(architecture)}, expected a mobilevit, as the tensors are")
     for name in _object(path, values, "model_args"):
         if name not in _ARGUMENTS:
             raise ConfigError(f"{path}: model_args: {short(name)}, expected at most {', '.join(_ARGUMENTS)}")
-    config = read_off(V1.to_ours(tensors), V1, path) | {"image_size": _side(path, pictures), "channel_order": "RGB"}
+    config = read_off(V1.to_ours(tensors), V1, path) | {"image_size": _side(path, pictures)}
+    if values.get("num_classes", config.get("num_labels")) not in (config.get("num_labels", 0), None):
+        told = short(values["num_classes"])
+        raise ConfigError(f"{path}: num_classes: {told}, expected {config.get('num_labels', 0)}, as the tensors have")
     labels = _labels(path, values, pictures) if "num_labels" in config else None
     if labels is not None and len(labels) != config["num_labels"]:
         raise ConfigError(f"{path}: label_names: {len(labels)} names, expected {config['num_labels']}")
@@ -190,25 +200,29 @@ def _config(tensors: Tensors, config: Settings, processor: Settings | None) -> d
         if name in config and config[name] not in expected:
             raise OutputError(f"{name}: {short(config[name])}, expected {expected[0]}: timm's MobileViT has no other")
     names = dict(config.get("id2label") or {})
+    unnamed = {label: f"LABEL_{label}" for label in names}
     classes = tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0
     architecture = next((name for name, widths in _ARCHITECTURES.items() if _has(config, widths)), None)
     if architecture is None:
-        tell("timm has no model of these widths: config.json names none, and one must be built to load the weights")
+        tell("timm has no model of this shape: config.json names none, and one must be built to load the weights")
     pictures = {**_DEFAULTS, **_pictures(config, processor), "num_classes": classes}
     written = {
         "architecture": architecture,
         "num_classes": classes,
         "num_features": config["neck_hidden_sizes"][-1],
         "global_pool": "avg" if classes else "",
-        "label_names": [names[label] for label in sorted(names)] if classes else None,
+        "label_names": list(names.values()) if classes and names != unnamed else None,
         "pretrained_cfg": pictures | {"first_conv": "stem.conv", "classifier": "head.fc"},
     }
     return {name: value for name, value in written.items() if value is not None}
 
 
-def _has(config: Settings, widths: Settings) -> bool:
-    return all(list(config[name]) == list(widths[name]) for name in ("hidden_sizes", "neck_hidden_sizes")) and (
-        config["expand_ratio"] == widths.get("expand_ratio", 4.0)
+def _has(config: Settings, preset: Settings) -> bool:
+    """Whether a model has the shape of this preset, in all that timm's models of that name fix."""
+    widths = ("hidden_sizes", "neck_hidden_sizes")
+    fixed = {"num_channels": 3, "expand_ratio": 4.0, "mlp_ratio": 2.0, "conv_kernel_size": 3, "qkv_bias": True}
+    return all(list(config[name]) == list(preset[name]) for name in widths) and all(
+        config.get(name, value) == preset.get(name, value) for name, value in fixed.items()
     )
 
 
@@ -246,7 +260,7 @@ def _pictures(config: Settings, processor: Settings | None) -> dict[str, Any]:
 
 
 def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:
-    return Assumptions({"channel_order": "RGB"}, _processor(Path(), _DEFAULTS))
+    return Assumptions({}, _processor(Path(), _DEFAULTS))
 
 
 def _read(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:

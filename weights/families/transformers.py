@@ -23,7 +23,6 @@ from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
 NAME = WORD = "transformers"
-READS: str | None = None
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
 CONFIG_FILES: tuple[str, ...] = (CONFIG_FILE,)
@@ -92,6 +91,15 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "classify": {"size": {"shortest_edge": 288}, "crop_size": {"height": 256, "width": 256}},
     "segment": {"size": {"shortest_edge": 544}, "crop_size": {"height": 512, "width": 512}},
 }
+
+
+def reads(config: Settings) -> str | None:
+    return None  # preprocessor_config.json says it
+
+
+def has_settings(values: Settings) -> bool:
+    """Whether a JSON object is a model's config.json of transformers, and not another program's settings."""
+    return not values.keys().isdisjoint(("model_type", "architectures", "hidden_sizes", "id2label", "num_labels"))
 
 
 def read_config(folder: Path, tensors: Mapping[str, StoredTensor]) -> StoredSettings | None:
