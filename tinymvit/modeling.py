@@ -49,8 +49,8 @@ class MobileViTPreTrainedModel:
     def from_pretrained(cls, name: str | Path | Checkpoint, *, config: MobileViTConfig | None = None) -> Self:
         """Load a checkpoint strictly: every tensor must be there, be used and have the right shape.
 
-        name: a folder with config.json and weights, a weights file (safetensors, PyTorch) with its config beside it, an
-        index of shards, a bundled name ("digits"), a hub id ("apple/mobilevit-small"), or what
+        name: a folder, a weights file (safetensors, PyTorch, HDF5) or an index of shards, of transformers, timm,
+        ml-cvnets or TensorFlow; a bundled name ("digits"); a hub id ("apple/mobilevit-small"); or what
         `weights.open_checkpoint` made of one of these.
         config: used in place of the checkpoint's own.
         Raises CheckpointError or ConfigError, both ValueErrors, that name the file and the tensor or field.
@@ -260,7 +260,8 @@ class MobileViTModel(MobileViTPreTrainedModel):
     def __call__(
         self, pixel_values: Array, output_hidden_states: bool | None = None, return_dict: bool | None = None
     ) -> BaseModelOutputWithPooling:
-        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. Options left out are the configuration's.
+        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. Options left out are
+        the configuration's.
 
         Raises TypeError or ValueError for pixels of another dtype, rank or number of channels, and for NaN.
         """
@@ -285,8 +286,8 @@ class MobileViTForImageClassification(MobileViTPreTrainedModel):
         labels: Array | None = None,
         return_dict: bool | None = None,
     ) -> ImageClassifierOutput:
-        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. With labels the output has a loss (see
-        `losses.classification_loss`). Options left out are the configuration's.
+        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. With labels the
+        output has a loss (see `losses.classification_loss`). Options left out are the configuration's.
 
         Raises TypeError or ValueError for pixels or labels of another dtype, shape or range, and for NaN.
         """
@@ -310,8 +311,8 @@ class MobileViTForSemanticSegmentation(MobileViTPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> SemanticSegmenterOutput:
-        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. With labels (B, H', W') the output has a loss
-        (see `losses.segmentation_loss`). Options left out are the configuration's.
+        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. With labels
+        (B, H', W') the output has a loss (see `losses.segmentation_loss`). Options left out are the configuration's.
 
         Raises TypeError or ValueError for pixels or labels of another dtype, shape or range, and for NaN.
         """

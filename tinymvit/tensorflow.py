@@ -77,7 +77,7 @@ class TFMobileViTModel(TFMobileViTPreTrainedModel, MobileViTModel):
         return_dict: bool | None = None,
         training: bool = False,
     ) -> BaseModelOutputWithPooling:
-        """pixel_values (B, C, H, W) floats, BGR, 0 to 1, any H and W; or a mapping of the arguments by their names, or
+        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W; or a mapping of the arguments by their names, or
         a list of them in order, as Keras passes inputs. Options left out are the configuration's.
 
         Raises TypeError or ValueError for pixels of another dtype, rank or number of channels, for NaN, and for
