@@ -260,8 +260,8 @@ class MobileViTModel(MobileViTPreTrainedModel):
     def __call__(
         self, pixel_values: Array, output_hidden_states: bool | None = None, return_dict: bool | None = None
     ) -> BaseModelOutputWithPooling:
-        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. Options left out are
-        the configuration's.
+        """pixel_values (B, C, H, W) floats from 0 to 1, any H and W, BGR or what the checkpoint reads. Options left out
+        are the configuration's.
 
         Raises TypeError or ValueError for pixels of another dtype, rank or number of channels, and for NaN.
         """

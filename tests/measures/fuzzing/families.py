@@ -1,6 +1,8 @@
 """Checkpoints in the names of a family, with something wrong in a name, a shape, the settings or the labels; and what
 becomes of them in another family."""
 
+from contextlib import suppress
+
 import numpy as np
 
 from tinymvit import modeling
@@ -15,6 +17,9 @@ from . import models
 from .cases import Case
 from .random_values import mutated_bytes, text
 from .settings import CONFIG, PROCESSOR, json_text
+
+with suppress(ImportError):
+    import h5py  # noqa: F401 - now, for when it is imported it asks the system in a process what kind it is
 
 TIMM = {
     "architecture": "mobilevit_xxs",
