@@ -252,9 +252,11 @@ LABEL_FILES = [
     ("l.txt", b"a\n\nb\n", "line 2 is empty, expected the name of a label in each line"),
     ("l.txt", b"\n", "is empty, expected the name of a label in each line"),
     ("l.txt", b"\xff\xfe", "is not UTF-8 text, expected the name of a label in each line"),
-    ("l.json", b'{"0": "a", "2": "b"}', "expected names of labels by their ids, 0 to 1, or their ids by name"),
-    ("l.json", b"{}", "expected names of labels by their ids, 0 to 0, or their ids by name"),
-    ("l.json", b"[1]", "holds a JSON list, expected an object"),
+    ("l.json", b'{"0": "a", "2": "b"}', "expected the names of labels: a list, or an object of names by id"),
+    ("l.json", b"{}", "expected the names of labels: a list"),
+    ("l.json", b"[1]", "expected the names of labels: a list"),
+    ("l.json", b'"a"', "expected the names of labels: a list"),
+    ("l.json", b"[", "line 1: not valid JSON"),
 ]
 
 
@@ -265,7 +267,7 @@ def test_files_that_are_no_labels(tmp_path, name, content, message):
         tinymvit.open_checkpoint("digits", labels=tmp_path / name)
 
 
-@pytest.mark.parametrize("value", [{"0": "a", "1": "b"}, {"a": 0, "b": 1}, {"id2label": {"1": "b", "0": "a"}},
+@pytest.mark.parametrize("value", [["a", "b"], {"0": "a", "1": "b"}, {"a": 0, "b": 1}, {"id2label": {"1": "b", "0": "a"}},
                                    {"label2id": {"b": 1, "a": 0}, "model_type": "mobilevit"}])  # fmt: skip
 def test_labels_as_json(tmp_path, value):
     (tmp_path / "labels.json").write_text(json.dumps(value))

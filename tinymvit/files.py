@@ -122,16 +122,21 @@ def read_text(path: Path, error: type[TinyMViTError], expected: str) -> str:
 def read_json(path: Path, error: type[TinyMViTError]) -> dict[str, Any]:
     """The JSON object in the UTF-8 file `path`; raises `error`, naming the file and line, when there is none, when a
     name in it stands twice, and when it is larger than `LARGEST_JSON`."""
-    text = read_text(path, error, "a JSON object")
+    value = read_json_value(path, error, "a JSON object")
+    if not isinstance(value, dict):
+        raise error(f"{path}: holds a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def read_json_value(path: Path, error: type[TinyMViTError], expected: str) -> Any:
+    """The JSON value in a file, as `read_json` reads it; `expected` says what it should be."""
+    text = read_text(path, error, expected)
     try:
-        value = json.loads(text, object_pairs_hook=_named_once)
+        return json.loads(text, object_pairs_hook=_named_once)
     except json.JSONDecodeError as failure:
         raise error(f"{path}: line {failure.lineno}: not valid JSON: {failure.msg}") from None
     except (ValueError, RecursionError) as failure:  # digits or brackets by the thousand, a name twice
         raise error(f"{path}: not valid JSON: {failure}") from None
-    if not isinstance(value, dict):
-        raise error(f"{path}: holds a JSON {type(value).__name__}, expected an object")
-    return value
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

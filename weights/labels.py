@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from tinymvit.errors import ConfigError
-from tinymvit.files import at_home, read_json, read_text
+from tinymvit.files import at_home, read_json_value, read_text
 from tinymvit.text import short
 
 IMAGENET = 1000  # the classes of ImageNet-1k
@@ -21,8 +21,8 @@ def imagenet() -> tuple[str, ...]:
 def read_labels(source: str | Path | Sequence[str]) -> list[str]:
     """The names of labels, by id.
 
-    source: the names themselves, or a file of them: one a line, or a JSON object, as `id2label` or `label2id` of a
-    config.json have it, or a whole config.json. Raises ConfigError naming the file.
+    source: the names themselves, or a file of them: one a line, or JSON: a list, an object as `id2label` or `label2id`
+    of a config.json, or a whole config.json. Raises ConfigError naming the file.
     """
     if not isinstance(source, str | Path):
         names = list(source) if isinstance(source, Sequence) else []
@@ -42,14 +42,14 @@ def read_labels(source: str | Path | Sequence[str]) -> list[str]:
 
 
 def _from_json(path: Path) -> list[str]:
-    values = read_json(path, ConfigError)
-    for key in ("id2label", "label2id"):
-        if isinstance(values.get(key), dict):
-            values = values[key]
-    if all(type(number) is int for number in values.values()):
-        values = {str(number): name for name, number in values.items()}
-    names = [values.get(str(number)) for number in range(len(values))]
-    if not names or any(not isinstance(name, str) for name in names):
-        last = max(len(values) - 1, 0)
-        raise ConfigError(f"{path}: expected names of labels by their ids, 0 to {last}, or their ids by name")
-    return [str(name) for name in names]
+    values = read_json_value(path, ConfigError, "the names of labels")
+    if isinstance(values, dict):
+        values = next((values[key] for key in ("id2label", "label2id") if isinstance(values.get(key), dict)), values)
+        if all(type(number) is int for number in values.values()):
+            values = {str(number): name for name, number in values.items()}
+        values = [values.get(str(number)) for number in range(len(values))]
+    if not isinstance(values, list) or not values or any(not isinstance(name, str) for name in values):
+        raise ConfigError(
+            f"{path}: expected the names of labels: a list, or an object of names by id or of ids by name"
+        )
+    return values
