@@ -267,8 +267,16 @@ def test_files_that_are_no_labels(tmp_path, name, content, message):
         tinymvit.open_checkpoint("digits", labels=tmp_path / name)
 
 
-@pytest.mark.parametrize("value", [["a", "b"], {"0": "a", "1": "b"}, {"a": 0, "b": 1}, {"id2label": {"1": "b", "0": "a"}},
-                                   {"label2id": {"b": 1, "a": 0}, "model_type": "mobilevit"}])  # fmt: skip
+LABELS_AS_JSON = (
+    ["a", "b"],
+    {"0": "a", "1": "b"},
+    {"a": 0, "b": 1},
+    {"id2label": {"1": "b", "0": "a"}},
+    {"label2id": {"b": 1, "a": 0}, "model_type": "mobilevit"},
+)
+
+
+@pytest.mark.parametrize("value", LABELS_AS_JSON)
 def test_labels_as_json(tmp_path, value):
     (tmp_path / "labels.json").write_text(json.dumps(value))
     assert weights.labels.read_labels(tmp_path / "labels.json") == ["a", "b"]
