@@ -261,7 +261,7 @@ def test_a_new_format_is_one_file_and_one_entry(tmp_path, monkeypatch, checkpoin
         assert tensors.keys() == content.keys()
         for each, tensor in tensors.items():
             assert_same(tensor, content[each], name=each)
-    with complaint(CheckpointError, "expected a checkpoint's folder or a .npz or .safetensors or"):
+    with complaint(CheckpointError, "expected a checkpoint's folder or a .npz, .safetensors, .bin"):
         weights.resolve(__file__)
     fetched = serve(monkeypatch, tmp_path)
     assert hub.fetch("someone/numbers", "main") == tmp_path
