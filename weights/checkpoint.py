@@ -7,6 +7,7 @@ is left to `locate`, reading them to `formats`, the names of other libraries to 
 import errno
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -406,7 +407,19 @@ def _of_no_family(names: Collection[str]) -> str:
     other = other_network(names)
     if other is not None:
         return f"is no MobileViT: its tensors are those of {other}"
-    return f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"
+    known = f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"
+    prefix, rest = "", list(names)
+    for _ in range(3):  # wrappers, one in another
+        parts = Counter(name.partition(".")[0] for name in rest if "." in name)
+        if not parts:
+            break
+        prefix += (part := parts.most_common(1)[0][0] + ".")
+        rest = [name.removeprefix(part) for name in rest if name.startswith(part)]
+        if family := family_of(rest):
+            return (
+                f"{known}; {len(rest)} of {len(names)} begin with {short(prefix)}, and are {family.NAME}'s without it"
+            )
+    return known
 
 
 def _rows(shape: tuple[int, ...]) -> int:

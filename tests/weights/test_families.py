@@ -78,6 +78,20 @@ def test_names_of_nothing_that_is_known(tmp_path):
         load_model(path)
 
 
+@pytest.mark.parametrize("family", [timm, transformers])
+def test_a_prefix_that_not_all_names_have_is_told(tmp_path, family):
+    model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY))
+    theirs = family.V1.to_theirs(model.weights)
+    names = {f"model.net.{name}": tensor for name, tensor in theirs.items()}
+    with (tmp_path / "x.safetensors").open("wb") as file:
+        tensor_writer({**names, "criterion.weight": np.zeros(3, np.float32), "model.y": np.zeros(3, np.float32)})(file)
+    said = (
+        f"; {len(names)} of {len(names) + 2} begin with 'model.net.', and are {family.NAME}'s without it, and no config"
+    )
+    with complaint(CheckpointError, f"{tmp_path / 'x.safetensors'}: its names are of no family that is ", said):
+        load_model(tmp_path / "x.safetensors")
+
+
 def test_a_file_that_cannot_be_read_says_why_where_no_config_lies_beside_it(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with complaint(CheckpointError, "model.safetensors: 7 bytes, too short for a safetensors file"):

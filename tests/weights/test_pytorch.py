@@ -361,7 +361,12 @@ def test_a_prefix_is_dropped_where_all_names_have_it(tmp_path, told):
     assert list(formats.open_weights(path)) == ["x", "y"]
     assert "without the prefix 'module._orig_mod.'" in told[0]
     assert list(open_file(path)) == ["module._orig_mod.x", "module._orig_mod.y"]
-    for names in (["model.x", "y"], ["mobilevit.x", "mobilevit.y"], ["model."]):
+    for wrapped in ("base_model.model.", "mobilevit.", "model.mobilevit."):
+        archive(path, state(**{f"{wrapped}x": ONE, f"{wrapped}y": ONE}), [TWO])
+        assert list(formats.open_weights(path)) == ["x", "y"]
+    archive(path, state(**{"model.mobilevit.encoder.x": ONE, "model.mobilevit.y": ONE}), [TWO])
+    assert list(formats.open_weights(path)) == ["mobilevit.encoder.x", "mobilevit.y"]
+    for names in (["model.x", "y"], ["mobilevit.conv_stem.x", "mobilevit.y"], ["model."], ["mobilevit.x", "y"]):
         archive(path, state(**dict.fromkeys(names, ONE)), [TWO])
         assert list(formats.open_weights(path)) == names
 

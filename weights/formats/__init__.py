@@ -22,7 +22,9 @@ from tinymvit.weights.formats.index import open_index
 from tinymvit.weights.stored import StoredTensor
 
 # What wrappers put in front of the names of a model's tensors: DataParallel, torch.compile, modules of training.
-PREFIXES = ("module.", "_orig_mod.", "model.", "base_model.", "net.", "network.", "backbone.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "base_model.", "net.", "network.", "backbone.", "mobilevit.")
+# With "mobilevit." in front these are transformers' own names, and whole.
+_WHOLE = ("mobilevit.conv_stem.", "mobilevit.encoder.", "mobilevit.conv_1x1_exp.")
 # What training leaves beside the weights, in files of our formats that hold none.
 _BESIDE = re.compile(r"(?:training_args|(?:optimizer|scheduler|scaler)(?:_\d+)?|rng_state(?:_\d+)*)\.(?:bin|pt|pth)")
 
@@ -111,12 +113,19 @@ def open_weights(path: Path) -> Mapping[str, StoredTensor]:
     one line."""
     tensors = open_file(path)
     dropped = ""
-    while prefix := next((p for p in PREFIXES if tensors and all(n.startswith(p) and n != p for n in tensors)), None):
+    while prefix := _prefix_of_all(tensors):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         dropped += prefix
     if dropped:
         tell(f"{path}: the names of the tensors are taken without the prefix {dropped!r}, which all of them have")
     return tensors
+
+
+def _prefix_of_all(names: Collection[str]) -> str | None:
+    """The prefix of a wrapper that all names have, with something behind it; None if there is none."""
+    if not names or any(name.startswith(_WHOLE) for name in names):
+        return None
+    return next((p for p in PREFIXES if all(name.startswith(p) and name != p for name in names)), None)
 
 
 def _head(path: Path) -> bytes:
