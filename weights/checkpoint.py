@@ -416,9 +416,8 @@ def _of_no_family(names: Collection[str]) -> str:
         prefix += (part := parts.most_common(1)[0][0] + ".")
         rest = [name.removeprefix(part) for name in rest if name.startswith(part)]
         if family := family_of(rest):
-            return (
-                f"{known}; {len(rest)} of {len(names)} begin with {short(prefix)}, and are {family.NAME}'s without it"
-            )
+            most = f"{len(rest)} of {len(names)} begin with {short(prefix)}"
+            return f"{known}; {most}, and are names of {family.NAME} without it"
     return known
 
 

@@ -24,7 +24,7 @@ from tinymvit.weights.stored import StoredTensor
 # What wrappers put in front of the names of a model's tensors: DataParallel, torch.compile, modules of training.
 PREFIXES = ("module.", "_orig_mod.", "model.", "base_model.", "net.", "network.", "backbone.", "mobilevit.")
 # With "mobilevit." in front these are transformers' own names, and whole.
-_WHOLE = ("mobilevit.conv_stem.", "mobilevit.encoder.", "mobilevit.conv_1x1_exp.")
+_WHOLE = ("mobilevit.conv_stem.", "mobilevit.encoder.")
 # What training leaves beside the weights, in files of our formats that hold none.
 _BESIDE = re.compile(r"(?:training_args|(?:optimizer|scheduler|scaler)(?:_\d+)?|rng_state(?:_\d+)*)\.(?:bin|pt|pth)")
 
