@@ -7,6 +7,7 @@ is left to `locate`, reading them to `formats`, the names of other libraries to 
 import errno
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from tinymvit.checks import is_one_of
 from tinymvit.errors import CheckpointError, ConfigError, OutputError, tell, warn
 from tinymvit.files import FILE, at_home, what_is, write_files
 from tinymvit.numerics import as_array
-from tinymvit.text import nearest
+from tinymvit.text import nearest, short
 from tinymvit.weights import locate
 from tinymvit.weights.families import (
     FAMILIES,
@@ -394,7 +395,18 @@ def _of_no_family(names: Collection[str]) -> str:
     other = other_network(names)
     if other is not None:
         return f"is no MobileViT that is read here: its tensors are those of {other}"
-    return f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"
+    known = f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"
+    prefix, rest = "", list(names)
+    for _ in range(3):  # wrappers, one in another
+        parts = Counter(name.partition(".")[0] for name in rest if "." in name)
+        if not parts:
+            break
+        prefix += (part := parts.most_common(1)[0][0] + ".")
+        rest = [name.removeprefix(part) for name in rest if name.startswith(part)]
+        if family := family_of(rest):
+            most = f"{len(rest)} of {len(names)} begin with {short(prefix)}"
+            return f"{known}; {most}, and are names of {family.NAME} without it"
+    return known
 
 
 def _rows(shape: tuple[int, ...]) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.errors import CheckpointError
+from tinymvit.text import some
 from tinymvit.weights.entries import MAIN
 from tinymvit.weights.families import config_files, has_settings, settings_files
-from tinymvit.weights.formats import choose, names_in, suffixes
+from tinymvit.weights.formats import candidates, choose, names_in, suffixes, weights_files
 from tinymvit.weights.formats.index import SUFFIX as INDEX_SUFFIX
 
 
@@ -40,10 +41,9 @@ def fetch(repository: str, revision: str | None = None, published: str | None = 
         raise CheckpointError(f"{repository}: no such folder, and no valid Hugging Face hub id") from None
 
     try:
-        folder = _download(huggingface_hub, repository, wanted)
-        if folder is not None:
-            return folder
-        reason = f"revision {wanted} has no MobileViT in a file that is read here ({', '.join(suffixes())})"
+        return _download(huggingface_hub, repository, wanted)
+    except CheckpointError as error:
+        reason = f"revision {wanted} {error}"
     except errors.GatedRepoError:
         reason = f"ask for access at https://huggingface.co/{repository}, then: hf auth login"
     except errors.RepositoryNotFoundError:
@@ -73,19 +73,29 @@ def _cached(library: Any, repository: str, revision: str) -> Path | None:
         return None
 
 
-def _download(library: Any, repository: str, revision: str) -> Path | None:
-    """The folder of a revision with the best of its weights and the settings beside them; None if it has no weights."""
-    siblings = library.model_info(repository, revision=revision).siblings or ()
-    chosen = choose([sibling.rfilename for sibling in siblings])
+def _download(library: Any, repository: str, revision: str) -> Path:
+    """The folder of a revision with the best of its weights and the settings beside them. Raises CheckpointError saying
+    what it has instead."""
+    nothing = CheckpointError(f"has no MobileViT in a file that is read here ({suffixes()})")
+    files = [sibling.rfilename for sibling in library.model_info(repository, revision=revision).siblings or ()]
+    chosen = choose(files)
     if chosen is None:
-        return None
+        several = candidates(files)
+        if not several:
+            raise nothing
+        raise CheckpointError(
+            f"has no {weights_files()[0]} and no other single weights file, only {some(several, 3)}; download the one "
+            "that is meant and name it"
+        )
     weights = [chosen]
     if chosen.endswith(INDEX_SUFFIX):
         stem, _, suffix = chosen.removesuffix(INDEX_SUFFIX).rpartition(".")
         weights.append(f"{stem}-*.{suffix}")
-    files = [*settings_files(), *weights]
-    folder = Path(library.snapshot_download(repository, revision=revision, allow_patterns=files))
-    return folder if _is_complete(folder) else None
+    wanted = [*settings_files(), *weights]
+    folder = Path(library.snapshot_download(repository, revision=revision, allow_patterns=wanted))
+    if not _is_complete(folder):
+        raise nothing
+    return folder
 
 
 def _is_complete(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from tinymvit.files import FILE, FOLDER, at_home, reason, what_is
 from tinymvit.text import nearest
 from tinymvit.weights import hub
 from tinymvit.weights.entries import PUBLISHED, bundled
-from tinymvit.weights.formats import choose, format_in, format_of, suffixes, weights_files
+from tinymvit.weights.formats import candidates, choose, format_in, format_of, suffixes, weights_files, what_else
 
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(.+))?")
 
@@ -34,8 +34,9 @@ def resolve(name: str | Path) -> Path:
         return path
     if kind is not None:
         if kind != FILE or not _is_weights_file(path):
-            found = "" if kind == FILE else f"is {kind}, "
-            raise CheckpointError(f"{path}: {found}expected a checkpoint's folder or a {' or '.join(suffixes())} file")
+            found = what_else(path) if kind == FILE else kind
+            is_found = f"is {found}; " if found else ""
+            raise CheckpointError(f"{path}: {is_found}expected a checkpoint's folder or a {suffixes()} file")
         return path.parent
     hub_id = _HUB_ID.fullmatch(name) if isinstance(name, str) else None
     if hub_id is None or format_of(hub_id[1]) is not None:
@@ -66,7 +67,7 @@ def weights_file_in(folder: Path, name: str | Path) -> Path:
     chosen = choose(files)
     if chosen is not None:
         return folder / chosen
-    others = [file for file in files if format_of(file) is not None]
+    others = candidates(files)
     several = f"; to use {others[0]} or another of its {len(others)}, name that file" if others else ""
     raise CheckpointError(f"{folder}: has no {weights_files()[0]} and no other single weights file{several}")
 

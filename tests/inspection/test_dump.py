@@ -166,7 +166,7 @@ def test_every_format_of_checkpoints_is_one_of_dumps(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(formats, "FORMATS", (npz, *formats.FORMATS))  # before PyTorch, whose files are zip files too
     assert_holds(open_dump(tmp_path / "port.npz"), TENSORS)
-    with pytest.raises(DumpError, match=r"expected a \.npz or \.safetensors or \.bin file, or a folder of \.npy files"):
+    with pytest.raises(DumpError, match=r"expected a \.npz, \.safetensors, .*file, or a folder of \.npy files"):
         open_dump(tmp_path / "nowhere")
 
 
@@ -256,14 +256,17 @@ def test_what_is_no_dump(tmp_path):
         assert "\n" not in str(caught.value)
 
     refused(
-        tmp_path / "nowhere", r"nowhere: no such file or folder; expected a \.safetensors or \.bin file, or a folder"
+        tmp_path / "nowhere",
+        r"nowhere: no such file or folder; expected a \.safetensors, \.bin, .* or \.hdf5 file, or a folder",
     )
     refused(tmp_path, r"holds no tensors; expected \.npy files, or manifest\.json with raw files")
     (tmp_path / "text.txt").write_text("hello, this is no dump")
     refused(
         tmp_path / "text.txt", "is text, beginning with 'hello, this is no dump'; expected a safetensors or PyTorch"
     )
-    expected = r"; expected a \.safetensors or \.bin file, or a folder of \.npy files or with manifest\.json"
+    expected = (
+        r"; expected a \.safetensors, \.bin, .* or \.hdf5 file, or a folder of \.npy files or with manifest\.json"
+    )
     np.savez(tmp_path / "tensors.npz", x=np.zeros(9))
     refused(tmp_path / "tensors.npz", expected)
     np.save(tmp_path / "tensor.npy", np.zeros(9))
@@ -332,7 +335,7 @@ def test_a_dump_waits_for_no_pipe(tmp_path):
     os.mkfifo(folder / "pipe.bin")
     with complaint(DumpError, f"{folder / 'pipe.npy'}: is a pipe, expected a file"):
         open_dump(folder)
-    with complaint(DumpError, f"{folder / 'pipe.npy'}: is a pipe; expected a .safetensors or .bin file, or a folder"):
+    with complaint(DumpError, f"{folder / 'pipe.npy'}: is a pipe; expected a .safetensors, .bin, "):
         open_dump(folder / "pipe.npy")
     for file in ("pipe.bin", "pipe.npy"):
         with complaint(DumpError, f"{folder / file}: is a pipe, expected a file"):

@@ -84,6 +84,30 @@ def test_names_of_nothing_that_is_known(tmp_path):
         load_model(path)
 
 
+@pytest.mark.parametrize("family", families.FAMILIES[:3], ids=lambda family: family.WORD)
+@pytest.mark.parametrize("wrapped", ["mobilevit.", "base_model."])
+def test_what_a_wrapper_puts_in_front_is_left_out(tmp_path, family, wrapped):
+    model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY))
+    theirs = {f"{wrapped}{name}": tensor for name, tensor in family.V1.to_theirs(model.weights).items()}
+    with (tmp_path / "x.safetensors").open("wb") as file:
+        tensor_writer(theirs)(file)
+    assert weights.load_tensors(tmp_path / "x.safetensors").keys() == model.weights.keys()
+
+
+@pytest.mark.parametrize("family", [timm, transformers])
+def test_a_prefix_that_not_all_names_have_is_told(tmp_path, family):
+    model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY))
+    theirs = family.V1.to_theirs(model.weights)
+    names = {f"model.net.{name}": tensor for name, tensor in theirs.items()}
+    with (tmp_path / "x.safetensors").open("wb") as file:
+        tensor_writer({**names, "criterion.weight": np.zeros(3, np.float32), "model.y": np.zeros(3, np.float32)})(file)
+    most = (
+        f"; {len(names)} of {len(names) + 2} begin with 'model.net.', and are names of {family.NAME} without it, and no"
+    )
+    with complaint(CheckpointError, f"{tmp_path / 'x.safetensors'}: its names are of no family that is ", most):
+        load_model(tmp_path / "x.safetensors")
+
+
 def test_a_file_that_cannot_be_read_says_why_where_no_config_lies_beside_it(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with complaint(CheckpointError, "model.safetensors: 7 bytes, too short for a safetensors file"):
@@ -320,7 +344,7 @@ def test_a_new_format_is_one_file_and_one_entry(tmp_path, monkeypatch, checkpoin
         assert tensors.keys() == content.keys()
         for each, tensor in tensors.items():
             assert_same(tensor, content[each], name=each)
-    with complaint(CheckpointError, "expected a checkpoint's folder or a .npz or .safetensors or"):
+    with complaint(CheckpointError, "expected a checkpoint's folder or a .npz, .safetensors, .bin"):
         weights.resolve(__file__)
     fetched = serve(monkeypatch, tmp_path)
     assert hub.fetch("someone/numbers", "main") == tmp_path

@@ -51,6 +51,8 @@ FOREIGN = [
     (b"<!DOCTYPE html><html>Not found", "is a page of HTML or XML, as a server sends it with an error; fetch the file"),
     (b"\n<HTML>", "is a page of HTML or XML"),
     (b'<?xml version="1.0"?><Error>', "is a page of HTML or XML"),
+    (b"\xef\xbb\xbf\r\n<html>", "is a page of HTML or XML"),
+    (b"<!-- " + b"x" * 600, "is a page of HTML or XML"),
     (json.dumps({"model_type": "mobilevit", "é": 1}, ensure_ascii=False).encode(), "is JSON text"),
     (b"Entry not found", "is text, beginning with 'Entry not found'"),
     ("é".encode() * 400, "is text, beginning with"),
@@ -84,6 +86,25 @@ def test_what_cannot_be_told_is_a_damaged_file_of_what_its_name_promises(tmp_pat
         (tmp_path / name).write_bytes(content)
         with complaint(CheckpointError, f"{tmp_path / name}: ", part if len(content) > 3 or name != "x.bin" else ""):
             formats.open_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen"),
+    [
+        (["mobilevit.pth", "training_args.bin"], "mobilevit.pth"),
+        (["mobilevit.pth", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt"], "mobilevit.pth"),
+        (["mobilevit.pth", "optimizer.bin", "optimizer_1.bin", "rng_state_0.pth", "rng_state_12.pth"], "mobilevit.pth"),
+        (["mobilevit.pth", "checkpoints/last.pth", "README.md"], "mobilevit.pth"),
+        (["checkpoints/last.pth"], None),
+        (["checkpoints/model.safetensors"], None),
+        (["optimizer.pt"], None),
+        (["my_optimizer.pt"], "my_optimizer.pt"),
+        (["a.pt", "b.pt"], None),
+        (["a.pt", "b.pt", "tf_model.h5"], "tf_model.h5"),
+    ],
+)
+def test_which_of_a_folders_files_has_the_weights(files, chosen):
+    assert formats.choose(files) == chosen
 
 
 def test_a_shard_may_be_of_another_format_than_its_name(tmp_path):

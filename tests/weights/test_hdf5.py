@@ -314,6 +314,32 @@ def test_a_compressed_tensor_counts_for_its_size(tmp_path):
         limits.set_max_memory(None)
 
 
+def test_all_that_is_put_together_from_chunks_is_counted_before_it_is_loaded(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        for number in range(20):
+            root.create_dataset(f"l/x{number}", data=np.zeros(2**14, np.float32), chunks=(2**14,), compression="gzip")
+    assert len(open_file(tmp_path / "x.h5")) == 20
+    monkeypatch.setattr(limits, "get_max_memory", lambda: 2**20)
+    with complaint(CheckpointError, "x.h5: its tensors: 1.25 MiB of memory, expected at most 1.00 MiB"):
+        open_file(tmp_path / "x.h5")
+
+
+def test_tensors_that_lie_in_the_same_bytes_are_counted(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        place = root.create_dataset("l/x", data=np.arange(2**14, dtype=">f4")).id.get_offset()
+        for number in range(20):
+            root.create_dataset(f"l/x{number}", (2**14,), ">f4")
+    layout, size = b"\3\1", (2**16).to_bytes(8, "little")
+    content = (tmp_path / "x.h5").read_bytes()
+    assert content.count(layout + b"\xff" * 8 + size) == 20  # never written
+    content = content.replace(layout + b"\xff" * 8 + size, layout + place.to_bytes(8, "little") + size)
+    (tmp_path / "x.h5").write_bytes(content)
+    assert len(open_file(tmp_path / "x.h5")) == 21
+    monkeypatch.setattr(limits, "get_max_memory", lambda: 2**20)
+    with complaint(CheckpointError, "x.h5: its tensors: 1.2", " MiB of memory, expected at most 1.00 MiB"):
+        open_file(tmp_path / "x.h5")
+
+
 def test_a_list_of_parts_that_leads_back_to_itself_ends(tmp_path):
     """HDF5's own library follows some of these for ever."""
     content = keras_file(tmp_path / "x.h5").read_bytes()

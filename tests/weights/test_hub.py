@@ -9,11 +9,14 @@ import threading
 import urllib.parse
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from checkpoints import complaint
 from tinymvit.errors import CheckpointError
+from tinymvit.files import write_files
 from tinymvit.weights import hub
+from tinymvit.weights.formats import pytorch
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 REPOSITORIES = {
@@ -24,7 +27,8 @@ REPOSITORIES = {
     "someone/numbers": ("main", ["config.json", "model.safetensors"]),
     "someone/pickled": ("main", ["config.json", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"]),
     "someone/shards": ("main", ["config.json", "model.safetensors.index.json", *SHARDS, "pytorch_model.bin"]),
-    "someone/onnx": ("main", ["config.json", "model.onnx", "a.pt", "b.pt"]),
+    "someone/onnx": ("main", ["config.json", "model.onnx", "optimizer.pt", "checkpoints/last.pth"]),
+    "someone/several": ("main", ["config.json", "a.pt", "b.pt", "c.pth", "d.ckpt"]),
     "timm/mobilevit_xxs.cvnets_in1k": ("main", ["config.json", "model.safetensors", "pytorch_model.bin"]),
 }
 COMMIT = "c0ffee" * 6 + "c0de"
@@ -127,13 +131,24 @@ def test_hub(tmp_path, hub_server):
     assert resolve_in_a_new_process(expected, tmp_path, HF_ENDPOINT=hub_server) == folders
     assert len(Hub.asked) == asked_before, "a cached checkpoint needs no network"
 
-    bad = ["apple/mobilevit-smal", "someone/gated", "someone/numbers@v9", "someone/onnx"]
-    misspelt, gated, no_revision, other = resolve_in_a_new_process(bad, tmp_path, HF_ENDPOINT=hub_server)
+    bad = ["apple/mobilevit-smal", "someone/gated", "someone/numbers@v9", "someone/onnx", "someone/several"]
+    misspelt, gated, no_revision, other, several = resolve_in_a_new_process(bad, tmp_path, HF_ENDPOINT=hub_server)
     assert misspelt.startswith("apple/mobilevit-smal: no such folder here, no such repository on the Hugging Face hub")
     assert misspelt.endswith('did you mean "apple/mobilevit-small"?')
     assert gated == "someone/gated: ask for access at https://huggingface.co/someone/gated, then: hf auth login"
     assert no_revision == "someone/numbers: the repository on the Hugging Face hub has no revision v9"
     assert other.startswith("someone/onnx: revision main has no MobileViT in a file that is read here (.safetensors, ")
+    assert several == (
+        "someone/several: revision main has no model.safetensors and no other single weights file, only a.pt, b.pt, "
+        "c.pth and 1 more; download the one that is meant and name it"
+    )
+
+
+def test_weights_of_any_name_without_settings_are_taken_if_a_family_knows_them(tmp_path):
+    assert not hub._is_complete(tmp_path)
+    for name, is_complete in (("stages.2.1.transformer.0.attn.qkv.weight", True), ("x", False)):
+        write_files(tmp_path, {"mobilevit_xxs.pt": pytorch.tensor_writer({name: np.zeros((4, 3, 3, 3), np.float32)})})
+        assert hub._is_complete(tmp_path) == is_complete
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,11 @@ UNKNOWN = [
     (Path("apple/mobilevit"), "apple/mobilevit: no such file, folder or checkpoint"),
     ("a" * 5000, ": cannot be read: File name too long"),
     ("~nobody-of-that-name/model", "~nobody-of-that-name/model: Could not determine home directory"),
-    (__file__, "test_locate.py: expected a checkpoint's folder or a .safetensors or .bin or .h5 file"),
+    (__file__, 'test_locate.py: is text, beginning with \'"""Names of'),
+    (
+        __file__,
+        "; expected a checkpoint's folder or a .safetensors, .bin, .pt, .pth, .ckpt, .h5 or .hdf5 file",
+    ),
 ]
 
 
@@ -46,6 +50,29 @@ UNKNOWN = [
 def test_unknown_names(bundle, name, message):
     with complaint(CheckpointError, message):
         weights.resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\x08\x08\x12\x07pytorch\x1a\x06", "an ONNX model"),
+        (b"\x1c\0\0\0TFL3" + bytes(20), "a TFLite model"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "a Git LFS pointer, not the file"),
+        (b"<!doctype html><title>Not found</title>", "a page of HTML or XML"),
+        (b"", "an empty file"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_told_for_what_it_is(tmp_path, content, what):
+    for name in ("x.onnx", "x.tflite", "x.txt", "x"):
+        (tmp_path / name).write_bytes(content)
+        with complaint(CheckpointError, f"{tmp_path / name}: is {what}", "; expected a checkpoint's folder or a .safe"):
+            weights.resolve(tmp_path / name)
+
+
+def test_a_file_of_nothing_that_is_known_is_only_told_what_was_expected(tmp_path):
+    (tmp_path / "x").write_bytes(b"\xff" * 600)
+    with complaint(CheckpointError, f"{tmp_path / 'x'}: expected a checkpoint's folder or a .safetensors, .bin"):
+        weights.resolve(tmp_path / "x")
 
 
 def test_a_name_that_no_hub_could_have():
@@ -67,6 +94,10 @@ def test_the_weights_file_of_a_folder(tmp_path):
     assert weights.weights_file(tmp_path) == tmp_path / "mobilevit_xxs.pt"
     (tmp_path / "half.safetensors").touch()
     with complaint(CheckpointError, "no other single weights file; to use half.safetensors or another of its 2, name"):
+        weights.weights_file(tmp_path)
+    for neighbour in ("optimizer.pt", "training_args.bin"):  # counted as no weights
+        (tmp_path / neighbour).touch()
+    with complaint(CheckpointError, "to use half.safetensors or another of its 2, name that file"):
         weights.weights_file(tmp_path)
     for best in ("pytorch_model.bin.index.json", "pytorch_model.bin", "model.safetensors.index.json"):
         (tmp_path / best).touch()

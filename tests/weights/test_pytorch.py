@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import struct
 import sys
+import time
 import tracemalloc
 import types
 import zipfile
@@ -27,7 +28,7 @@ from oracle import assert_same
 from tinymvit import errors, limits, weights
 from tinymvit.errors import CheckpointError, OutputError
 from tinymvit.weights import formats
-from tinymvit.weights.formats.pytorch import open_file, tensor_writer
+from tinymvit.weights.formats.pytorch import KEYS, open_file, tensor_writer
 
 PLAIN = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(2.5)}
 
@@ -338,6 +339,9 @@ def nested(**tensors):
         (nested(x=ONE, epoch=b"K\x03"), "left out, since they are no tensors: epoch"),
         (nested(state_dict=nested(y=ONE), state_dict_ema=nested(x=ONE)), "'state_dict_ema' (also there: state_dict)"),
         (nested(model=nested(y=ONE), ema_state_dict=nested(x=ONE)), "'ema_state_dict' (also there: model)"),
+        (nested(model=nested(y=ONE), ema=nested(x=ONE)), "'ema' (also there: model)"),
+        (nested(model=nested(y=ONE), ema=nested(module=nested(x=ONE))), "'ema'.'module' (also there: model)"),
+        (nested(ema=nested(decay=b"K\x01"), model=nested(x=ONE)), "are those under 'model' (also there: ema)"),
         (nested(model_state_dict=nested(x=ONE)), "are those under 'model_state_dict'"),
         (nested(model=nested(state_dict=nested(x=ONE), args=b"N")), "under 'model'.'state_dict' (also there: args)"),
         (nested(state_dict=nested(x=ONE), step=tensor((), ())), "'state_dict' (also there: step)"),
@@ -357,7 +361,12 @@ def test_a_prefix_is_dropped_where_all_names_have_it(tmp_path, told):
     assert list(formats.open_weights(path)) == ["x", "y"]
     assert "without the prefix 'module._orig_mod.'" in told[0]
     assert list(open_file(path)) == ["module._orig_mod.x", "module._orig_mod.y"]
-    for names in (["model.x", "y"], ["mobilevit.x", "mobilevit.y"], ["model."]):
+    for wrapped in ("base_model.model.", "mobilevit.", "model.mobilevit."):
+        archive(path, state(**{f"{wrapped}x": ONE, f"{wrapped}y": ONE}), [TWO])
+        assert list(formats.open_weights(path)) == ["x", "y"]
+    archive(path, state(**{"model.mobilevit.encoder.x": ONE, "model.mobilevit.y": ONE}), [TWO])
+    assert list(formats.open_weights(path)) == ["mobilevit.encoder.x", "mobilevit.y"]
+    for names in (["model.x", "y"], ["mobilevit.conv_stem.x", "mobilevit.y"], ["model."], ["mobilevit.x", "y"]):
         archive(path, state(**dict.fromkeys(names, ONE)), [TWO])
         assert list(formats.open_weights(path)) == names
 
@@ -471,9 +480,19 @@ BAD_PICKLES = [
     (b"\x80\x02ctorch\nFloatStorage\n)R.", "calls torch.FloatStorage"),
     (b"\x80\x02})R.", "calls a dict"),
     (b"\x80\x04ctorch\nSize\n)}" + text("a") + b"Ns\x92.", "calls torch.Size by keywords"),
-    (b"\x80\x02ctorch\nSize\n)R.", "calls torch.Size with ()"),
+    (b"\x80\x02ctorch\nSize\n)R.", "calls torch.Size with (), expected a tuple"),
+    (b"\x80\x02]q\x00(NNe0ctorch\nSize\nh\x00\x85R.", "calls torch.Size with ([None, None],), expected a tuple"),
+    (
+        b"\x80\x02]q\x00ccollections\nOrderedDict\nq\x01h\x00\x85Rh\x01h\x00\x85R\x86.",
+        "calls collections.OrderedDict twice with the same list; damaged",
+    ),
+    (b"\x80\x02}\x8a\x09" + b"\xff" * 8 + b"\0Ns.", "has an integer of more than 64 bits as a key"),
+    (
+        b"\x80\x02ccollections\nOrderedDict\n]\x8a\x09" + bytes(8) + b"\1N\x86a\x85R.",
+        "has an integer of more than 64 bits as a key",
+    ),
     (b"\x80\x02ccollections\nOrderedDict\nN\x85R.", "calls collections.OrderedDict with (None,)"),
-    (b"\x80\x02ccollections\nOrderedDict\n]Na\x85R.", "calls collections.OrderedDict with None, expected a new name"),
+    (b"\x80\x02ccollections\nOrderedDict\n]Na\x85R.", "calls collections.OrderedDict with None, expected a name and"),
     (b"\x80\x02}NNs}a.", "appends to a dict"),
     (b"\x80\x02]NNs.", "sets items of a list"),
     (b"\x80\x02}(Nu.", "sets items of a dict"),
@@ -500,6 +519,30 @@ def test_a_pickle_takes_no_more_memory_than_is_counted(tmp_path):
         open_file(path)
     assert tracemalloc.get_traced_memory()[1] < counted
     tracemalloc.stop()
+
+
+def test_a_dictionary_that_lies_in_many_others_is_looked_through_once(tmp_path):
+    """Else it took 100 times as long for each of those that hold it under two levels of known keys."""
+    shared = b"}q\x00(" + b"".join(whole(number) + b"N" for number in range(50_000)) + b"u0"
+
+    def under_all_keys(held, made):
+        return b"}q" + made + b"(" + b"".join(text(key) + b"h" + held for key in KEYS) + b"u0"
+
+    holders = b"".join(whole(number) + b"h\x02" for number in range(100))
+    pickled = (
+        b"\x80\x02" + shared + under_all_keys(b"\0", b"\1") + under_all_keys(b"\1", b"\2") + b"}(" + holders + b"u."
+    )
+    path = archive(tmp_path / "x.pt", pickled)
+    begin = time.process_time()
+    with complaint(CheckpointError, f"{path}: holds no tensors by name, only 0, 1, 2"):
+        open_file(path)
+    assert time.process_time() - begin < 5
+
+
+def test_numbers_of_parameters_are_keys_as_optimizers_have_them(tmp_path):
+    state_of_each = b"".join(whole(number) + nested(exp_avg=ONE) for number in (0, 300, 2**62, -5))
+    path = archive(tmp_path / "x.pt", state(model=nested(x=ONE), optimizer=b"}(" + state_of_each + b"u"), [TWO])
+    assert list(open_file(path)) == ["x"]
 
 
 def test_harmless_objects_hold_nothing_and_plain_values_are_read(tmp_path, told):

@@ -129,7 +129,7 @@ def open_dump(path: str | Path | Checkpoint) -> Dump:
 
 
 def _expected() -> str:
-    return f"expected a {' or '.join(suffixes())} file, or a folder of .npy files or with {MANIFEST}"
+    return f"expected a {suffixes()} file, or a folder of .npy files or with {MANIFEST}"
 
 
 def _npy_files(folder: Path) -> dict[str, StoredTensor]:

@@ -8,20 +8,25 @@ file here and its place in `FORMATS`. Whatever a file is called, it is read by t
 name says only whether it is meant for weights.
 """
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from tinymvit.errors import CheckpointError, tell
-from tinymvit.files import FILE, reason, what_is
 from tinymvit.files import open_file as open_to_read
+from tinymvit.files import reason
 from tinymvit.weights.formats import foreign, hdf5, pytorch, safetensors
 from tinymvit.weights.formats.index import SUFFIX as INDEX_SUFFIX
 from tinymvit.weights.formats.index import open_index
 from tinymvit.weights.stored import StoredTensor
 
 # What wrappers put in front of the names of a model's tensors: DataParallel, torch.compile, modules of training.
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "base_model.", "net.", "network.", "backbone.", "mobilevit.")
+# With "mobilevit." in front these are transformers' own names, and whole.
+_WHOLE = ("mobilevit.conv_stem.", "mobilevit.encoder.")
+# What training leaves beside the weights, in files of our formats that hold none.
+_BESIDE = re.compile(r"(?:training_args|(?:optimizer|scheduler|scaler)(?:_\d+)?|rng_state(?:_\d+)*)\.(?:bin|pt|pth)")
 
 
 class Format(Protocol):
@@ -51,15 +56,24 @@ def weights_files() -> list[str]:
 
 def choose(files: Collection[str]) -> str | None:
     """The weights file of a checkpoint's folder that holds these files: the best of those with the usual names, or else
-    the only one that a format has a word for."""
+    the only one of the `candidates`."""
     usual = next((name for name in weights_files() if name in files), None)
-    others = [name for name in files if format_of(name) is not None]
+    others = candidates(files)
     return usual or (others[0] if len(others) == 1 else None)
 
 
-def suffixes() -> list[str]:
-    """What the name of a weights file may end in, for messages: the main suffix of each format."""
-    return [format.SUFFIXES[0] for format in FORMATS]
+def candidates(files: Iterable[str]) -> list[str]:
+    """Those of a folder's files whose names are for weights: a format has a word for them, they lie in no folder below,
+    and are none that training is known to leave there for itself. In the order of the alphabet."""
+    return sorted(
+        file for file in files if format_of(file) is not None and "/" not in file and not _BESIDE.fullmatch(file)
+    )
+
+
+def suffixes() -> str:
+    """What the name of a weights file may end in, for messages."""
+    simple = [suffix for format in FORMATS for suffix in format.SUFFIXES if suffix.count(".") == 1]
+    return f"{', '.join(simple[:-1])} or {simple[-1]}"
 
 
 def format_of(file: str | Path) -> Format | None:
@@ -73,6 +87,11 @@ def format_in(path: Path) -> Format | None:
     return next((format for format in FORMATS if format.recognise(head)), None)
 
 
+def what_else(path: Path) -> str | None:
+    """What a file is that is of none of our formats, in words; None if it cannot be told."""
+    return foreign.what_it_is(_head(path))
+
+
 def open_file(path: Path) -> Mapping[str, StoredTensor]:
     """The tensors of a file by the names that it gives them, checked but not loaded; of an index those of its files.
 
@@ -83,7 +102,7 @@ def open_file(path: Path) -> Mapping[str, StoredTensor]:
         return open_index(path, open_file)
     format = format_in(path)
     if format is None:
-        if found := foreign.what_it_is(_head(path)):
+        if found := what_else(path):
             raise CheckpointError(f"{path}: is {found}; expected a {' or '.join(f.NAME for f in FORMATS)} file")
         format = format_of(path) or FORMATS[0]  # says what is wrong with it
     return format.open_file(path)
@@ -94,12 +113,19 @@ def open_weights(path: Path) -> Mapping[str, StoredTensor]:
     one line."""
     tensors = open_file(path)
     dropped = ""
-    while prefix := next((p for p in PREFIXES if tensors and all(n.startswith(p) and n != p for n in tensors)), None):
+    while prefix := _prefix_of_all(tensors):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         dropped += prefix
     if dropped:
         tell(f"{path}: the names of the tensors are taken without the prefix {dropped!r}, which all of them have")
     return tensors
+
+
+def _prefix_of_all(names: Collection[str]) -> str | None:
+    """The prefix of a wrapper that all names have, with something behind it; None if there is none."""
+    if not names or any(name.startswith(_WHOLE) for name in names):
+        return None
+    return next((p for p in PREFIXES if all(name.startswith(p) and name != p for name in names)), None)
 
 
 def _head(path: Path) -> bytes:
@@ -113,8 +139,7 @@ def _head(path: Path) -> bytes:
 def names_in(folder: Path) -> Collection[str]:
     """The names of the tensors in a checkpoint's folder; none if they cannot be read."""
     try:
-        found = (folder / file for file in weights_files() if what_is(folder / file, CheckpointError) == FILE)
-        path = next(found, None)
-        return [] if path is None else open_weights(path)
-    except CheckpointError:
+        chosen = choose([path.name for path in folder.iterdir()])
+        return [] if chosen is None else open_weights(folder / chosen)
+    except (CheckpointError, OSError):
         return []

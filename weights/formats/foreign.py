@@ -20,7 +20,7 @@ _BEGINNINGS = {
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",
 }
-_PAGE = re.compile(rb"\s*<(?:!doctype|html|head|\?xml)", re.IGNORECASE)
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|!--|html|head|\?xml)", re.IGNORECASE)
 _PROTOBUF = re.compile(rb"\x08([\1-\x14])(?:([\x12\x1a\x22\x3a\x42])([\0-\xff]{1,6}))?", re.DOTALL)
 
 

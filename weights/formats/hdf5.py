@@ -145,6 +145,7 @@ class _Directory:
     def __init__(self, path: Path, data: np.ndarray) -> None:
         self.path, self.data, self.content = path, data, memoryview(data.data)
         self.parts = 0
+        self.in_one_piece = self.put_together = 0  # the bytes of all tensors that lie so, and that are loaded so
 
     def tensors(self) -> dict[str, StoredTensor]:
         found: dict[str, StoredTensor] = {}
@@ -158,6 +159,9 @@ class _Directory:
             if name in found:
                 raise CheckpointError(f"{self.path}: holds tensor {name} twice")
             found[name] = self._tensor(f"{self.path}: tensor {name}", messages)
+        # Chunks may be packed, and any number of tensors may lie in the same bytes.
+        beyond_the_file = max(0, self.in_one_piece - len(self.content))
+        limits.check(self.put_together + beyond_the_file, f"{self.path}: its tensors", CheckpointError)
         return found
 
     # ---- the directory ----
@@ -381,6 +385,7 @@ class _Directory:
                 f"{where}: {dtype.name} {list(shape)} needs {size} bytes, the file of {len(self.content)} gives it "
                 f"{held} from {begin} on; truncated or damaged"
             )
+        self.in_one_piece += size
         return StoredTensor(shape, dtype.name, partial(_mapped, self.data[begin : begin + size], dtype, shape))
 
     def _in_chunks(
@@ -408,6 +413,7 @@ class _Directory:
                 f"{where} has {len(found)} chunks of {list(chunk)}, expected the {count} of shape {list(shape)}, all "
                 f"within the {len(self.content)} bytes of the file; truncated or damaged"
             )
+        self.put_together += math.prod(shape) * dtype.itemsize
         chunks = list(found.values())
         load = partial(_put_together, where, self.data, dtype, shape, chunk, filters, chunks)
         return StoredTensor(shape, dtype.name, load)

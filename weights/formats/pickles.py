@@ -24,6 +24,7 @@ MEMORY_OF_A_BYTE = (
 LONGEST_INTEGER = 255  # bytes
 
 _KEYS = frozenset((str, int, float, bool, bytes, type(None)))  # hashed at once; a tuple may be nested without end
+_KEY_LIMIT = 2**63  # of any number of larger integers all may have one hash, which makes a dictionary slow
 
 
 class Global:
@@ -155,10 +156,10 @@ def unpickle(
                 stack.append([])
             elif code == 0x75:  # SETITEMS
                 items, stack = stack, below.pop()
-                _put(stack[-1], items)
+                put(stack[-1], items)
             elif code == 0x73:  # SETITEM
                 value, key = stack.pop(), stack.pop()
-                _put(stack[-1], [key, value])
+                put(stack[-1], [key, value])
             elif code == 0x65:  # APPENDS
                 items, stack = stack, below.pop()
                 _append(stack[-1], items)
@@ -217,7 +218,7 @@ def unpickle(
             elif code == 0x64:  # DICT
                 items, stack = stack, below.pop()
                 stack.append({})
-                _put(stack[-1], items)
+                put(stack[-1], items)
             elif code == 0x92:  # NEWOBJ_EX
                 keywords, arguments, called = stack.pop(), stack.pop(), stack.pop()
                 if type(called) is not Global or called.make is None or type(arguments) is not tuple or keywords != {}:
@@ -250,8 +251,8 @@ class _PickleError(Exception):
     """What is wrong with a pickle, without the place."""
 
 
-def _put(target: Any, pairs: list[Any]) -> None:
-    """Set items of a dictionary: a list of keys and values in turn."""
+def put(target: Any, pairs: list[Any]) -> None:
+    """Set items of a dictionary: a list of keys and values in turn. For what `unpickle` calls, which says where."""
     if target is INERT:
         return
     if type(target) is not dict or len(pairs) % 2:
@@ -260,6 +261,8 @@ def _put(target: Any, pairs: list[Any]) -> None:
     for key in keys:
         if type(key) not in _KEYS:
             raise _PickleError(f"has {_kind(key)} as a key, expected text or a number")
+        if type(key) is int and not -_KEY_LIMIT <= key < _KEY_LIMIT:
+            raise _PickleError("has an integer of more than 64 bits as a key")
     before = len(target)
     target.update(zip(keys, pairs[1::2], strict=True))
     if len(target) != before + len(keys):

@@ -28,7 +28,7 @@ from tinymvit.errors import CheckpointError, OutputError, tell
 from tinymvit.files import open_file as open_to_read
 from tinymvit.files import reason
 from tinymvit.text import count, short, some
-from tinymvit.weights.formats.pickles import INERT, MEMORY_OF_A_BYTE, Global, unpickle
+from tinymvit.weights.formats.pickles import INERT, MEMORY_OF_A_BYTE, Global, put, unpickle
 from tinymvit.weights.formats.zips import DEFLATED, Member, read_directory, read_member
 from tinymvit.weights.stored import StoredTensor
 
@@ -45,7 +45,7 @@ MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # of the format before 
 # Where a checkpoint of training keeps the weights, the first that there is: averaged ones before the others, as timm
 # and ml-cvnets take them.
 KEYS = (
-    "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "module", "net",
+    "state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "module", "net",
     "network", "weights",
 )  # fmt: skip
 _DEEPEST = 3  # keys, one in another, under which the weights are looked for
@@ -176,6 +176,7 @@ class _Pickle:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.ordered: dict[int, list[Any]] = {}  # the lists that became dictionaries
 
     def read(self, data: bytes, begin: int = 0) -> tuple[Any, int]:
         """The object of the pickle that begins there, and where it ends."""
@@ -201,10 +202,11 @@ class _Pickle:
         )
 
     def _shape(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """torch.Size((1, 2))"""
-        if len(arguments) != 1 or type(arguments[0]) not in (tuple, list):
-            raise self.fail(f"calls torch.Size with {short(arguments)}; damaged")
-        return tuple(arguments[0])
+        """torch.Size((1, 2)), which stays the tuple that it is: a copy could be made any number of times."""
+        if len(arguments) != 1 or type(arguments[0]) is not tuple:
+            raise self.fail(f"calls torch.Size with {short(arguments)}, expected a tuple; damaged")
+        found: tuple[Any, ...] = arguments[0]
+        return found
 
     def _ordered(self, arguments: tuple[Any, ...]) -> dict[Any, Any]:
         """A new dictionary; Python 2 gave its items as a list of lists of two."""
@@ -214,12 +216,15 @@ class _Pickle:
         pairs = arguments[0]
         if len(arguments) > 1 or type(pairs) is not list:
             raise self.fail(f"calls collections.OrderedDict with {short(arguments)}; damaged")
+        if id(pairs) in self.ordered:  # which would be copied any number of times
+            raise self.fail("calls collections.OrderedDict twice with the same list; damaged")
+        self.ordered[id(pairs)] = pairs
         for pair in pairs:
-            if type(pair) not in (list, tuple) or len(pair) != 2 or type(pair[0]) not in (str, int) or pair[0] in made:
+            if type(pair) not in (list, tuple) or len(pair) != 2:
                 raise self.fail(
-                    f"calls collections.OrderedDict with {short(pair)}, expected a new name and a value; damaged"
+                    f"calls collections.OrderedDict with {short(pair)}, expected a name and a value; damaged"
                 )
-            made[pair[0]] = pair[1]
+            put(made, list(pair))
         return made
 
     def _storage(self, identity: Any) -> _Storage:
@@ -461,10 +466,11 @@ def _weights(path: Path, value: Any) -> dict[str, _Tensor]:
     found: dict[Any, Any] = value
     keys: list[Any] = []
     beside: list[Any] = []
+    seen: dict[tuple[int, int], bool] = {}
     for _ in range(_DEEPEST):
-        key = next((key for key in KEYS if _leads_to_tensors(found.get(key))), None)
+        key = next((key for key in KEYS if _leads_to_tensors(found.get(key), seen)), None)
         if key is None and not any(type(item) is _Tensor for item in found.values()):
-            holders = [key for key, item in found.items() if type(item) is dict and _leads_to_tensors(item)]
+            holders = [key for key, item in found.items() if type(item) is dict and _leads_to_tensors(item, seen)]
             if len(holders) > 1:
                 raise CheckpointError(
                     f"{path}: holds tensors under {some([repr(key) for key in holders], 8)}, expected them under one "
@@ -492,13 +498,17 @@ def _weights(path: Path, value: Any) -> dict[str, _Tensor]:
     return tensors
 
 
-def _leads_to_tensors(value: Any, depth: int = _DEEPEST) -> bool:
-    """Whether a value is a dictionary of tensors, or has one under a known key."""
+def _leads_to_tensors(value: Any, seen: dict[tuple[int, int], bool], depth: int = _DEEPEST) -> bool:
+    """Whether a value is a dictionary of tensors, or has one under a known key. seen: the answers so far, by identity
+    and depth: one dictionary may lie in any number of others."""
     if type(value) is not dict or depth == 0:
         return False
-    return any(type(item) is _Tensor for item in value.values()) or any(
-        _leads_to_tensors(value.get(key), depth - 1) for key in KEYS
-    )
+    which = id(value), depth
+    if which not in seen:
+        seen[which] = any(type(item) is _Tensor for item in value.values()) or any(
+            _leads_to_tensors(value.get(key), seen, depth - 1) for key in KEYS
+        )
+    return seen[which]
 
 
 def _other_archive(members: Mapping[str, Member]) -> str:
