@@ -101,9 +101,7 @@ def test_a_prefix_that_not_all_names_have_is_told(tmp_path, family):
     names = {f"model.net.{name}": tensor for name, tensor in theirs.items()}
     with (tmp_path / "x.safetensors").open("wb") as file:
         tensor_writer({**names, "criterion.weight": np.zeros(3, np.float32), "model.y": np.zeros(3, np.float32)})(file)
-    most = (
-        f"; {len(names)} of {len(names) + 2} begin with 'model.net.', and are names of {family.NAME} without it"
-    )
+    most = f"; {len(names)} of {len(names) + 2} begin with 'model.net.', and are names of {family.NAME} without it"
     with complaint(CheckpointError, f"{tmp_path / 'x.safetensors'}: its names are of no family that is ", most):
         load_model(tmp_path / "x.safetensors")
 
