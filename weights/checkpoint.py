@@ -1,15 +1,13 @@
-"""A checkpoint: a name becomes one opened object, which gives a model its settings and tensors, and a way to save them.
+"""A checkpoint: a name becomes one opened object, which gives a model its settings and tensors.
 
-Strict throughout: a tensor that is missing, left over or of another shape is an error that names it. Finding the files
-is left to `locate`, reading them to `formats`, the names of other libraries to `families`.
+Finding the files is left to `locate`, reading them to `formats`, the names of other libraries to `families`, whether
+the tensors fit a model to `matching`, and writing them to `saving`.
 """
 
 import errno
 import os
 import threading
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,31 +16,25 @@ from typing import Any
 import numpy as np
 
 from tinymvit.checks import is_one_of
-from tinymvit.errors import CheckpointError, ConfigError, OutputError, tell, warn
-from tinymvit.files import FILE, at_home, what_is, write_files
+from tinymvit.errors import CheckpointError, ConfigError, tell, warn
+from tinymvit.files import FILE, at_home, what_is
 from tinymvit.numerics import as_array
-from tinymvit.text import nearest, short
 from tinymvit.weights import locate
 from tinymvit.weights.families import (
-    FAMILIES,
     Family,
-    family_named,
     family_of,
     has_settings,
     naming_of,
     transformers,
 )
-from tinymvit.weights.families.naming import BACKBONE, HEADS, Naming, has_head
-from tinymvit.weights.families.others import other_network
+from tinymvit.weights.families.naming import Naming
 from tinymvit.weights.families.read_off import in_words, read_off
 from tinymvit.weights.families.transformers import CLASSIFIERS
-from tinymvit.weights.formats import format_of, open_weights, weights_files
+from tinymvit.weights.formats import format_of, open_weights
 from tinymvit.weights.given import CHANNEL_ORDERS, NOTHING, Given, channel_order_of
 from tinymvit.weights.labels import read_labels
 from tinymvit.weights.stored import Assumptions, StoredSettings, StoredTensor
-
-_IN_WORDS = {"classify": "classification", "segment": "segmentation"}  # tasks, as messages call them
-_LISTED = 10  # tensors of a kind that an error lists
+from tinymvit.weights.wording import listing, no_family, row_count
 
 
 @dataclass(frozen=True)
@@ -170,7 +162,7 @@ class Checkpoint:
             path = self.folder / transformers.CONFIG_FILE
             raise ConfigError(f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would")
         if family_of(self.stored) is None:
-            raise CheckpointError(f"{self.file}: {_of_no_family(self.stored)}")
+            raise CheckpointError(f"{self.file}: {no_family(self.stored)}")
         shape = read_off(self.translated, self.naming, self.file)
         return StoredSettings(self.file, {**shape, **self._assumptions(shape).config}, assumed=True)
 
@@ -193,7 +185,7 @@ class Checkpoint:
     def _label_count(self) -> int | None:
         """The number of labels that the head has; None if there is no head."""
         tensors = self.naming.to_ours(self._known)
-        return next((_rows(tensors[name].shape) for name in CLASSIFIERS.values() if name in tensors), None)
+        return next((row_count(tensors[name].shape) for name in CLASSIFIERS.values() if name in tensors), None)
 
     def _assumptions(self, shape: Mapping[str, Any]) -> Assumptions:
         return self.family.assume(transformers.task(shape) or "features", self.stored)
@@ -257,99 +249,6 @@ def as_weights(tensors: Mapping[str, np.ndarray], source: str | Path) -> dict[st
     return {name: _as_float32(as_array(tensor, name), name, source) for name, tensor in tensors.items()}
 
 
-def backbone_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of a bare `MobileViTModel` under its own names, from a checkpoint with or without a head."""
-    if not has_head(tensors):
-        return dict(tensors)
-    # Within a model with a head the bare one is the attribute `mobilevit`.
-    return {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
-
-
-def match_tensors(
-    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], source: str | os.PathLike | Checkpoint
-) -> dict[str, np.ndarray]:
-    """`tensors` in the order of `expected`, which maps each name to its shape; `source` names the checkpoint in errors.
-
-    Raises CheckpointError listing all missing, unexpected and misshapen tensors (of each kind the first ten), under the
-    names that the checkpoint's own family gives them.
-    """
-    if {name: tensor.shape for name, tensor in tensors.items()} == {name: tuple(expected[name]) for name in expected}:
-        return {name: tensors[name] for name in expected}
-    naming = source.naming if isinstance(source, Checkpoint) else transformers.V1
-    there = naming.shapes_to_theirs({name: tensor.shape for name, tensor in tensors.items()})
-    needed = naming.shapes_to_theirs({name: tuple(shape) for name, shape in expected.items()})
-    missing = [name for name in needed if name not in there]
-    unexpected = [name for name in there if name not in needed]
-    misshapen = [name for name in needed if name in there and there[name] != needed[name]]
-
-    def found(name: str) -> str:
-        return f"{name} {list(there[name])}"
-
-    def wanted(name: str) -> str:
-        return f"{name} {list(needed[name])}"
-
-    def found_with_nearest(name: str) -> str:
-        near = nearest(name, missing)
-        return found(name) if near is None else f"{found(name)} (nearest: {wanted(near)})"
-
-    def found_and_wanted(name: str) -> str:
-        return f"{found(name)} (expected {list(needed[name])})"
-
-    problems = [
-        *_diagnosis(tensors, expected, source.stored if isinstance(source, Checkpoint) else tensors),
-        *_listing("missing", missing, wanted),
-        *_listing("unexpected", unexpected, found_with_nearest),
-        *_listing("of another shape", misshapen, found_and_wanted),
-    ]
-    raise CheckpointError(f"{source}: does not fit the model: {'; '.join(problems)}")
-
-
-def save_checkpoint(
-    folder: str | Path,
-    tensors: Mapping[str, np.ndarray],
-    config: Mapping[str, Any],
-    *,
-    family: str = transformers.WORD,
-    processor: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a checkpoint into `folder`, all of its files or none, as the software of the `family` loads it: by default
-    `model.safetensors` and `config.json`, which transformers loads strictly.
-
-    `tensors` have our names, are float32 or float16 and are written as they are; `config` is a configuration's
-    `to_dict()`, `processor` a processor's. Where models of the family read their channels in another order than these
-    weights do, the stem's input axis is reversed. Raises OutputError.
-    """
-    into = family_named(family)
-    order = config.get("channel_order", "BGR") if processor is None else channel_order_of(processor)
-    reads = into.reads(config) or order
-    if reads != order:
-        tensors = with_reversed_stem(tensors)
-    if processor is not None:
-        processor = {**processor, "do_flip_channel_order": reads == "BGR"}
-    config = {key: value for key, value in config.items() if key != "channel_order"}
-    if reads != "BGR":
-        config["channel_order"] = reads  # transformers' config.json has no word for it, and its default is BGR
-    files = into.files(tensors, config, processor)
-    _check_target(folder, files)
-    write_files(folder, files)
-
-
-def _check_target(folder: str | Path, files: Collection[str]) -> None:
-    """Raise OutputError if a folder holds other weights, which would be read in place of these, or with settings that
-    are not theirs. Those that transformers itself writes beside its own are replaced by them."""
-    beside = weights_files() if transformers.WEIGHTS_FILE in files else []
-    with suppress(OSError):  # of a folder that there is not, or that cannot be read, writing says why
-        for name in sorted(each.name for each in at_home(folder, OutputError).iterdir()):
-            if format_of(name) is not None and name not in (*files, *beside):
-                raise OutputError(f"{folder}: holds other weights, {name}; expected a folder without any, or a new one")
-
-
-def with_reversed_stem(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensors of a model that gives for RGB pixels what these give for BGR, and the other way round."""
-    stems = [name for name in tensors if name.removeprefix(BACKBONE) == transformers.STEM]
-    return {**tensors, **{name: np.ascontiguousarray(tensors[name][:, ::-1]) for name in stems}}
-
-
 def _as_float32(tensor: np.ndarray, name: str, source: str | Path) -> np.ndarray:
     if tensor.dtype.kind != "f":
         raise CheckpointError(f"{source}: tensor {name} is {tensor.dtype}, expected floating point")
@@ -362,63 +261,8 @@ def _as_float32(tensor: np.ndarray, name: str, source: str | Path) -> np.ndarray
 def _warn_of_non_finite(tensors: Mapping[str, np.ndarray], source: str | Path) -> None:
     counts = {name: tensor.size - int(np.count_nonzero(np.isfinite(tensor))) for name, tensor in tensors.items()}
     bad = [name for name, count in counts.items() if count]
-    for problem in _listing("with NaN or infinite values", bad, lambda name: f"{name} ({counts[name]} of them)"):
+    for problem in listing("with NaN or infinite values", bad, lambda name: f"{name} ({counts[name]} of them)"):
         warn(f"{source}: {problem}; results will not be meaningful")
-
-
-def _diagnosis(
-    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], stored: Collection[str]
-) -> list[str]:
-    """The known reasons for a misfit, told before the tensors are listed. stored: the names that the tensors have where
-    they come from."""
-    if stored and family_of(stored) is None and tensors.keys().isdisjoint(expected):
-        return [_of_no_family(stored)]
-    reasons = []
-    families = [family.NAME for family in FAMILIES if naming_of(family, stored)]
-    if len(families) > 1:
-        reasons.append(f"its names are of several families, {' and '.join(families)}")
-    if other := other_network(stored):
-        reasons.append(f"some of its tensors are those of {other}")
-    if has_head(expected) and not has_head(tensors):
-        reasons.append("the checkpoint is a bare MobileViTModel without a head")
-    for task, name in CLASSIFIERS.items():
-        if name in tensors and name not in expected and has_head(expected):
-            reasons.append(f"the checkpoint is a {_IN_WORDS[task]} model")
-        if name in tensors and name in expected and tensors[name].shape[:1] != tuple(expected[name][:1]):
-            reasons.append(
-                f"the checkpoint has {_rows(tensors[name].shape)} labels, the configuration {_rows(expected[name])}"
-            )
-    return reasons
-
-
-def _of_no_family(names: Collection[str]) -> str:
-    other = other_network(names)
-    if other is not None:
-        return f"is no MobileViT that is read here: its tensors are those of {other}"
-    known = f"its names are of no family that is known here ({', '.join(family.NAME for family in FAMILIES)})"
-    prefix, rest = "", list(names)
-    for _ in range(3):  # wrappers, one in another
-        parts = Counter(name.partition(".")[0] for name in rest if "." in name)
-        if not parts:
-            break
-        prefix += (part := parts.most_common(1)[0][0] + ".")
-        rest = [name.removeprefix(part) for name in rest if name.startswith(part)]
-        if family := family_of(rest):
-            most = f"{len(rest)} of {len(names)} begin with {short(prefix)}"
-            return f"{known}; {most}, and are names of {family.NAME} without it"
-    return known
-
-
-def _rows(shape: tuple[int, ...]) -> int:
-    return shape[0] if shape else 0
-
-
-def _listing(kind: str, names: list[str], describe: Callable[[str], str]) -> list[str]:
-    """One phrase that counts the tensors `names` and describes them, the first few of many; none for none."""
-    if not names:
-        return []
-    more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return [f"{len(names)} {kind}: {', '.join(map(describe, names[:_LISTED]))}{more}"]
 
 
 def _in_words(config: Mapping[str, Any], processor: StoredSettings | None, family: Family) -> str:

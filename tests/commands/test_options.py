@@ -12,8 +12,8 @@ from tinymvit.cli import build_parser
 from tinymvit.comparison import settings
 from tinymvit.inspection import dump_writer, trace
 from tinymvit.vectors import write
-from tinymvit.weights.checkpoint import CHANNEL_ORDERS
 from tinymvit.weights.families import FAMILIES
+from tinymvit.weights.given import CHANNEL_ORDERS
 
 SAYS_OF_A_CHECKPOINT = ("classify", "segment", "trace", "attention", "features", "convert")
 CHOICES = {

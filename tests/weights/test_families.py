@@ -112,6 +112,17 @@ def test_a_file_that_cannot_be_read_says_why_where_no_config_lies_beside_it(tmp_
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("family", [transformers, cvnets], ids=lambda family: family.WORD)
+def test_a_tensor_with_and_without_the_prefix_of_the_encoder_is_unexpected(tmp_path, family):
+    model = tinymvit.MobileViTForSemanticSegmentation(tinymvit.MobileViTConfig(**TINY | {"output_stride": 16}))
+    theirs = family.V1.to_theirs(model.weights)
+    twice = family.V1.encoder + family.V1.to_theirs({"conv_stem.convolution.weight": np.ones(1)}).popitem()[0]
+    bare = twice.removeprefix(family.V1.encoder)
+    theirs[bare] = theirs[twice]
+    with complaint(CheckpointError, f"does not fit the model: 1 unexpected: {bare} [4, 3, 3, 3]"):
+        load_model(write(tmp_path / "model.safetensors", theirs))
+
+
 def test_two_families_mixed(tmp_path):
     model = tinymvit.MobileViTForImageClassification(tinymvit.MobileViTConfig(**TINY))
     mixed = {**model.weights, **timm.V1.to_theirs(model.weights)}

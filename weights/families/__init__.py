@@ -4,7 +4,7 @@ In here: one file a family. `NAMINGS` are its tables of names, one for each netw
 both directions); `CONFIG_FILES` and `PROCESSOR_FILES` name the files of its settings, `read_config` and
 `read_processor` read them in transformers' words, and `assume` says what holds where there is no file; what the tensors
 tell is `read_off` them; `files` writes a checkpoint as the library itself would. Left to others: how tensors lie in a
-file (`weights.formats`), whether they fit a model (`weights.checkpoint`). A new family is a file here and its place in
+file (`weights.formats`), whether they fit a model (`weights.matching`). A new family is a file here and its place in
 `FAMILIES`, a new network a table in each family that has it.
 """
 

@@ -140,7 +140,8 @@ class Naming:
         for name, value in tensors.items():
             module, _, role = name.rpartition(".")
             theirs, part = self._theirs_by_ours.get(module.removeprefix(BACKBONE), ("", 0))
-            if not theirs:
+            is_ours = not under or name.startswith((BACKBONE, *HEADS))
+            if not theirs or not is_ours:
                 found[name] = {0: value}
                 continue
             words = self._norm_words if module.rpartition(".")[2] in NORMS else self._words
