@@ -191,7 +191,7 @@ def test_training_pictures_are_bgr_between_0_and_1(name, monkeypatch):
     [
         (["digits", "--output", "OUT", "--epochs", "0"], "'0' is not a whole number above 0"),
         pytest.param(["digits", "--output", "FILE"], "FILE: is a file, expected a folder", marks=pytest.mark.torch),
-        (["evaluate", "OUT"], "OUT/config.json: cannot be read: No such file"),
+        (["evaluate", "OUT"], "OUT: no such file, folder or checkpoint"),
         (["samples", "--output", "FILE"], "FILE: is a file, expected a folder"),
     ],
 )
