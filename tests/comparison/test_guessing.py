@@ -79,6 +79,18 @@ def test_scores_that_are_scaled_later_are_no_wrong_scores(isolate):
 
 
 @pytest.mark.parametrize("isolate", [False, True])
+def test_what_has_a_name_behind_a_place_without_a_tensor_shows_that_it_is_right(isolate):
+    """So the map of what was recognised gives the same verdict: scores that are scaled later are no wrong scores."""
+    values = values_with()
+    scores = {"unscaled": values[f"{ATTENTION}.scores"] * np.float32(2.0)}
+    found = {name: x for name, x in values.items() if name != f"{ATTENTION}.scores"} | scores
+    assert compare(model(), found, isolate=isolate).agrees
+    first = compare(model(), nameless(found), isolate=isolate)
+    assert first.agrees
+    assert compare(model(), nameless(found), names=first.names, isolate=isolate).agrees
+
+
+@pytest.mark.parametrize("isolate", [False, True])
 def test_an_answer_that_is_probabilities_accuses_nobody(isolate):
     values = values_with()
     logits = np.exp(values["classifier"])

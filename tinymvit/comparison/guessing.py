@@ -172,8 +172,6 @@ class _Search:
         self.recognised: set[str] = set()
         self.axes = {name: replace(axes, reordered=True) for name, axes in port.axes.items()}
         self.options: dict[tuple[str, str], Sequence[Arrangement]] = {}  # how a node's value may lie in a tensor
-        wanted = [i for i, node in enumerate(self.nodes) if node.name not in port.matches and self._unrecognised(node)]
-        self.end = wanted[-1] + 1 if wanted else 0  # no tensor can belong to a node behind
         effort = EFFORT * sum(self._cost(node) for node in self.nodes)
         self.effort = max(effort, LEAST_EFFORT)
 
@@ -184,7 +182,7 @@ class _Search:
         position, patience = 0, len(self.nodes)  # only what no tensor behind it explains is wrong
         while True:
             position = self._walk(position, patience)
-            at_end = position >= self.end
+            at_end = position == len(self.nodes)
             node = self._hypothesis(at_end)
             if node is not None:
                 position, patience = min(position, self.position[node.name] + 1), PATIENCE
@@ -207,7 +205,7 @@ class _Search:
     def _walk(self, start: int, patience: int) -> int:
         """Recognise tensors by value from this position on, until the end or until patience ends: where that is."""
         in_vain = 0
-        for position in range(start, self.end):
+        for position in range(start, len(self.nodes)):
             node = self.nodes[position]
             if node.name in self.port.matches:
                 if node.name not in self.port.read:
@@ -221,7 +219,7 @@ class _Search:
                     self.values.pop(name, None)
             if in_vain > patience:
                 return position + 1
-        return self.end
+        return len(self.nodes)
 
     def _read_named(self, node: Node) -> None:
         reading = read_tensor(self.port, in_isolation(self.run, self.port, node))
@@ -290,7 +288,6 @@ class _Search:
         return name in self.port.read or name in self.values
 
     def _rounded(self, nodes: list[Node]) -> Array:
-
         inputs = inputs_of(self.port, nodes)
         before = {name: self.port.before_storing(name, x) for name, x in inputs.items()}
         return self.run.compute(nodes, before, np.float32)
