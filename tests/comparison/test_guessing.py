@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tiny_port import ATTENTION, BLOCK, LAYER, STEM, model, pixels, run
 from tinymvit import compare, reference
+from tinymvit.comparison import guessing
+from tinymvit.comparison.report import to_html, to_json, to_text
 from tinymvit.ops import BatchNorm
 
 
@@ -114,7 +116,7 @@ def test_tensors_that_nothing_explains_are_counted():
     comparison = compare(model(), nameless(values_with()) | noise)
     total = len(graph())
     assert comparison.agrees
-    assert comparison.basis == f"{total} of {total} tensors of the graph recognised, by value"
+    assert comparison.basis == f"{total} of {total} tensors of the graph recognised, by value; 4 of theirs were not, see the notes"
     assert f"4 of their {total + 4} tensors not recognised: n0, n1, n2 and 1 more" in comparison.notes
 
 
@@ -152,6 +154,36 @@ def test_a_known_mistake_that_is_made_everywhere_is_found_everywhere(kept, isola
     assert all(ops & set(norms) for ops in accused(comparison))
     if isolate:
         assert len(accused(comparison)) >= 8  # until a block in which too many ops lie between two of these tensors
+
+
+def test_a_search_that_costs_too_much_says_that_it_was_given_up(monkeypatch):
+    values = nameless(values_with(f"{LAYER}.intermediate.dense"))
+    said = "guess: the search for wrong operations ended before all was tried, for it cost too much; a map helps it"
+    assert said not in compare(model(), values).notes
+    monkeypatch.setattr(guessing, "EFFORT", 0)
+    monkeypatch.setattr(guessing, "LEAST_EFFORT", 0)
+    assert said in compare(model(), values).notes
+
+
+def nearly_right(x):
+    """Wrong by so little that what is computed from it is right, where that is rounded to float16."""
+    return x * np.where(np.arange(x.shape[-1]) == 0, np.float32(1.02), np.float32(1))
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_tensor_that_is_nearly_right_is_no_agreement_where_rounding_hides_it_behind(isolate):
+    """It is not accused either, for nothing but its likeness says that it is that node's."""
+    values = nameless({**values_with(), ATTENTION: nearly_right(values_with()[ATTENTION])})
+    comparison = compare(model(), {name: x.astype(np.float32) for name, x in values.items()}, isolate=isolate)
+    theirs = f"x{list(values_with()).index(ATTENTION):04}"
+    assert comparison.first is None
+    assert not comparison.agrees
+    assert comparison.unsettled == {ATTENTION: theirs}
+    text = to_text(comparison)
+    assert text.startswith("no difference found; ")
+    assert f"  their {theirs} is not recognised: it is similar to {ATTENTION}, which has no tensor" in text
+    assert to_json(comparison)["first"] == "no difference found"
+    assert "<h1>no difference found; " in to_html(comparison)
 
 
 def test_of_two_images_the_first_is_taken_and_the_other_named():

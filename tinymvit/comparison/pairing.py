@@ -39,6 +39,7 @@ from tinymvit.text import count, some
 PIXEL_VALUES = "pixel_values"
 BEYOND = (-0.5, 1.5)  # pixels beyond these were not divided by 255, or something else was done to them too
 SAME = 1e-5  # how close, relative to the rms, the statistics of one tensor are that is computed twice
+GIVEN_UP = "guess: the search for wrong operations ended before all was tried, for it cost too much; a map helps it"
 CLOSE = 1e-3  # and how close they may be at most
 
 
@@ -49,7 +50,7 @@ class ModelPairing:
     run: the model on their pixels. dump: with fused tensors in parts. names: what its names mean. family: of which
     family of checkpoints they are, None if they are ours or nobody's. axes: of each node. matches: nodes to the tensors
     that are read for them. namesakes: nodes to the other tensors whose names mean them. unrecognised: their tensors
-    whose names mean nothing and that no node was guessed for.
+    whose names mean nothing and that no node was guessed for. similar: as in `Guesses`.
     """
 
     run: ReferenceRun
@@ -60,6 +61,7 @@ class ModelPairing:
     matches: Mapping[str, Match]
     namesakes: Mapping[str, Sequence[str]]
     unrecognised: Sequence[str]
+    similar: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -104,7 +106,8 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
         matches={**named, **guesses.matches},
         namesakes=namesakes(known, dump, names, named),
         unrecognised=[name for name in unnamed if name not in guesses.recognised],
-        notes=pixels.notes + _family(translation) + _guesses(guesses.matches),
+        similar=guesses.similar,
+        notes=pixels.notes + _family(translation) + _guesses(guesses.matches) + (GIVEN_UP,) * guesses.given_up,
     )
 
 
