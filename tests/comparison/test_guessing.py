@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from tiny_port import ATTENTION, BLOCK, LAYER, STEM, model, pixels, run
 from tinymvit import compare, reference
-from tinymvit.comparison import guessing
+from tinymvit.comparison import ComparisonSettings, Verdict, guessing
+from tinymvit.comparison.inputs import open_tensors
+from tinymvit.comparison.layouts import node_axes
+from tinymvit.comparison.names import Match, Names
+from tinymvit.comparison.port import Port
+from tinymvit.comparison.reading import first_attended
+from tinymvit.comparison.reference_run import ReferenceRun
 from tinymvit.comparison.report import to_html, to_json, to_text
-from tinymvit.ops import BatchNorm
+from tinymvit.ops import BatchNorm, Scores
+
+STEM_OUTPUT = "mobilevit.conv_stem.activation"
 
 
 @cache
@@ -116,7 +124,10 @@ def test_tensors_that_nothing_explains_are_counted():
     comparison = compare(model(), nameless(values_with()) | noise)
     total = len(graph())
     assert comparison.agrees
-    assert comparison.basis == f"{total} of {total} tensors of the graph recognised, by value; 4 of theirs were not, see the notes"
+    assert (
+        comparison.basis
+        == f"{total} of {total} tensors of the graph recognised, by value; 4 of theirs were not, see the notes"
+    )
     assert f"4 of their {total + 4} tensors not recognised: n0, n1, n2 and 1 more" in comparison.notes
 
 
@@ -184,6 +195,49 @@ def test_a_tensor_that_is_nearly_right_is_no_agreement_where_rounding_hides_it_b
     assert f"  their {theirs} is not recognised: it is similar to {ATTENTION}, which has no tensor" in text
     assert to_json(comparison)["first"] == "no difference found"
     assert "<h1>no difference found; " in to_html(comparison)
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_what_a_layer_norm_makes_of_a_tensor_does_not_prove_whose_it_is(isolate):
+    """It would make the same of it without its mean, and that is no value of ours."""
+    residual = f"{LAYER}.attention_residual"
+    values = values_with(residual)
+    centred = values[residual] - values[residual].mean(-1, keepdims=True)
+    values = nameless({name: x for name, x in values.items() if name != residual} | {"centred": centred})
+    comparison = compare(model(), values, isolate=isolate)
+    assert list(values)[-1] not in comparison.names
+    assert residual in comparison.divergence.together
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_wrong_tensor_is_read_in_the_layout_that_its_guess_rests_on(isolate):
+    values = dict(values_with(ATTENTION))
+    heads = next(node.op.heads for node in graph() if isinstance(node.op, Scores))
+    joined = values[ATTENTION]
+    values[ATTENTION] = joined.reshape(1, *joined.shape[:2], heads, -1).swapaxes(2, 3)
+    comparison = compare(model(), nameless(values), isolate=isolate)
+    assert comparison.first == ATTENTION
+    assert comparison.divergence.verdict is Verdict.DIFFERS
+    assert comparison.divergence.layout == "B P h N e"
+
+
+@pytest.mark.parametrize("wrong", [STEM_OUTPUT, f"{LAYER}.intermediate.dense", ATTENTION])
+def test_a_guess_in_float16_proves_itself_within_what_storing_costs(wrong):
+    values = {name: x.astype(np.float16) for name, x in nameless(values_with(wrong)).items()}
+    values["pixel_values"] = pixels(1, 64, 96)
+    comparison = compare(model(), values, isolate=True)
+    assert comparison.first == wrong
+    assert len(comparison.wrong) == 1
+
+
+def test_tokens_of_the_last_layer_are_not_those_that_the_next_block_attends_to():
+    run = ReferenceRun(graph(), model().weights, pixels(1, 64, 96))
+    dump = open_tensors(values_with())
+    matches = {name: Match(name, "name") for name in graph().nodes}
+    port = Port(dump, ComparisonSettings(), Names({}), node_axes(graph()), matches)
+    *_, last = (node for node in graph() if node.name.startswith(f"{BLOCK}.transformer"))
+    assert first_attended(run, port, graph().nodes[f"{LAYER}.layernorm_before"]).name == ATTENTION
+    assert first_attended(run, port, last) is None
 
 
 def test_of_two_images_the_first_is_taken_and_the_other_named():

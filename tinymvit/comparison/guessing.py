@@ -34,12 +34,12 @@ WINDOW = 8  # open nodes whose readers are asked before known mistakes are tried
 REACH = 3  # nodes behind a hypothesis, at most, that are computed from it and that a tensor could be,
 FEW_TENSORS = 40  # where tensors are many; so many over how many there are come to these
 # What all hypotheses together may cost, in runs of the whole graph, and at least, in multiply-adds, of which about 1e9
-# are done in a second. XXS on 96 x 96 pixels without three in ten of its tensors needed up to 60 runs, 5e9 multiply-adds,
-# to find a wrong attention; a run of small's DeepLabV3 on 512 x 512 pixels costs 1.5e10.
+# are done in a second. To find a wrong attention among seven in ten of the tensors of XXS on 96 x 96 pixels took 5e9 of
+# them, 60 runs; one run of small's DeepLabV3 on 512 x 512 pixels takes 1.5e10.
 EFFORT = 6
 LEAST_EFFORT = 5e10
-# A value further away than NEAR, relative to its size, is not right whatever rounding costs: float32's costs less, that
-# of a shorter format less than FORMAT_UNITS of its half units. Only of nearer ones it is worth asking what rounding costs.
+# A value further away than this, relative to its size, is not right whatever rounding costs: float32's costs less, and
+# that of a shorter format less than so many of its half units. Only of nearer ones it is worth asking what it costs.
 NEAR = 1e-3
 FORMAT_UNITS = 20
 # A tensor that is no further from a value than this, relative to its size, is similar to it: likely that node's, and

@@ -23,6 +23,7 @@ from tinymvit.comparison.names import (
     canonical,
     check_map,
     match_by_name,
+    mostly,
     namesakes,
     node_names,
 )
@@ -83,7 +84,7 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
     run = ReferenceRun(graph, model.weights, pixels.value)
     known = node_names(graph)
     translation = translate(dump, known, settings.names)
-    dump, names = translation.dump, replace(translation.names, own=_own_words(translation, known))
+    dump, names = translation.dump, replace(translation.names, by_chance=_words_by_chance(translation, known))
     check_map(settings.names, dump, known)
     named = match_by_name(known, dump, names) | {PIXEL_VALUES: pixels.match}
     tensor = pixels.match.theirs
@@ -131,12 +132,12 @@ def pair_dumps(ours: Dump, theirs: Dump, settings: ComparisonSettings) -> DumpPa
     return DumpPairing(theirs, matches, _family(translation) + _guesses(pairs))
 
 
-def _own_words(translation: Translation, known: Kinds) -> frozenset[str]:
+def _words_by_chance(translation: Translation, known: Kinds) -> frozenset[str]:
     """Names of a single word that need not mean what they mean here, since most others mean nothing: somebody's own
     `encoder` is hardly ours. Those of results are meant so."""
     names, dump, (*_, results) = translation.names, translation.dump, known
     meant = [name for name in dump if names.meaning(name, known) is not None]
-    if 2 * len(meant) >= len(dump):
+    if mostly(meant, dump):
         return frozenset()
     words = [name for name in meant if name not in names.given and "." not in canonical(name)]
     return frozenset(name for name in words if canonical(name) not in results and canonical(name) != PIXEL_VALUES)
