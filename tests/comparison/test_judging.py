@@ -8,7 +8,7 @@ import pytest
 from tiny_port import ATTENTION, BLOCK, LAYER, STEM, doubled, model, right, without
 from tinymvit import compare
 from tinymvit.comparison.report import to_json, to_text
-from tinymvit.comparison.verdict import Verdict
+from tinymvit.comparison.verdict import Comparison, Hint, Judgement, Verdict
 
 
 def with_classifier(value):
@@ -22,6 +22,17 @@ def test_one_wrong_element_is_seen_and_located():
     assert row.node == "classifier"
     assert row.errors.worst == (1, 3)
     assert row.errors.absolute == pytest.approx(0.5, rel=1e-3)
+
+
+def test_ops_among_which_an_unexplained_one_is_wrong_are_not_named_once_more():
+    def row(*together, hints=()):
+        return Judgement(together[-1], "", (), "", "guess", (), "", Verdict.DIFFERS, together=together, hints=hints)
+
+    rows = (row("a", "b"), row("a", "c"), row("c", "d"))
+    assert Comparison(rows, (), isolated=True).wrong == [rows[0], rows[2]]
+    explained = (row("a", "b", hints=(Hint("b", "is wrong"),)), *rows[1:])
+    assert Comparison(explained, (), isolated=True).wrong == [*explained[:2]]
+    assert Comparison(rows, (), isolated=False).wrong == [*rows]
 
 
 def test_the_numbers_of_a_row():

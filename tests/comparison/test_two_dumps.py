@@ -92,6 +92,16 @@ def test_numbers_too_far_apart_for_a_difference_are_numbers():
     assert comparison.divergence.verdict is Verdict.DIFFERS
 
 
+def test_the_first_line_says_how_many_of_our_tensors_were_compared():
+    found = run(model(), pixels())
+    half = dict(list(found.items())[::2])
+    assert compare(found, found).basis == ""
+    assert compare(found, half).basis == f"{len(half)} of our {len(found)} tensors compared"
+    unnamed = {f"t{i:04}": x for i, x in enumerate(half.values())}
+    expected = f"{len(half)} of our {len(found)} tensors compared, {len(half)} of them recognised by value"
+    assert compare(found, unnamed).basis == expected
+
+
 def test_one_tensor_is_no_tensors():
     image = {"pixel_values": pixels()}
     assert "1 of 1 tensor compared" in compare(image, image).notes

@@ -144,6 +144,7 @@ def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Por
         caveats=tuple(_caveats(pairing, rows, unrecognised, port.dump)),
         basis="; ".join(_basis(pairing, port)),
         names={port.matches[node].theirs: node for node in pairing.run.graph.nodes if node in port.matches},
+        unsettled=pairing.similar,
     )
 
 
@@ -156,6 +157,9 @@ def _basis(pairing: ModelPairing, port: Port) -> Iterator[str]:
     if guesses:
         by_value = "by value" if guesses == len(matches) else f"{guesses} of them by value"
         yield f"{len(port.matches)} of {len(pairing.run.graph)} tensors of the graph recognised, {by_value}"
+    unrecognised = len(pairing.unrecognised)
+    if guesses and unrecognised:
+        yield f"{unrecognised} of theirs {'was' if unrecognised == 1 else 'were'} not, see the notes"
 
 
 def _on_conversions(findings: Mapping[str, _Finding]) -> Iterator[str]:

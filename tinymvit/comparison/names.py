@@ -7,7 +7,7 @@ has a node's own name is taken for it before one that has the name of a module.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 
 from tinymvit.errors import DumpError
@@ -58,14 +58,20 @@ def check_map(given: Mapping[str, str], theirs: Iterable[str], known: Kinds) -> 
             raise DumpError(f"the map names the node {node!r}, which is none of ours{_near(node, nodes)}")
 
 
+def mostly(meant: Sized, dump: Sized) -> bool:
+    """Whether so many names mean something that those of the whole dump are taken to be of that kind."""
+    return 2 * len(meant) >= len(dump)
+
+
 @dataclass(frozen=True)
 class Names:
     """What the names of a dump are taken for. given: the user's map from their names to ours, which goes first. family:
-    our names for those that another family of checkpoints has. own: names that are ours by chance and mean nothing."""
+    our names for those that another family of checkpoints has. by_chance: names that are ours by chance and mean
+    nothing."""
 
     given: Mapping[str, str]
     family: Mapping[str, str] = field(default_factory=dict)
-    own: frozenset[str] = frozenset()
+    by_chance: frozenset[str] = frozenset()
 
     def ours(self, tensor: str) -> str:
         """Our name for a tensor, by the map or the family; else its own."""
@@ -73,7 +79,7 @@ class Names:
 
     def meaning(self, tensor: str, known: Kinds) -> tuple[int, str] | None:
         """Of which kind a tensor's name is, and the node that it means; None if it means nothing."""
-        if tensor in self.own:
+        if tensor in self.by_chance:
             return None
         name = canonical(self.ours(tensor))
         return next(((kind, nodes[name]) for kind, nodes in enumerate(known) if name in nodes), None)

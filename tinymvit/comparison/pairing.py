@@ -23,6 +23,7 @@ from tinymvit.comparison.names import (
     canonical,
     check_map,
     match_by_name,
+    mostly,
     namesakes,
     node_names,
 )
@@ -39,6 +40,7 @@ from tinymvit.text import count, some
 PIXEL_VALUES = "pixel_values"
 BEYOND = (-0.5, 1.5)  # pixels beyond these were not divided by 255, or something else was done to them too
 SAME = 1e-5  # how close, relative to the rms, the statistics of one tensor are that is computed twice
+GIVEN_UP = "guess: the search for wrong operations ended before all was tried, for it cost too much; a map helps it"
 CLOSE = 1e-3  # and how close they may be at most
 
 
@@ -49,7 +51,7 @@ class ModelPairing:
     run: the model on their pixels. dump: with fused tensors in parts. names: what its names mean. family: of which
     family of checkpoints they are, None if they are ours or nobody's. axes: of each node. matches: nodes to the tensors
     that are read for them. namesakes: nodes to the other tensors whose names mean them. unrecognised: their tensors
-    whose names mean nothing and that no node was guessed for.
+    whose names mean nothing and that no node was guessed for. similar: as in `Guesses`.
     """
 
     run: ReferenceRun
@@ -60,6 +62,7 @@ class ModelPairing:
     matches: Mapping[str, Match]
     namesakes: Mapping[str, Sequence[str]]
     unrecognised: Sequence[str]
+    similar: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -81,7 +84,7 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
     run = ReferenceRun(graph, model.weights, pixels.value)
     known = node_names(graph)
     translation = translate(dump, known, settings.names)
-    dump, names = translation.dump, replace(translation.names, own=_own_words(translation, known))
+    dump, names = translation.dump, replace(translation.names, by_chance=_words_by_chance(translation, known))
     check_map(settings.names, dump, known)
     named = match_by_name(known, dump, names) | {PIXEL_VALUES: pixels.match}
     tensor = pixels.match.theirs
@@ -104,7 +107,8 @@ def pair_with_model(model: MobileViTPreTrainedModel, dump: Dump, settings: Compa
         matches={**named, **guesses.matches},
         namesakes=namesakes(known, dump, names, named),
         unrecognised=[name for name in unnamed if name not in guesses.recognised],
-        notes=pixels.notes + _family(translation) + _guesses(guesses.matches),
+        similar=guesses.similar,
+        notes=pixels.notes + _family(translation) + _guesses(guesses.matches) + (GIVEN_UP,) * guesses.given_up,
     )
 
 
@@ -128,12 +132,12 @@ def pair_dumps(ours: Dump, theirs: Dump, settings: ComparisonSettings) -> DumpPa
     return DumpPairing(theirs, matches, _family(translation) + _guesses(pairs))
 
 
-def _own_words(translation: Translation, known: Kinds) -> frozenset[str]:
+def _words_by_chance(translation: Translation, known: Kinds) -> frozenset[str]:
     """Names of a single word that need not mean what they mean here, since most others mean nothing: somebody's own
     `encoder` is hardly ours. Those of results are meant so."""
     names, dump, (*_, results) = translation.names, translation.dump, known
     meant = [name for name in dump if names.meaning(name, known) is not None]
-    if 2 * len(meant) >= len(dump):
+    if mostly(meant, dump):
         return frozenset()
     words = [name for name in meant if name not in names.given and "." not in canonical(name)]
     return frozenset(name for name in words if canonical(name) not in results and canonical(name) != PIXEL_VALUES)

@@ -20,7 +20,7 @@ from tinymvit.comparison.verdict import Verdict
 from tinymvit.graph import Node
 from tinymvit.inspection.summary import describe
 from tinymvit.numerics import Array, difference, rms
-from tinymvit.ops import Context, Shape
+from tinymvit.ops import Context, Fold, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def read_tensor(port: Port, expected: Expected, only_finite: bool = False) -> Re
     if only_finite:
         values = {option: np.where(np.isfinite(truth), value, truth) for option, value in values.items()}
     right = [option for option, value in values.items() if tolerance.allows(value, truth)]
-    believable = right or [option for option in values if _believable(port, option)]
+    believable = right or [option for option in values if match.order == option.order or _believable(port, option)]
     if not believable:
         return replace(reading, fault=Verdict.SHAPE)
     option = right[0] if right else _likeliest(port, believable, values, truth)
@@ -111,7 +111,8 @@ def remember(port: Port, reading: Reading) -> Port:
 
 
 def _believable(port: Port, option: Arrangement) -> bool:
-    """Whether a wrong tensor may be read so. An order that is not ours and that no right tensor had fits by chance."""
+    """Whether a wrong tensor may be read so. An order that is not ours, that no right tensor had and
+    that no guess rests on fits by chance."""
     return option.order in (*MAP, *VECTOR, option.axes.orders[0]) or port.times_confirmed(option) > 0
 
 
@@ -131,7 +132,7 @@ def _tokens_are_reordered(run: ReferenceRun, port: Port, expected: Expected) -> 
     node = expected.node
     if len(node.shape) != 3 or port.axes[node.name].reordered or not _right_in_some_order(port, expected):
         return False
-    attended = _first_attended(run, port, node)
+    attended = first_attended(run, port, node)
     return attended is not None and _right_in_some_order(port, in_isolation(run, port, attended))
 
 
@@ -145,11 +146,14 @@ def _right_in_some_order(port: Port, expected: Expected) -> bool:
     return any(tolerance.allows(option.undo(x), expected.truth) for option in options)
 
 
-def _first_attended(run: ReferenceRun, port: Port, node: Node) -> Node | None:
-    """The first node with a tensor of theirs, this one or later, whose tokens an attention made."""
+def first_attended(run: ReferenceRun, port: Port, node: Node) -> Node | None:
+    """The first node with a tensor of theirs, this one or later in its block, whose tokens an attention made. Behind
+    the block others are unfolded, of which these tell nothing."""
     nodes = list(run.graph)
     attended = False
     for later in nodes[nodes.index(node) :]:
+        if isinstance(later.op, Fold):
+            return None
         attended = attended or isinstance(later.op, Context)
         if attended and later.name in port.matches and len(later.shape) == 3:
             return later

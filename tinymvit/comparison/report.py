@@ -16,6 +16,7 @@ COLUMNS = ("node", "op", "shape", "max abs", "max rel", "rms", "SNR dB", "cosine
 NUMERIC = range(3, 8)  # of the columns, those that are aligned to the right
 LISTED = 9  # wrong ops that are named beside the first
 AGREE = "agree"  # stands where the first divergent node would
+UNSETTLED = "no difference found"  # and so does this, if a tensor that was not recognised may be wrong
 
 
 # ---- text ----
@@ -29,14 +30,18 @@ def to_text(comparison: Comparison) -> str:
 
 def headline(comparison: Comparison) -> str:
     """The first divergent node or "agree", and behind a semicolon what that rests on, where names alone do not say."""
-    return "; ".join([comparison.first or AGREE, *filter(None, [comparison.basis])])
+    return "; ".join([_answer(comparison), *filter(None, [comparison.basis])])
+
+
+def _answer(comparison: Comparison) -> str:
+    return comparison.first or (AGREE if comparison.agrees else UNSETTLED)
 
 
 def reasons(comparison: Comparison) -> list[str]:
     """What is known of the first divergence, and in isolation of the ops that are wrong beside it."""
     row = comparison.divergence
     if row is None:
-        return list(comparison.caveats)
+        return [*_not_recognised(comparison), *comparison.caveats]
     lines = [_what(row), *(f"hint: {hint}" for hint in row.hints), *comparison.caveats]
     if len(row.together) > 1 and not row.hints:
         known = "no tensor of theirs was recognised" if comparison.basis else "the dump has no tensor"
@@ -50,6 +55,17 @@ def reasons(comparison: Comparison) -> list[str]:
     if len(others) > LISTED:
         lines.append(f"and {len(others) - LISTED} more")
     return lines
+
+
+def _not_recognised(comparison: Comparison) -> list[str]:
+    """The first tensor that may be wrong though nothing that was recognised is."""
+    if not comparison.unsettled:
+        return []
+    node, theirs = next(iter(comparison.unsettled.items()))
+    return [
+        f"their {theirs} is not recognised: it is similar to {node}, which has no tensor, and differs from it by more "
+        "than rounding; a map of names decides whether it is that node"
+    ]
 
 
 def _what(row: Judgement) -> str:
@@ -91,7 +107,7 @@ def _table(comparison: Comparison) -> list[str]:
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """All of the comparison, for programs. Numbers that JSON lacks (NaN, infinity) are null."""
     return {
-        "first": comparison.first or AGREE,
+        "first": _answer(comparison),
         "agrees": comparison.agrees,
         "isolated": comparison.isolated,
         "basis": comparison.basis,
@@ -99,6 +115,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "rows": [finite(asdict(row)) for row in comparison.rows],
         "notes": list(comparison.notes),
         "names": dict(comparison.names),
+        "unsettled": dict(comparison.unsettled),
     }
 
 
@@ -127,9 +144,9 @@ $rows
 
 def to_html(comparison: Comparison) -> str:
     """One page: the answer, the table with a bar for each node's SNR, the notes."""
-    first = _text(comparison.first or AGREE)
+    first = _text(_answer(comparison))
     kind = "First wrong op" if comparison.isolated else "First divergent node"
-    title = AGREE if comparison.agrees else f"{kind}: <code>{first}</code>"
+    title = f"{kind}: <code>{first}</code>" if comparison.first else first
     return PAGE.substitute(
         first=first,
         title=f"{title}; {_text(comparison.basis)}" if comparison.basis else title,

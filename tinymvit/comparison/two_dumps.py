@@ -138,12 +138,20 @@ def _conclude(
             f"{count(len(missed), 'tensor')} of ours not compared: {some(missed, 2)}; "
             f"{count(len(left), 'tensor')} of theirs not recognised: {some(left, 2)}; a map of names may pair them"
         )
-    guesses = sum(match.how == "guess" for match in pairing.matches.values())
     return Comparison(
         rows=tuple(rows),
         notes=tuple(notes),
         isolated=False,
         caveats=tuple(caveats),
-        basis=f"{guesses} of {count(len(rows), 'tensor')} recognised by value" if guesses else "",
+        basis=_basis(pairing, ours),
         names={match.theirs: name for name, match in pairing.matches.items()},
     )
+
+
+def _basis(pairing: DumpPairing, ours: Dump) -> str:
+    """What the answer rests on: how many of our tensors have one of theirs, if not all, and how many by value."""
+    guesses = sum(match.how == "guess" for match in pairing.matches.values())
+    if not guesses and len(pairing.matches) == len(ours):
+        return ""
+    compared = f"{len(pairing.matches)} of our {count(len(ours), 'tensor')} compared"
+    return f"{compared}, {guesses} of them recognised by value" if guesses else compared

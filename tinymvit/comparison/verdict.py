@@ -73,7 +73,8 @@ class Comparison:
     """The judgements in the graph's order, and the notes that are worth a line beside them. isolated: whether each op
     was judged by itself. caveats: what must be known to read the answer. basis: what it rests on, where names alone do
     not say which tensor is which node, else "". names: the pairs that were settled on, their names to ours in the
-    graph's order: a map to be corrected and given back."""
+    graph's order: a map to be corrected and given back. unsettled: nodes without a tensor to one of theirs that nothing
+    explains and that is nearly what they must have."""
 
     rows: tuple[Judgement, ...]
     notes: tuple[str, ...]
@@ -81,11 +82,12 @@ class Comparison:
     caveats: tuple[str, ...] = ()
     basis: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
+    unsettled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
-        """Whether every tensor is right."""
-        return self.divergence is None
+        """Whether every tensor that was compared is right, and none that was not is nearly what a node must have."""
+        return self.divergence is None and not self.unsettled
 
     @property
     def divergence(self) -> Judgement | None:
@@ -94,7 +96,8 @@ class Comparison:
 
     @property
     def first(self) -> str | None:
-        """The name of the first divergent node, of the first wrong op if isolated; None if every tensor is right."""
+        """The name of the first divergent node, of the first wrong op if isolated; None if all that was compared is
+        right."""
         row = self.divergence
         if row is None:
             return None
@@ -102,11 +105,12 @@ class Comparison:
 
     @property
     def wrong(self) -> list[Judgement]:
-        """The judgements that are not "ok"; if isolated, without those that an op named by an earlier one explains."""
+        """The judgements that are not "ok"; if isolated, without those that an op named by an earlier one explains, or
+        one of the ops that were judged together there."""
         named: set[str] = set()
         rows = []
         for row in self.rows:
             if not row.ok and not (self.isolated and named.intersection(row.together)):
                 rows.append(row)
-                named.add(row.wrong_op)
+                named.update([row.wrong_op] if row.hints else [row.node, *row.together])
         return rows
