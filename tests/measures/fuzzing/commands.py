@@ -181,10 +181,22 @@ class Given:
     def json(self):
         return ["--json"]
 
+    def labels(self):
+        path = self.free(self.rng.choice(("labels.txt", "labels.json")))
+        path.write_bytes(mutated_bytes(self.rng, b"a\nb\nc\n") if self.rng.random() < 0.5 else b"a\nb\nc\n")
+        return ["--labels", self.mostly(str(path))]
+
+    def channel_order(self):
+        return ["--channel-order", self.mostly(self.rng.choice(("rgb", "BGR")))]
+
+    def side(self):
+        return ["--size", self.rng.choice(SIZES)]
+
 
 def _classify(given):
     top_k = ["--top-k", given.mostly(given.rng.choice(("1", "3", "99")))]
-    return [*given.images(), "--model", given.model(), *given.some(given.threads, given.json, top_k)]
+    said = given.some(given.labels, given.channel_order, given.side)
+    return [*given.images(), "--model", given.model(), *said, *given.some(given.threads, given.json, top_k)]
 
 
 def _segment(given):
@@ -242,6 +254,7 @@ def _compare(given):
     more = given.some(
         ["--layout", given.mostly("nchw")], ["--tolerance", given.mostly("1e-3")], ["--isolate"],
         lambda: ["--json", given.output((".json",))], lambda: ["--html", given.output((".html",))],
+        lambda: ["--write-map", given.output((".json",))],
     )  # fmt: skip
     if given.rng.random() < 0.2:
         path = given.free("map.json")
@@ -264,6 +277,12 @@ def _error(given):
     return [given.model(), *image, *more]
 
 
+def _convert(given):
+    to = given.mostly(given.rng.choice(("transformers", "timm", "cvnets", "tensorflow")))
+    said = given.some(given.labels, given.channel_order, given.side)
+    return [given.model(given.rng.choice(models.CLASSES)), given.output(("",)), "--to", to, *said]
+
+
 def _models(given):
     return given.some(given.json)
 
@@ -271,5 +290,5 @@ def _models(given):
 OPTIONS = {
     "classify": _classify, "segment": _segment, "summary": _summary, "bench": _bench, "trace": _trace,
     "attention": _attention, "features": _features, "compare": _compare, "vectors": _vectors, "error": _error,
-    "models": _models, "warmup": lambda given: [given.text()],
+    "convert": _convert, "models": _models, "warmup": lambda given: [given.text()],
 }  # fmt: skip
