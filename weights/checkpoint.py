@@ -96,9 +96,8 @@ class Checkpoint:
         """The image processor's settings, as a preprocessor_config.json of transformers has them; None if there are
         none. Raises ConfigError naming the file."""
         stored = self.family.read_processor(self.folder, self._known)
-        if stored is None and self._known and self.family.read_config(self.folder, self._known) is None:
-            values = dict(self._assumptions(read_off(self.translated, self.naming, self.file)).processor)
-            stored = StoredSettings(self.file, values, assumed=True)
+        if stored is None and self._known and self._config_file is None:
+            stored = StoredSettings(self.file, dict(self._assumptions.processor), assumed=True)
         return None if stored is None else stored._replace(values=self.given.processor(stored.values))
 
     @property
@@ -155,16 +154,27 @@ class Checkpoint:
     @cached_property
     def _own_config(self) -> StoredSettings:
         """The model's settings without what is given."""
-        stored = self.family.read_config(self.folder, self._known)
-        if stored is not None:
-            return stored
+        if self._config_file is not None:
+            return self._config_file
         if not self._has_file:
             path = self.folder / transformers.CONFIG_FILE
             raise ConfigError(f"{path}: cannot be read: {os.strerror(errno.ENOENT)}, and no tensors tell what it would")
         if family_of(self.stored) is None:
             raise CheckpointError(f"{self.file}: {no_family(self.stored)}")
-        shape = read_off(self.translated, self.naming, self.file)
-        return StoredSettings(self.file, {**shape, **self._assumptions(shape).config}, assumed=True)
+        return StoredSettings(self.file, {**self._shape, **self._assumptions.config}, assumed=True)
+
+    @cached_property
+    def _config_file(self) -> StoredSettings | None:
+        return self.family.read_config(self.folder, self._known)
+
+    @cached_property
+    def _shape(self) -> Mapping[str, Any]:
+        """The settings that the tensors tell."""
+        return read_off(self.translated, self.naming, self.file)
+
+    @property
+    def _assumptions(self) -> Assumptions:
+        return self.family.assume(transformers.task(self._shape) or "features", self.stored)
 
     @property
     def _processor_or_none(self) -> StoredSettings | None:
@@ -184,11 +194,8 @@ class Checkpoint:
     @property
     def _label_count(self) -> int | None:
         """The number of labels that the head has; None if there is no head."""
-        tensors = self.naming.to_ours(self._known)
+        tensors = self.translated if self._known else {}
         return next((row_count(tensors[name].shape) for name in CLASSIFIERS.values() if name in tensors), None)
-
-    def _assumptions(self, shape: Mapping[str, Any]) -> Assumptions:
-        return self.family.assume(transformers.task(shape) or "features", self.stored)
 
 
 def _after_fork_in_child() -> None:

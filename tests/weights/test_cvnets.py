@@ -1,6 +1,7 @@
 """ml-cvnets' checkpoints: what is written has the names and shapes of its own state dicts, and is read as it means."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import tinymvit
 from checkpoints import TINY, complaint
 from oracle import assert_same
 from tinymvit import weights
-from tinymvit.errors import CheckpointError
+from tinymvit.errors import CheckpointError, ConfigError
 from tinymvit.modeling import MODELS, load_model
 from tinymvit.weights.families import cvnets
 from tinymvit.weights.families.naming import with_batch_counts
@@ -98,4 +99,13 @@ def test_misfits_are_named_as_ml_cvnets_names_them(tmp_path):
         "1 unexpected: encoder.conv_1.block.extra [2]",
         f"1 of another shape: {qkv} [24, 7] (expected [24, 8])",
     ):
+        load_model(file)
+
+
+def test_bad_settings_beside_weights_are_named(tmp_path):
+    """Also where they decide the order of the channels."""
+    file = write(tmp_path / "mobilevit.pt", cvnets.V1.to_theirs(new_model("segment").weights))
+    bad = {"architectures": ["MobileViTForSemanticSegmentation"], "output_stride": 8, "atrous_rates": 5}
+    (tmp_path / "config.json").write_text(json.dumps(bad))
+    with complaint(ConfigError, f"{tmp_path / 'config.json'}: atrous_rates: 5, expected"):
         load_model(file)

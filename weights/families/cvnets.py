@@ -18,6 +18,7 @@ from tinymvit.weights.families.naming import (
     rows,
     with_batch_counts,
 )
+from tinymvit.weights.families.read_off import UNTOLD
 from tinymvit.weights.formats.pytorch import tensor_writer
 from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
@@ -142,19 +143,13 @@ read_processor = transformers.read_processor
 
 # Of v0.1, for classification and segmentation; and what the DeepLabV3 of v0.2 has otherwise.
 _PROCESSORS: dict[str, dict[str, Any]] = {
-    "classify": {"size": {"shortest_edge": 288}, "crop_size": {"height": 256, "width": 256}},
+    **transformers.PROCESSORS,
     "segment": {"size": {"height": 512, "width": 512}, "do_center_crop": False},  # not in proportion
 }
 _V0_2 = {"output_stride": 8, "atrous_rates": [12, 24, 36]}
 _LAST, _LAST_OF_V0_2 = "seg_head.classifier.classifier.", "seg_head.classifier."
-# What no tensor tells and their software takes from a configuration of its own, and its usual values.
-_CONFIGURED = {
-    "num_attention_heads": (4,),
-    "patch_size": (2, [2, 2]),
-    "hidden_act": ("silu", "swish"),
-    "layer_norm_eps": (1e-5,),
-    "output_stride": (32, 16, 8),
-}
+# What their software takes from a configuration of its own, and the usual values.
+_CONFIGURED = {**UNTOLD, "output_stride": (32, 16, 8)}
 
 
 def reads(config: Settings) -> str | None:
@@ -163,10 +158,7 @@ def reads(config: Settings) -> str | None:
 
 def _is_of_v0_2(config: Settings) -> bool:
     """Whether these are the settings of the second DeepLabV3."""
-    return transformers.task(config) == "segment" and all(
-        list(config.get(name, ())) == value if isinstance(value, list) else config.get(name) == value
-        for name, value in _V0_2.items()
-    )
+    return transformers.task(config) == "segment" and all(config.get(name) == value for name, value in _V0_2.items())
 
 
 def assume(task: str, tensors: Mapping[str, StoredTensor]) -> Assumptions:

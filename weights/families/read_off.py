@@ -18,6 +18,13 @@ _CLASSES = {  # of transformers, by the layer of the head whose rows are the lab
     "classifier": "MobileViTForImageClassification",
     "segmentation_head.classifier.convolution": "MobileViTForSemanticSegmentation",
 }
+# What no tensor tells, and the values that all published networks have.
+UNTOLD: dict[str, tuple[Any, ...]] = {
+    "num_attention_heads": (4,),
+    "patch_size": (2, [2, 2]),
+    "hidden_act": ("silu", "swish"),
+    "layer_norm_eps": (1e-5,),
+}
 _RATIOS = (4.0, 2.0)  # of the published networks: of several that explain a width, these come first
 
 

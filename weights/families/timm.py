@@ -15,7 +15,7 @@ from tinymvit.presets import PRESETS
 from tinymvit.text import short
 from tinymvit.weights.families import transformers
 from tinymvit.weights.families.naming import SEGMENTER, TRANSFORMER_LAYERS, Naming, rows, with_batch_counts
-from tinymvit.weights.families.read_off import read_off
+from tinymvit.weights.families.read_off import UNTOLD, read_off
 from tinymvit.weights.formats.safetensors import WEIGHTS_FILE, tensor_writer
 from tinymvit.weights.stored import Assumptions, Settings, StoredSettings, StoredTensor, Tensors, Writer
 
@@ -123,13 +123,7 @@ _DEFAULTS: dict[str, Any] = {
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # by Pillow's numbers
 LARGEST_SIDE = 10**5  # of the input, in pixels: what is beyond it is a mistake
 # The settings that no tensor tells, and the only values that timm's models have.
-_FIXED = {
-    "num_attention_heads": (4,),
-    "patch_size": (2, [2, 2]),
-    "hidden_act": ("silu", "swish"),
-    "layer_norm_eps": (1e-5,),
-    "output_stride": (32,),
-}
+_FIXED = {**UNTOLD, "output_stride": (32,)}
 _ARCHITECTURES = {
     "mobilevit_s": PRESETS["small"],
     "mobilevit_xs": PRESETS["x-small"],
