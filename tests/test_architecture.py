@@ -13,8 +13,9 @@ from project import HOMES, PROJECT, ROOT, Project
 # Each part, from the ground up, with all that it may load when it is imported, directly or through others. A right that
 # no module needs is taken from its row.
 GROUND = {"errors", "limits", "text", "labels", "presets", "numerics", "files", "checks"}
-WORK = GROUND | {"ops", "graph", "reference", "config", "networks", "weights", "kernels", "engine", "inspection"}
-MODEL = WORK | {"losses", "outputs"}
+GRAPHS = {"ops", "graph", "reference", "config", "networks", "passes"}
+WORK = GROUND | GRAPHS | {"weights", "kernels", "engine", "inspection"}
+MODEL = WORK | {"modeling"}
 MAY_LOAD = {
     "version": set(),
     "text": set(),
@@ -31,8 +32,9 @@ MAY_LOAD = {
     "graph": {"ops"},
     "reference": {"graph", "ops", "errors", "limits", "text"},
     "config": {"errors", "checks", "labels", "presets", "files", "text"},
+    "passes": {"graph", "ops"},
     "networks": {"graph", "ops", "config", "errors", "limits", "checks", "labels", "presets", "files", "text"},
-    "engine": {"graph", "ops", "kernels", "errors", "limits", "text"},
+    "engine": {"graph", "ops", "passes", "kernels", "errors", "limits", "text"},
     "images": {
         "numerics",
         "errors",
@@ -51,6 +53,7 @@ MAY_LOAD = {
         "ops",
         "reference",
         "engine",
+        "passes",
         "kernels",
         "weights",
         "numerics",
@@ -62,25 +65,23 @@ MAY_LOAD = {
         "labels",
         "presets",
     },
-    "losses": {"numerics", "config", "errors", "limits", "checks", "labels", "presets", "files", "ops", "text"},
-    "outputs": {"errors", "limits", "numerics", "text"},
-    "modeling": MODEL,
-    "tensorflow": MODEL | {"modeling"},
-    "pipeline": MODEL | {"modeling", "images"},
-    "comparison": MODEL | {"modeling"},
-    "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "engine", "kernels", "inspection"},
-    "conversion": MODEL | {"modeling", "images"},
-    "vectors": MODEL | {"modeling"},
-    "error_budget": MODEL | {"modeling"},
-    "training": MODEL | {"modeling", "images", "pipeline"},
+    "modeling": WORK,
+    "pipeline": MODEL | {"images"},
+    "comparison": MODEL,
+    "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "passes", "engine", "kernels", "inspection"},
+    "conversion": MODEL | {"images"},
+    "exporters": MODEL | {"images"},
+    "vectors": MODEL,
+    "error_budget": MODEL,
+    "training": MODEL | {"images", "pipeline"},
     "commands": {"errors", "text", "images"},  # `images.folders`, which loads nothing
     "cli": {"commands", "errors", "text", "images"},
 }
 # What a function, or an annotation, may import beside that, with all that is then loaded.
 MAY_LOAD_LATER = {
     "config": {"limits", "numerics", "weights"},  # only `from_pretrained` needs them
-    "bench": MODEL | {"modeling"},
-    "commands": MODEL | {"modeling", "pipeline", "conversion", "comparison", "bench", "vectors", "error_budget"},
+    "bench": MODEL,
+    "commands": MODEL | {"pipeline", "conversion", "comparison", "bench", "vectors", "error_budget"},
     "cli": {"files"},  # to clean up
 }
 

@@ -9,8 +9,8 @@ from tinymvit import MobileViTConfig, MobileViTForImageClassification, MobileViT
 from tinymvit.comparison.settings import ComparisonSettings
 from tinymvit.images.load import load_image, load_segmentation_map
 from tinymvit.inspection.dump import Dump, open_dump
-from tinymvit.losses import classification_loss, segmentation_loss
 from tinymvit.modeling import check_pixel_values
+from tinymvit.modeling.losses import classification_loss, segmentation_loss
 from tinymvit.numerics import NUMBERS, as_array
 
 PIXELS = np.random.default_rng(0).random((1, 3, 4, 4), np.float32)

@@ -19,9 +19,9 @@ from tinymvit import (
     write_vectors,
 )
 from tinymvit.errors import ImageError, TinyMViTError
-from tinymvit.losses import segmentation_loss
+from tinymvit.modeling.losses import segmentation_loss
+from tinymvit.modeling.outputs import SemanticSegmenterOutput
 from tinymvit.networks import mobilevit
-from tinymvit.outputs import SemanticSegmenterOutput
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ LOGITS = SemanticSegmenterOutput(None, np.zeros((1, 21, 4, 4), np.float32))
 
 def without_checking_pixels(monkeypatch):
     """A model that looks at no pixel: there are as many as only this test gives."""
-    monkeypatch.setattr("tinymvit.modeling.check_pixel_values", lambda pixels, channels: pixels)
+    monkeypatch.setattr("tinymvit.modeling.models.check_pixel_values", lambda pixels, channels: pixels)
     monkeypatch.setattr("tinymvit.error_budget.measure.check_pixel_values", lambda pixels, channels: pixels)
 
 
@@ -168,7 +168,7 @@ def test_a_loss_by_bands_is_the_same(monkeypatch):
     labels[:, :3] = 255
     config = MobileViTConfig(num_labels=5)
     expected = segmentation_loss(logits, labels, config)
-    monkeypatch.setattr("tinymvit.losses.BAND_NUMBERS", 40 * 5 * 3)
+    monkeypatch.setattr("tinymvit.modeling.losses.BAND_NUMBERS", 40 * 5 * 3)
     assert segmentation_loss(logits, labels, config) == expected
 
 

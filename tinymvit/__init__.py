@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from tinymvit.modeling import MobileViTForImageClassification as MobileViTForImageClassification
     from tinymvit.modeling import MobileViTForSemanticSegmentation as MobileViTForSemanticSegmentation
     from tinymvit.modeling import MobileViTModel as MobileViTModel
+    from tinymvit.modeling.tensorflow import TFMobileViTForImageClassification as TFMobileViTForImageClassification
+    from tinymvit.modeling.tensorflow import TFMobileViTForSemanticSegmentation as TFMobileViTForSemanticSegmentation
+    from tinymvit.modeling.tensorflow import TFMobileViTModel as TFMobileViTModel
     from tinymvit.pipeline import ImageClassificationPipeline as ImageClassificationPipeline
     from tinymvit.pipeline import ImageSegmentationPipeline as ImageSegmentationPipeline
     from tinymvit.pipeline import Segmentation as Segmentation
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
-    from tinymvit.tensorflow import TFMobileViTForImageClassification as TFMobileViTForImageClassification
-    from tinymvit.tensorflow import TFMobileViTForSemanticSegmentation as TFMobileViTForSemanticSegmentation
-    from tinymvit.tensorflow import TFMobileViTModel as TFMobileViTModel
     from tinymvit.vectors import write_vectors as write_vectors
     from tinymvit.weights import open_checkpoint as open_checkpoint
 
@@ -81,9 +81,9 @@ _HOMES = {
     "Segmentation": "pipeline",
     "classify": "pipeline",
     "segment": "pipeline",
-    "TFMobileViTForImageClassification": "tensorflow",
-    "TFMobileViTForSemanticSegmentation": "tensorflow",
-    "TFMobileViTModel": "tensorflow",
+    "TFMobileViTForImageClassification": "modeling.tensorflow",
+    "TFMobileViTForSemanticSegmentation": "modeling.tensorflow",
+    "TFMobileViTModel": "modeling.tensorflow",
     "Trace": "inspection.trace",
     "rounding_errors": "error_budget",
     "write_vectors": "vectors",

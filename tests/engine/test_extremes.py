@@ -12,12 +12,12 @@ from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import lowering
 from tinymvit.engine.engine import Engine
-from tinymvit.engine.passes import Kind, kind_of
 from tinymvit.graph import Graph
 from tinymvit.networks.layers import conv_layer, inverted_residual, padded_conv2d, pixels
 from tinymvit.networks.random_weights import as_trained
 from tinymvit.numerics import relative_error
 from tinymvit.ops import BatchNorm, Input
+from tinymvit.passes.fold import Kind, kind_of
 from torch_ops import port
 
 EXTREMES = np.float32([0, 1e-42, 1e-30, 1e-12, -1e-6, -1e-5, -1, 1e3, -1e5, 1e7, 1e15, 1e20, -1e30])

@@ -1,7 +1,7 @@
 """A project's modules and what each of them imports, read from the source: nothing is run.
 
-Parts are the files and folders of the package's first level: `tinymvit.engine.passes` belongs to `engine`. The package
-itself, its front, belongs to none.
+Parts are the files and folders of the package's first level: `tinymvit.engine.lowering` belongs to `engine`. The
+package itself, its front, belongs to none.
 """
 
 import ast

@@ -153,9 +153,10 @@ def test_a_trace_keeps_no_more_than_a_run_needs(models, source):
 def test_nothing_is_computed_after_the_last_name(models, monkeypatch):
     ours = models["MobileViTModel"]
     computed = []
-    right = modeling.Trace._steps
+    right = modeling.models.Trace._steps
     monkeypatch.setattr(
-        modeling.Trace, "_steps", lambda self: (computed.append(node.name) or (node, v) for node, v in right(self))
+        "tinymvit.modeling.models.Trace._steps",
+        lambda self: (computed.append(node.name) or (node, v) for node, v in right(self)),
     )
     ours.trace(pixels(), "conv_stem")
     assert computed[-1] == "conv_stem.activation"

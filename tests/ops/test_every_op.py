@@ -17,7 +17,7 @@ from tinymvit import ops
 from tinymvit.config import MobileViTConfig
 from tinymvit.engine import lowering
 from tinymvit.engine.memory import channels_first, engine_shape
-from tinymvit.engine.passes import optimize
+from tinymvit.engine.optimize import optimize
 from tinymvit.graph import Graph, Node
 from tinymvit.inspection.summary import describe
 from tinymvit.inspection.trace import attributes

@@ -9,7 +9,7 @@ import pytest
 
 from tinymvit import kernels
 from tinymvit.config import MobileViTConfig
-from tinymvit.modeling import ENGINES_KEPT, MobileViTForImageClassification
+from tinymvit.modeling.models import ENGINES_KEPT, MobileViTForImageClassification
 
 MEASURE = Path(__file__).parent.parent / "measures" / "reliability.py"
 PIXELS = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)

@@ -53,7 +53,7 @@ FORKED_CHILDREN = """
 expected = classifier(images)
 with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.map(classifier, images) == expected  # a copy of the model, sent there
-locks = classifier.model._lock, tinymvit.modeling._compiling
+locks = classifier.model._lock, tinymvit.modeling.models._compiling
 for lock in locks:
     lock.acquire()  # as a thread that is building an engine does; the child has no such thread
 child = os.fork()

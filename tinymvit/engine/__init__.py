@@ -1,8 +1,8 @@
 """The fast way to run a graph: merged nodes, packed weights, planned memory, Numba kernels, float32.
 
-In here: `passes` (graph to smaller graph), `lowering` (op to kernel, and the packing of its weights), `memory` (where
-each value lies), `engine` (what runs it). Left to others: what an op means (`ops`), the loops themselves (`kernels`).
-A new op that the engine is to run is a row in `lowering.py`; a rewriting of the graph is a function in `passes.py`.
+In here: `optimize` (the passes that it takes), `lowering` (op to kernel, and the packing of its weights), `memory`
+(where each value lies), `engine` (what runs it). Left to others: what an op means (`ops`), the rewriting of graphs
+(`passes`), the loops themselves (`kernels`). A new op that the engine is to run is a row in `lowering.py`.
 """
 
 from tinymvit.engine.engine import Engine

@@ -17,9 +17,10 @@ import numpy as np
 from tinymvit import kernels, limits
 from tinymvit.engine import lowering
 from tinymvit.engine.memory import Memory, allocate, channels_first, memory_of_optimized, plan_memory
-from tinymvit.engine.passes import Kind, are_ordinary, kind_of, optimize
+from tinymvit.engine.optimize import optimize
 from tinymvit.graph import Graph, Node
 from tinymvit.ops import Array, Input
+from tinymvit.passes.fold import Kind, are_ordinary, kind_of
 
 
 @dataclass

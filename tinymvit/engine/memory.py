@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tinymvit import kernels, limits
 from tinymvit.engine import lowering
-from tinymvit.engine.passes import optimize
+from tinymvit.engine.optimize import optimize
 from tinymvit.errors import TinyMViTError
 from tinymvit.graph import Graph, last_use
 from tinymvit.ops import Array, Shape

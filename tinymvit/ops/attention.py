@@ -83,7 +83,7 @@ class Attention(Op):
         y = context(softmax(scores(query, key)), value)
 
     Query, key and value, `(B P, N, D)` each, become `(B P, N, D)`. Only the engine's passes
-    (`tinymvit/engine/passes.py`) make it, so that the N x N scores need not be kept.
+    (`tinymvit/passes/fuse.py`) make it, so that the N x N scores need not be kept.
     """
 
     heads: int

@@ -23,11 +23,16 @@ from tinymvit.errors import tell
 from tinymvit.graph import Graph, parameters
 from tinymvit.inspection.attention_map import Query, attention_map, with_words_of_0_1
 from tinymvit.inspection.trace import Trace
-from tinymvit.losses import classification_loss, segmentation_loss
+from tinymvit.modeling.losses import classification_loss, segmentation_loss
+from tinymvit.modeling.outputs import (
+    BaseModelOutputWithPooling,
+    ImageClassifierOutput,
+    ModelOutput,
+    SemanticSegmenterOutput,
+)
 from tinymvit.networks import mobilevit, random_weights
 from tinymvit.numerics import Array, as_array
 from tinymvit.ops import Shape
-from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, ModelOutput, SemanticSegmenterOutput
 from tinymvit.text import short
 from tinymvit.weights.checkpoint import Checkpoint, as_weights, open_checkpoint
 from tinymvit.weights.families.naming import BATCH_COUNT

@@ -8,24 +8,26 @@ import pytest
 from oracle import MODEL_FLOAT32, REFERENCE_FLOAT64, assert_same
 from tinymvit import reference
 from tinymvit.config import MobileViTConfig
-from tinymvit.engine import passes
-from tinymvit.engine.engine import Engine
+from tinymvit.engine import Engine
+from tinymvit.engine.optimize import optimize
 from tinymvit.graph import Graph
 from tinymvit.networks import mobilevit
 from tinymvit.networks.layers import activate, pixels
 from tinymvit.networks.random_weights import as_trained
 from tinymvit.ops import Add, Conv2d, Fused, Linear
+from tinymvit.passes.fold import fold_batch_norm
+from tinymvit.passes.fuse import fuse_activation, fuse_attention, fuse_inverted_residual, fuse_residual
 from torch_models import TINY
 
 PASSES = (
-    passes.fold_batch_norm,
-    passes.fuse_attention,
-    passes.fuse_activation,
-    passes.fuse_residual,
-    passes.fuse_inverted_residual,
+    fold_batch_norm,
+    fuse_attention,
+    fuse_activation,
+    fuse_residual,
+    fuse_inverted_residual,
 )
 # Folded weights are rounded to float32, the others only move.
-TOLERANCE = dict.fromkeys(PASSES, REFERENCE_FLOAT64) | {passes.fold_batch_norm: 2e-6}
+TOLERANCE = dict.fromkeys(PASSES, REFERENCE_FLOAT64) | {fold_batch_norm: 2e-6}
 
 
 def kinds(graph):
@@ -58,7 +60,7 @@ def test_a_pass_keeps_every_output(segmenter, apply):
 
 def test_what_is_left_after_all_passes(segmenter):
     graph, weights = segmenter
-    optimized, _ = passes.optimize(graph.select(["logits"]), weights)
+    optimized, _ = optimize(graph.select(["logits"]), weights)
     before, after = kinds(graph), kinds(optimized)
     assert {"BatchNorm", "Softmax", "Activation", "Add"} <= before.keys()
     assert not {"BatchNorm", "Scores", "Softmax", "Context", "Activation", "Add"} & after.keys()
@@ -75,7 +77,7 @@ def test_a_value_that_is_read_twice_or_is_an_output_stays():
     d = g.add("d", Linear(4, 4), c)
     e = g.add("e", Add(), d, c)
     g.outputs = {"d": "d", "e": e.name}
-    optimized, _ = passes.optimize(g, {})
+    optimized, _ = optimize(g, {})
     assert list(optimized.nodes) == list(g.nodes)
 
 
@@ -83,7 +85,7 @@ def test_a_user_s_activation_is_not_fused():
     g = Graph()
     a = g.add("a", Linear(4, 4), pixels(g, (1, 2, 4)))
     g.outputs["b"] = activate(g, "b", a, np.sin).name
-    assert kinds(passes.optimize(g, {})[0])["Activation"] == 1
+    assert kinds(optimize(g, {})[0])["Activation"] == 1
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -102,7 +104,7 @@ def test_a_sum_is_done_by_the_depthwise_convolution_before_it():
     x = pixels(g, (1, 20, 9, 7))
     filtered = g.add("filtered", Conv2d(20, 20, 3, padding=1, groups=20, bias=True), x)
     g.outputs["sum"] = g.add("sum", Add(), filtered, x).name
-    assert kinds(passes.optimize(g, {})[0]) == {"Input": 1, "Fused": 1}
+    assert kinds(optimize(g, {})[0]) == {"Input": 1, "Fused": 1}
     check_engine(g)
 
 
@@ -118,7 +120,7 @@ def test_an_inverted_residual_with_another_sum_inside_is_none(summed):
     if summed == "filtered":
         value = g.add("filtered.sum", Add(), value, other)
     g.outputs["narrow"] = g.add("narrow", Conv2d(32, 8, 1, bias=True), value).name
-    assert "InvertedResidual" not in kinds(passes.optimize(g, {})[0])
+    assert "InvertedResidual" not in kinds(optimize(g, {})[0])
     check_engine(g)
 
 

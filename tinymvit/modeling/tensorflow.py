@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from tinymvit.config import MobileViTConfig
-from tinymvit.losses import image_losses, segmentation_loss
-from tinymvit.modeling import (
+from tinymvit.modeling.losses import image_losses, segmentation_loss
+from tinymvit.modeling.models import (
     MobileViTForImageClassification,
     MobileViTForSemanticSegmentation,
     MobileViTModel,
     MobileViTPreTrainedModel,
 )
+from tinymvit.modeling.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, SemanticSegmenterOutput
 from tinymvit.numerics import Array
-from tinymvit.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, SemanticSegmenterOutput
 from tinymvit.text import did_you_mean
 from tinymvit.weights.checkpoint import Checkpoint
 

@@ -1,0 +1,188 @@
+"""A model becomes a file: what is exported, whether it can be, and how it gets on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from tinymvit.checks import is_positive_integer
+from tinymvit.config import MobileViTConfig
+from tinymvit.errors import ConfigError, OutputError, TinyMViTError
+from tinymvit.exporters import c, onnx, tflite
+from tinymvit.exporters.network import ANSWERS, Network, Preprocessing
+from tinymvit.files import FILE, FOLDER, what_is, write_files
+from tinymvit.graph import Graph
+from tinymvit.images.processor import MobileViTImageProcessor
+from tinymvit.modeling import MobileViTModel, MobileViTPreTrainedModel, load_model
+from tinymvit.numerics import Array
+from tinymvit.text import short
+from tinymvit.version import __version__
+from tinymvit.weights import Checkpoint, open_checkpoint
+
+
+class Exporter(Protocol):
+    """What each file of an exporter has."""
+
+    NAME: str  # what `to` calls it
+    WORD: str  # what people call it
+    SUFFIX: str  # of the file; "" for an exporter that writes a folder
+    PRECISIONS: tuple[str, ...]
+    MODULES: tuple[str, ...]  # that writing needs
+    EXTRA: str | None  # that installs them
+    RUNTIME: str  # that `check` runs the file in, as people call it
+    RUNTIME_MODULES: tuple[str, ...]
+
+    def files(self, network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]]:
+        """What is to be written, by the names of the files in the folder: `name` alone for an exporter of one file, the
+        same bytes for the same network. Raises TinyMViTError, in a line, for a network that the target cannot take."""
+
+    def load(self, path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
+        """What runs the written file in its runtime: from an input, as the file takes it, to the results by their
+        public names."""
+
+
+EXPORTERS: dict[str, Exporter] = {exporter.NAME: exporter for exporter in (onnx, tflite, c)}
+
+
+def export(
+    model: str | Path | Checkpoint | MobileViTPreTrainedModel,
+    path: str | Path,
+    *,
+    to: str,
+    precision: str = "float32",
+    size: int | tuple[int, int] | None = None,
+    batch: int = 1,
+    dynamic_batch: bool = False,
+    backbone: bool = False,
+    with_preprocessing: bool = False,
+    answer: str | None = None,
+) -> Network:
+    """Write a model as a file that another runtime runs, or as a program in C; the same bytes each time.
+
+    model: anything `from_pretrained` takes, or a model. path: the file, or for C the folder. to: "onnx", "tflite"
+    or "c". precision: of the stored weights: "float32", "float16" or "int8"; arithmetic stays float32. size: of the
+    input, a side or (height, width), by default the configuration's; batch: its images. dynamic_batch: leave their
+    number open. backbone: leave out the head. with_preprocessing: the file takes a picture, uint8 RGB (B, H, W, 3) of
+    that size, and divides and orders its channels itself. answer: "softmax" or "argmax" of the logits.
+
+    Every tensor in the file has the name of its node in `model.graph()`. Returns what was exported. Raises
+    CheckpointError or ConfigError for what cannot be loaded, OutputError for what cannot be written, TinyMViTError for
+    what the target cannot take; nothing is written then.
+    """
+    exporter = EXPORTERS.get(to) if isinstance(to, str) else None
+    if exporter is None:
+        raise TinyMViTError(f"to: {short(to)}, expected one of {', '.join(EXPORTERS)}")
+    check_writable(exporter, Path(path))
+    if precision not in exporter.PRECISIONS:
+        raise TinyMViTError(
+            f"precision: {short(precision)}, expected one of {', '.join(exporter.PRECISIONS)} for {exporter.WORD}"
+        )
+    network = describe_network(model, precision, size, batch, dynamic_batch, backbone, with_preprocessing, answer)
+    folder, name = (Path(path).parent, Path(path).name) if exporter.SUFFIX else (Path(path), Path(path).name)
+    write_files(folder, exporter.files(network, name))
+    return network
+
+
+def check_writable(exporter: Exporter, path: Path) -> None:
+    """Raise OutputError unless the exporter is installed and can write at `path`, before the long work."""
+    missing = next((name for name in exporter.MODULES if find_spec(name.partition(".")[0]) is None), None)
+    if missing is not None:
+        raise OutputError(f"{exporter.WORD} needs {missing}: pip install 'tinymvit[{exporter.EXTRA}]'")
+    there = what_is(path, OutputError, "written")
+    if exporter.SUFFIX and there == FOLDER:
+        raise OutputError(f"{path}: is a folder, expected a file for {exporter.WORD}")
+    if not exporter.SUFFIX and there == FILE:
+        raise OutputError(f"{path}: is a file, expected a folder for {exporter.WORD}")
+    if exporter.SUFFIX and path.suffix.lower() != exporter.SUFFIX:
+        raise OutputError(f"{path}: the suffix {path.suffix!r}, expected {exporter.SUFFIX} for {exporter.WORD}")
+
+
+def describe_network(
+    model: str | Path | Checkpoint | MobileViTPreTrainedModel,
+    precision: str,
+    size: int | tuple[int, int] | None,
+    batch: int,
+    dynamic_batch: bool,
+    backbone: bool,
+    with_preprocessing: bool,
+    answer: str | None,
+) -> Network:
+    """The network that `export` is asked for: see there."""
+    loaded, processor = _open(model)
+    if backbone:
+        loaded = _without_head(loaded)
+    config = loaded.config
+    if answer is not None and answer not in ANSWERS:
+        raise TinyMViTError(f"answer: {short(answer)}, expected one of {', '.join(ANSWERS)}, or none")
+    if not is_positive_integer(batch):
+        raise TinyMViTError(f"batch: {short(batch)}, expected a whole number of at least 1")
+    height, width = _sides(size, config)
+    graph = loaded.graph((batch, config.num_channels, height, width))
+    graph = graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
+    if "logits" in graph.outputs:
+        graph = graph.select(["logits"])
+    elif answer is not None:
+        raise TinyMViTError(f"answer: {answer}, expected a model with a head: this one gives features")
+    _check_weights(loaded.weights, graph)
+    labels = tuple(config.id2label[i] for i in range(config.num_labels)) if "logits" in graph.outputs else ()
+    preprocessing = None
+    if with_preprocessing:
+        if config.num_channels != 3:
+            raise TinyMViTError(f"with_preprocessing: {config.num_channels} channels, expected 3, of an RGB picture")
+        factor = processor.rescale_factor if processor.do_rescale else 1.0
+        preprocessing = Preprocessing(factor, processor.do_flip_channel_order)
+    facts = {
+        "producer": f"tinymvit {__version__}",
+        "task": {"MobileViTModel": "features"}.get(type(loaded).__name__, config.task or _task(graph)),
+        "precision": precision,
+        "size": [height, width],
+        "channel_order": "BGR" if processor.do_flip_channel_order else "RGB",
+        "rescale_factor": processor.rescale_factor if processor.do_rescale else 1.0,
+        "labels": list(labels),
+    }
+    return Network(graph, loaded.weights, precision, dynamic_batch, preprocessing, answer, labels, facts)
+
+
+def _task(graph: Graph) -> str:
+    """What a model whose config.json says nothing is for."""
+    return "classify" if len(graph[graph.outputs["logits"]].shape) == 2 else "segment"
+
+
+def _open(
+    model: str | Path | Checkpoint | MobileViTPreTrainedModel,
+) -> tuple[MobileViTPreTrainedModel, MobileViTImageProcessor]:
+    """The model, and the processor that makes its pixels."""
+    if isinstance(model, MobileViTPreTrainedModel):
+        flips = model.config.extra.get("channel_order") != "RGB"
+        return model, MobileViTImageProcessor(do_flip_channel_order=flips)
+    checkpoint = open_checkpoint(model)
+    return load_model(checkpoint), MobileViTImageProcessor.from_pretrained(checkpoint)
+
+
+def _without_head(model: MobileViTPreTrainedModel) -> MobileViTModel:
+    expands = any(node.name.endswith("conv_1x1_exp.convolution") for node in model.graph())
+    if isinstance(model, MobileViTModel):
+        return model
+    from tinymvit.weights import backbone_tensors
+
+    return MobileViTModel.from_tensors(model.config, backbone_tensors(model.weights), expand_output=expands)
+
+
+def _sides(size: Any, config: MobileViTConfig) -> tuple[int, int]:
+    if size is None:
+        return config.image_shape
+    sides = (size, size) if is_positive_integer(size) else size
+    if not (isinstance(sides, tuple | list) and len(sides) == 2 and all(map(is_positive_integer, sides))):
+        raise ConfigError(f"size: {short(size)}, expected a side or (height, width), whole numbers of at least 1")
+    return int(sides[0]), int(sides[1])
+
+
+def _check_weights(weights: Mapping[str, Array], graph: Graph) -> None:
+    """Raise TinyMViTError for weights that are no numbers."""
+    for name in graph.weight_shapes():
+        if not np.isfinite(weights[name]).all():
+            raise TinyMViTError(f"{name}: not finite, expected finite weights")

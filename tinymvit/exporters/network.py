@@ -1,0 +1,52 @@
+"""What an exporter is given: a model at one size, and what its file is to hold beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinymvit.graph import Graph
+from tinymvit.ops import Array
+from tinymvit.passes.fold import Kinds, fold_batch_norm, kind_of
+
+FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
+SOFTMAX, ARGMAX = ANSWERS = ("softmax", "argmax")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the file does to a picture of uint8 RGB before the network: each number times `factor`, and the channels in
+    the opposite order if `flips`."""
+
+    factor: float
+    flips: bool
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model at one size. graph: as it was recorded, its outputs those that the file gives, by their public names.
+    weights: float32 by the names of the graph's tensors. precision: of what the file stores, one of `PRECISIONS`.
+    dynamic_batch: whether the first axis of the input is left open. preprocessing: what is done to a picture of uint8
+    RGB, or None for a file that takes `pixel_values`. answer: what becomes of the logits, one of `ANSWERS`, or None for
+    the logits themselves. labels: the names of the classes, in order. facts: what the file says of itself, as JSON can
+    hold it.
+    """
+
+    graph: Graph
+    weights: Mapping[str, Array]
+    precision: str = FLOAT32
+    dynamic_batch: bool = False
+    preprocessing: Preprocessing | None = None
+    answer: str | None = None
+    labels: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def kinds(self) -> Kinds:
+        """What the weights of each node are like: see `passes.fold`."""
+        return {node.weights: kind_of(node, self.weights) for node in self.graph}
+
+    def folded(self) -> tuple[Graph, Mapping[str, Array]]:
+        """The graph and its weights with the normalisations in the convolutions, but for those whose folding would be
+        seen: these stay as `BatchNorm`."""
+        return fold_batch_norm(self.graph, self.weights, self.kinds())
