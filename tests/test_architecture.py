@@ -70,8 +70,8 @@ MAY_LOAD = {
     "comparison": MODEL,
     "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "passes", "engine", "kernels", "inspection"},
     "conversion": MODEL | {"images"},
-    "exporters": MODEL | {"images"},
     "vectors": MODEL,
+    "exporters": MODEL | {"images", "vectors"},
     "error_budget": MODEL,
     "training": MODEL | {"images", "pipeline"},
     "commands": {"errors", "text", "images"},  # `images.folders`, which loads nothing
@@ -81,7 +81,7 @@ MAY_LOAD = {
 MAY_LOAD_LATER = {
     "config": {"limits", "numerics", "weights"},  # only `from_pretrained` needs them
     "bench": MODEL,
-    "commands": MODEL | {"pipeline", "conversion", "comparison", "bench", "vectors", "error_budget"},
+    "commands": MODEL | {"pipeline", "conversion", "comparison", "bench", "vectors", "exporters", "error_budget"},
     "cli": {"files"},  # to clean up
 }
 

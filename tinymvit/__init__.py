@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tinymvit.errors import ImageError as ImageError
     from tinymvit.errors import OutputError as OutputError
     from tinymvit.errors import TinyMViTError as TinyMViTError
+    from tinymvit.exporters.export import export as export
     from tinymvit.images.processor import MobileViTFeatureExtractor as MobileViTFeatureExtractor
     from tinymvit.images.processor import MobileViTImageProcessor as MobileViTImageProcessor
     from tinymvit.inspection.dump import open_dump as open_dump
@@ -60,6 +61,7 @@ _HOMES = {
     "ComparisonSettings": "comparison",
     "MobileViTConfig": "config",
     "convert": "conversion",
+    "export": "exporters.export",
     "open_dump": "inspection.dump",
     "CheckpointError": "errors",
     "ConfigError": "errors",

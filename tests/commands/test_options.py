@@ -10,18 +10,22 @@ import pytest
 from tinymvit.bench import peers
 from tinymvit.cli import build_parser
 from tinymvit.comparison import settings
+from tinymvit.exporters import export, network
 from tinymvit.inspection import dump_writer, trace
 from tinymvit.vectors import write
 from tinymvit.weights.families import FAMILIES
 from tinymvit.weights.given import CHANNEL_ORDERS
 
-SAYS_OF_A_CHECKPOINT = ("classify", "segment", "trace", "attention", "features", "convert")
+SAYS_OF_A_CHECKPOINT = ("classify", "segment", "trace", "attention", "features", "convert", "export")
 CHOICES = {
     ("trace", "--format"): dump_writer.FORMATS,
     ("trace", "--dtype"): trace.DTYPES,
     ("trace", "--source"): trace.SOURCES,
     ("vectors", "--format"): write.FORMATS,
     ("compare", "--layout"): settings.LAYOUTS,
+    ("export", "--to"): tuple(export.EXPORTERS),
+    ("export", "--precision"): network.PRECISIONS,
+    ("export", "--answer"): network.ANSWERS,
     ("convert", "--to"): tuple(family.WORD for family in FAMILIES),
     **{(name, "--channel-order"): CHANNEL_ORDERS for name in SAYS_OF_A_CHECKPOINT},
 }
@@ -30,6 +34,7 @@ DEFAULTS = {
     ("trace", "--source"): trace.SOURCES[0],
     ("vectors", "--format"): write.FORMATS[0],
     ("compare", "--layout"): settings.LAYOUTS[0],
+    ("export", "--precision"): network.PRECISIONS[0],
     ("bench", "--against"): ",".join(name for name in peers.PEERS if name != peers.OURS),
 }
 OWN = {("bench", "--task")}  # what the command itself gives a meaning

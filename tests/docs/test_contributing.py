@@ -13,7 +13,6 @@ ROOT = Path(__file__).parent.parent.parent
 RECIPES = (ROOT / "docs" / "contributing" / "adding.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "contributing" / "glossary.md").read_text("utf-8")
 PLACES = re.compile(r"`((?:tinymvit|kernels|weights|tests|docs)/[\w./-]*)`")
-TO_COME = ("tinymvit/exporters/", "tinymvit/commands/export.py")  # the first exporter makes them
 
 
 def rows(text):
@@ -25,14 +24,13 @@ def rows(text):
 @pytest.mark.parametrize("place", sorted(set(PLACES.findall(RECIPES))))
 def test_a_place_that_a_recipe_names_exists(place):
     path = ROOT / place
-    if not place.startswith(TO_COME):
-        new = path.stem.removeprefix("test_") in ("x", "y")  # then its folder is there, with others of its kind
-        assert next(path.parent.glob(f"*{path.suffix}"), None) if new else path.exists()
+    new = path.stem.removeprefix("test_") in ("x", "y")  # then its folder is there, with others of its kind
+    assert next(path.parent.glob(f"*{path.suffix}"), None) if new else path.exists()
 
 
 def test_every_kind_of_thing_has_its_recipe():
     """Each folder of the library where things are added, and each list that the tables of the code keep by hand."""
-    for folder in ("ops", "networks", "engine", "commands", "comparison", "bench"):
+    for folder in ("ops", "networks", "engine", "commands", "comparison", "exporters", "bench"):
         assert f"tinymvit/{folder}/" in RECIPES, folder
     for folder in ("kernels", "weights/families", "weights/formats", "tests/ops", "tests/measures"):
         assert f"`{folder}/" in RECIPES, folder

@@ -47,16 +47,24 @@ def model_option(command: Any, default: str) -> None:
 
 def checkpoint_options(command: Any) -> None:
     """What the user may say of a checkpoint, in place of what lies beside its weights."""
+    labels_option(command)
+    order_option(command)
+    command.add_argument(
+        "--size", type=positive, metavar="N", help="the side of its input; pictures are resized in proportion to it"
+    )
+
+
+def labels_option(command: Any) -> None:
     command.add_argument(
         "--labels",
         metavar="FILE",
         help="the names of its classes, one a line, or a JSON file with id2label or label2id",
     )
+
+
+def order_option(command: Any) -> None:
     command.add_argument(
         "--channel-order", type=str.upper, choices=("RGB", "BGR"), help="of the pixels that its weights expect"
-    )
-    command.add_argument(
-        "--size", type=positive, metavar="N", help="the side of its input; pictures are resized in proportion to it"
     )
 
 

@@ -137,7 +137,7 @@ def describe_network(
         preprocessing = Preprocessing(factor, processor.do_flip_channel_order)
     facts = {
         "producer": f"tinymvit {__version__}",
-        "task": {"MobileViTModel": "features"}.get(type(loaded).__name__, config.task or _task(graph)),
+        "task": _task(graph),
         "precision": precision,
         "size": [height, width],
         "channel_order": "BGR" if processor.do_flip_channel_order else "RGB",
@@ -148,7 +148,9 @@ def describe_network(
 
 
 def _task(graph: Graph) -> str:
-    """What a model whose config.json says nothing is for."""
+    """What a model is for, told from its results."""
+    if "logits" not in graph.outputs:
+        return "features"
     return "classify" if len(graph[graph.outputs["logits"]].shape) == 2 else "segment"
 
 

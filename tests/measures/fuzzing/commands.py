@@ -277,6 +277,18 @@ def _error(given):
     return [given.model(), *image, *more]
 
 
+def _export(given):
+    to = given.mostly(given.rng.choice(("onnx", "tflite", "c")))
+    output = given.output((".onnx", ".tflite", ""))
+    said = given.some(given.labels, given.channel_order, given.side, given.threads)
+    more = given.some(
+        ["--precision", given.mostly(given.rng.choice(("float16", "int8")))], ["--batch", given.mostly("2")],
+        ["--dynamic-batch"], ["--backbone"], ["--with-preprocessing"], ["--answer", given.mostly("argmax")],
+        lambda: ["--json", given.output((".json",))],
+    )  # fmt: skip
+    return [given.model(given.rng.choice(models.CLASSES)), "--to", to, "--output", output, *said, *more]
+
+
 def _convert(given):
     to = given.mostly(given.rng.choice(("transformers", "timm", "cvnets", "tensorflow")))
     said = given.some(given.labels, given.channel_order, given.side)
@@ -290,5 +302,5 @@ def _models(given):
 OPTIONS = {
     "classify": _classify, "segment": _segment, "summary": _summary, "bench": _bench, "trace": _trace,
     "attention": _attention, "features": _features, "compare": _compare, "vectors": _vectors, "error": _error,
-    "convert": _convert, "models": _models, "warmup": lambda given: [given.text()],
+    "convert": _convert, "export": _export, "models": _models, "warmup": lambda given: [given.text()],
 }  # fmt: skip
