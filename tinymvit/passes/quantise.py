@@ -39,10 +39,10 @@ def quantise(graph: Graph, weights: Weights, ranges: Ranges, keep: Collection[st
     """The graph with its convolutions and linear layers, and activations that stand right between these, in int8.
 
     ranges: of the nodes that `in_need_of_ranges` names. keep: names of nodes that stay in float. The int8 value of a
-    node is a node with its name and ".int8" behind it; where it is computed in int8, the node of the name itself becomes
-    the `Dequantise` of that, and is left out where nothing reads it. The tensors of an op in int8, new arrays, have the
-    name of the float weight with ".int8" and with ".scale", and that of the node with ".bias.int8". Raises KeyError for
-    a node without a range.
+    node is a node with its name and ".int8" behind it; where it is computed in int8, the node of the name itself
+    becomes the `Dequantise` of that, and is left out where nothing reads it. The tensors of an op in int8, new arrays,
+    have the name of the float weight with ".int8" and with ".scale", and that of the node with ".bias.int8". Raises
+    KeyError for a node without a range.
     """
     chosen = computed_in_int8(graph, keep)
     tensors: dict[str, Array] = {}
