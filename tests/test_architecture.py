@@ -73,7 +73,7 @@ MAY_LOAD = {
     "conversion": MODEL | {"images"},
     "vectors": MODEL,
     "exporters": MODEL | {"images", "vectors", "quantisation"},
-    "error_budget": MODEL,
+    "error_budget": MODEL | {"images", "quantisation"},
     "training": MODEL | {"images", "pipeline"},
     "commands": {"errors", "text", "images"},  # `images.folders`, which loads nothing
     "cli": {"commands", "errors", "text", "images"},

@@ -37,7 +37,7 @@ DEFAULTS = {
     ("export", "--precision"): network.PRECISIONS[0],
     ("bench", "--against"): ",".join(name for name in peers.PEERS if name != peers.OURS),
 }
-OWN = {("bench", "--task")}  # what the command itself gives a meaning
+OWN = {("bench", "--task"), ("error", "--precision")}  # what the command itself gives a meaning
 
 
 def options():
