@@ -71,7 +71,7 @@ MAY_LOAD = {
     "comparison": MODEL,
     "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "passes", "engine", "kernels", "inspection"},
     "conversion": MODEL | {"images"},
-    "vectors": MODEL,
+    "vectors": MODEL | {"images", "quantisation"},
     "exporters": MODEL | {"images", "vectors", "quantisation"},
     "error_budget": MODEL | {"images", "quantisation"},
     "training": MODEL | {"images", "pipeline"},

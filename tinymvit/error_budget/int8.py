@@ -192,7 +192,7 @@ def _advance(values: Iterator[tuple[Any, Array]], name: str) -> Array:
 
 
 def _dequantised(op: Quantised, tensors: list[Array]) -> list[Array]:
-    """The weight and, if `op.op` has one, the bias of an op in int8 as the real numbers that they stand for."""
+    """The weight and, if there is one in float, the bias of an op in int8 as the real numbers that they stand for."""
     weight, scale, bias = tensors
     steps = scale.astype(np.float64)
     real = weight * steps.reshape(-1, *[1] * (weight.ndim - 1))
