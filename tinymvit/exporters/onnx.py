@@ -365,17 +365,17 @@ def _fold(to: _Writer, node: Node, op: Fold, x: str) -> str:
     return to.transpose(x, [0, 3, 1, 2], name)
 
 
-def _heads(to: _Writer, x: str, tokens: Shape, heads: int) -> str:
+def _heads(to: _Writer, x: str, tokens: Shape, heads: int, name: str) -> str:
     """(N B P, D) -> (1, N, B P h, d) -> (1, B P h, N, d)"""
     sequences, count, width = tokens
-    apart = to.reshape(x, [1, count, sequences * heads, width // heads], 2, f"{x}/heads")
-    return to.transpose(apart, [0, 2, 1, 3], f"{x}/heads_first")
+    apart = to.reshape(x, [1, count, sequences * heads, width // heads], 2, f"{name}_heads")
+    return to.transpose(apart, [0, 2, 1, 3], name)
 
 
 def _scores(to: _Writer, node: Node, op: Scores, query: str, key: str) -> str:
     name, tokens = to.name(node), to.graph[node.inputs[0]].shape
-    query, key = (_heads(to, each, tokens, op.heads) for each in (query, key))
-    columns = to.transpose(key, [0, 1, 3, 2], f"{key}/columns")
+    query = _heads(to, query, tokens, op.heads, f"{name}/query")
+    columns = to.transpose(_heads(to, key, tokens, op.heads, f"{name}/key"), [0, 1, 3, 2], f"{name}/key_columns")
     if node.inputs[0] in to.factors:
         return to.add("MatMul", [query, columns], name)
     product = to.add("MatMul", [query, columns], f"{name}/product")
@@ -388,7 +388,8 @@ def _softmax(to: _Writer, node: Node, op: Softmax, x: str) -> str:
 
 def _context(to: _Writer, node: Node, op: Context, probabilities: str, value: str) -> str:
     name, heads = to.name(node), to.graph[node.inputs[0]].shape[1]
-    x = to.add("MatMul", [probabilities, _heads(to, value, node.shape, heads)], f"{name}/heads_first")
+    value = _heads(to, value, node.shape, heads, f"{name}/value")
+    x = to.add("MatMul", [probabilities, value], f"{name}/heads_first")
     x = to.transpose(x, [0, 2, 1, 3], f"{name}/heads")
     return to.reshape(x, [math.prod(node.shape[:2]), node.shape[2]], 0, name)
 
