@@ -59,7 +59,7 @@ BATCH = "batch"  # the name of the first axis where it is open
 
 
 def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]]:
-    """One file, for inputs of the network's size: see `Exporter.files`. Raises TinyMViTError for an activation that is
+    """One file, for inputs of the network's size: see `export.Exporter.files`. Raises TinyMViTError for an activation that is
     a function in Python, for a weight that is too large for float16, and for more than 2 GiB."""
     content = _Writer(network).model().SerializeToString(deterministic=True)
     return {name: lambda file: file.write(content)}
