@@ -8,6 +8,9 @@ patches apart before channels go last) this is the fastest in both: see tests/me
 
 What is stored as float16 or int8 becomes float32 by nodes that read constants only. A runtime computes them once, when
 it loads the file, so they cost no time, and the arithmetic is that of float32.
+
+Arithmetic in int8 is written as ONNX has it: a layer in float32 between DequantizeLinear and QuantizeLinear, which a
+runtime takes for one op on integers. Where it does not, it rounds at the same places.
 """
 
 from __future__ import annotations
@@ -31,12 +34,17 @@ from tinymvit.ops import (
     Concat,
     Context,
     Conv2d,
+    Dequantise,
     Fold,
     Input,
     LayerNorm,
     Linear,
     MeanPool,
     Op,
+    Quantisation,
+    Quantise,
+    Quantised,
+    QuantisedActivation,
     Resize,
     Scores,
     Shape,
@@ -54,6 +62,7 @@ RUNTIME, RUNTIME_MODULES = "ONNX Runtime", ("onnxruntime",)
 
 OPSET, IR_VERSION = 17, 8  # of 2022: runtimes of that age read the file
 LARGEST = 2**31 - 1  # bytes of a protobuf message
+QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what the file takes: float32, or with preprocessing uint8 RGB
 BATCH = "batch"  # the name of the first axis where it is open
 
@@ -94,7 +103,7 @@ class _Writer:
 
         self.onnx = onnx
         self.network = network
-        self.graph, self.weights = network.folded()
+        self.graph, self.weights = network.folded() if network.ranges is None else network.quantised()
         self.batch = self.graph[PIXEL_VALUES].shape[0]
         self.factors = _query_factors(self.graph)
         self.public: dict[str, str] = {}  # the first public name of each node that has one
@@ -106,7 +115,7 @@ class _Writer:
         self.stored = 0  # bytes of the constants
 
     def model(self) -> Any:
-        """The `onnx.ModelProto`."""
+        """The ModelProto."""
         for node in self.graph:
             writer = WRITERS.get(type(node.op))
             if writer is None:
@@ -202,13 +211,33 @@ class _Writer:
         if self.network.precision == FLOAT16:
             stored = self.constant(as_float16(values, name), f"{name}/float16")
             return self.add("Cast", [stored], name, to=self.onnx.TensorProto.FLOAT)
-        if self.network.precision == INT8:
+        if self.network.precision == INT8 and self.network.ranges is None:
             multiples, scale = as_int8(values, axis)
             stored = self.constant(multiples, f"{name}/int8")
             cast = self.add("Cast", [stored], f"{name}/float32", to=self.onnx.TensorProto.FLOAT)
             others = [1] * (values.ndim - 1 - axis)
             return self.add("Mul", [cast, self.constant(scale.reshape(-1, *others), f"{name}/scale")], name)
         return self.constant(values, name)
+
+    def quantised(self, kind: str, x: str, by: Quantisation, name: str) -> str:
+        """QuantizeLinear or DequantizeLinear of a whole tensor."""
+        scale = self.constant(np.array(by.scale, np.float32), f"scale/{by.scale!r}")
+        return self.add(
+            kind, [x, scale, self.constant(np.array(by.zero_point, np.int8), f"zero/{by.zero_point}")], name
+        )
+
+    def real(self, node: Node, by: Quantisation) -> str:
+        """What the int8 numbers that a node reads stand for: its tensor may be a node's, which is read by others too."""
+        (name,) = node.inputs
+        for reader in self.graph:
+            if isinstance(reader.op, Dequantise) and reader.inputs == (name,):
+                return self.at[reader.name]
+        real = f"{self.at[name]}/real"
+        return (
+            real
+            if any(each.name == real for each in self.nodes)
+            else self.quantised(DEQUANTISE, self.at[name], by, real)
+        )
 
     def vector(self, name: str, *shape: int) -> str:
         """The weights of each channel: biases, and those of normalisations."""
@@ -256,10 +285,16 @@ def _input(to: _Writer, node: Node, op: Input) -> str:
 
 def _conv2d(to: _Writer, node: Node, op: Conv2d, x: str) -> str:
     weight, *bias = node.weights
+    return _convolution(
+        to, op, [x, to.matrix(to.weights[weight], weight, axis=0), *map(to.vector, bias)], to.name(node)
+    )
+
+
+def _convolution(to: _Writer, op: Conv2d, operands: Sequence[str], name: str) -> str:
     return to.add(
         "Conv",
-        [x, to.matrix(to.weights[weight], weight, axis=0), *map(to.vector, bias)],
-        to.name(node),
+        operands,
+        name,
         kernel_shape=[op.kernel_size] * 2,
         strides=[op.stride] * 2,
         pads=[op.padding] * 4,
@@ -281,11 +316,7 @@ def _batch_norm(to: _Writer, node: Node, op: BatchNorm, x: str) -> str:
 
 
 def _activation(to: _Writer, node: Node, op: Activation, x: str) -> str:
-    if op.function not in ACTIVATIONS:
-        raise TinyMViTError(
-            f"{node.name}: the activation {short(op.function)}, expected a name: {', '.join(ACTIVATIONS)}"
-        )
-    return ACTIVATIONS[op.function](to, x, to.name(node))
+    return _function(to, node)(to, x, to.name(node))
 
 
 def _add(to: _Writer, node: Node, op: Add, a: str, b: str) -> str:
@@ -394,6 +425,40 @@ def _context(to: _Writer, node: Node, op: Context, probabilities: str, value: st
     return to.reshape(x, [math.prod(node.shape[:2]), node.shape[2]], 0, name)
 
 
+def _quantise(to: _Writer, node: Node, op: Quantise, x: str) -> str:
+    return to.quantised(QUANTISE, x, op.by, to.name(node))
+
+
+def _dequantise(to: _Writer, node: Node, op: Dequantise, x: str) -> str:
+    return to.quantised(DEQUANTISE, x, op.by, to.name(node))
+
+
+def _quantised(to: _Writer, node: Node, op: Quantised, x: str) -> str:
+    """The layer on what its int8 input, its int8 weights and its int32 bias stand for."""
+    weight, scale, bias = (np.asarray(to.weights[name]) for name in node.weights)
+    axis = 0 if isinstance(op.op, Conv2d) else 1
+    numbers = to.constant(weight if axis == 0 else weight.T, node.weights[0])
+    steps = to.constant(scale, node.weights[1])
+    bias_steps = to.constant((op.x.scale * scale.astype(np.float64)).astype(np.float32), f"{node.weights[2]}/scale")
+    operands = [
+        to.real(node, op.x),
+        to.add(DEQUANTISE, [numbers, steps], f"{numbers}/real", axis=axis),
+        to.add(DEQUANTISE, [to.constant(bias, node.weights[2]), bias_steps], f"{node.weights[2]}/real", axis=0),
+    ]
+    name = to.name(node)
+    if isinstance(op.op, Conv2d):
+        y = _convolution(to, op.op, operands, f"{name}/result")
+    else:
+        y = to.add("Gemm", operands, f"{name}/result")
+    return to.quantised(QUANTISE, y, op.y, name)
+
+
+def _quantised_activation(to: _Writer, node: Node, op: QuantisedActivation, x: str) -> str:
+    """By the function, not by the table, which no runtime reads as fast."""
+    name = to.name(node)
+    return to.quantised(QUANTISE, _function(to, node)(to, to.real(node, op.x), f"{name}/result"), op.y, name)
+
+
 WRITERS: dict[type[Op], Callable[..., str]] = {
     Input: _input,
     Conv2d: _conv2d,
@@ -410,10 +475,23 @@ WRITERS: dict[type[Op], Callable[..., str]] = {
     Scores: _scores,
     Softmax: _softmax,
     Context: _context,
+    Quantise: _quantise,
+    Dequantise: _dequantise,
+    Quantised: _quantised,
+    QuantisedActivation: _quantised_activation,
 }
 
 
 # ---- activations by their names: the writer, a tensor and a name for the result -> that name ----
+
+
+def _function(to: _Writer, node: Node) -> Callable[[_Writer, str, str], str]:
+    """What writes the function of a node. Raises TinyMViTError for one in Python."""
+    assert isinstance(node.op, Activation | QuantisedActivation)
+    if node.op.function not in ACTIVATIONS:
+        expected = f"expected a name: {', '.join(ACTIVATIONS)}"
+        raise TinyMViTError(f"{node.name}: the activation {short(node.op.function)}, {expected}")
+    return ACTIVATIONS[node.op.function]
 
 
 def _silu(to: _Writer, x: str, name: str) -> str:
