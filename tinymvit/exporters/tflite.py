@@ -334,11 +334,8 @@ def _add(w: _Writer, node: Node, a: int, b: int) -> int:
 
 
 def _concat(w: _Writer, node: Node, *inputs: int) -> int:
-    """XNNPACK joins at most five at a time."""
-    xs = list(inputs)
-    while len(xs) > 5:
-        xs = [w.file.joined(xs[:5], w.file.part("joined")), *xs[5:]]
-    return w.file.joined(xs, node.name)
+    shape = _layout(node.shape, w.batch)
+    return w.file.add("CONCATENATION", list(inputs), shape, node.name, axis=3)
 
 
 def _mean_pool(w: _Writer, node: Node, x: int) -> int:
@@ -594,11 +591,6 @@ class _File:
     def transposed(self, x: int, order: Sequence[int], name: str) -> int:
         shape = tuple(self.shapes[x][i] for i in order)
         return self.add("TRANSPOSE", [x, self.constant(np.array(order, np.int32), "order")], shape, name)
-
-    def joined(self, xs: list[int], name: str) -> int:
-        *sides, _ = self.shapes[xs[0]]
-        shape = (*sides, sum(self.shapes[x][-1] for x in xs))
-        return self.add("CONCATENATION", xs, shape, name, axis=len(sides))
 
     def finish(self, taken: int, given: dict[str, int]) -> bytes:
         """The bytes of the model that takes one tensor and gives these, by their public names."""
