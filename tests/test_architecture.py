@@ -67,11 +67,12 @@ MAY_LOAD = {
     },
     "modeling": WORK,
     "pipeline": MODEL | {"images"},
+    "quantisation": MODEL | {"images"},
     "comparison": MODEL,
     "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "passes", "engine", "kernels", "inspection"},
     "conversion": MODEL | {"images"},
     "vectors": MODEL,
-    "exporters": MODEL | {"images", "vectors"},
+    "exporters": MODEL | {"images", "vectors", "quantisation"},
     "error_budget": MODEL,
     "training": MODEL | {"images", "pipeline"},
     "commands": {"errors", "text", "images"},  # `images.folders`, which loads nothing
@@ -81,7 +82,8 @@ MAY_LOAD = {
 MAY_LOAD_LATER = {
     "config": {"limits", "numerics", "weights"},  # only `from_pretrained` needs them
     "bench": MODEL,
-    "commands": MODEL | {"pipeline", "conversion", "comparison", "bench", "vectors", "exporters", "error_budget"},
+    "commands": MODEL
+    | {"pipeline", "conversion", "comparison", "bench", "vectors", "exporters", "error_budget", "quantisation"},
     "cli": {"files"},  # to clean up
 }
 

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from tinymvit.pipeline import Segmentation as Segmentation
     from tinymvit.pipeline import classify as classify
     from tinymvit.pipeline import segment as segment
+    from tinymvit.quantisation import Ranges as Ranges
+    from tinymvit.quantisation import calibrate as calibrate
     from tinymvit.vectors import write_vectors as write_vectors
     from tinymvit.weights import open_checkpoint as open_checkpoint
 
@@ -88,6 +90,8 @@ _HOMES = {
     "TFMobileViTModel": "modeling.tensorflow",
     "Trace": "inspection.trace",
     "rounding_errors": "error_budget",
+    "calibrate": "quantisation",
+    "Ranges": "quantisation",
     "write_vectors": "vectors",
     "Comparison": "comparison",
     "open_checkpoint": "weights",

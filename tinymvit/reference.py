@@ -34,12 +34,18 @@ def steps(
         else:
             inputs = [values[name] for name in node.inputs]
             with np.errstate(all="ignore"):  # what exceeds the dtype is infinite, as its values say
-                value = compute(node.op, inputs, [np.asarray(weights[name], dtype) for name in node.weights])
+                value = compute(node.op, inputs, [as_operand(weights[name], dtype) for name in node.weights])
         values[node.name] = value
         yield node, value
         for name in {node.name, *node.inputs}:
             if uses[name] <= index:
                 del values[name]
+
+
+def as_operand(weight: Array, dtype: type) -> Array:
+    """A weight as an op of a run in `dtype` takes it. Whole numbers stay what they are: float32 does not have all of
+    int32."""
+    return weight if weight.dtype.kind == "i" else np.asarray(weight, dtype)
 
 
 def check_memory(graph: Graph, dtype: type = np.float64, last: str | None = None) -> None:

@@ -14,9 +14,18 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32).astype(np.float64)
 
 
+def whole(seed, *shape, largest=127):
+    """Random whole numbers from -largest to largest, in float64."""
+    return np.random.default_rng(seed).integers(-largest, largest + 1, shape).astype(np.float64)
+
+
 def weights_of(op, seed):
-    """Weights of an op's shapes; a variance is positive."""
-    drawn = {role: normal(seed + i, *shape) for i, (role, shape) in enumerate(op.weight_shapes().items())}
+    """Weights of an op's shapes; a variance is positive, those of int8 ops are whole numbers, their scales positive."""
+    shapes = op.weight_shapes()
+    if op.in_integers and shapes:
+        scale = np.random.default_rng(seed).uniform(0.001, 0.01, shapes["scale"]).astype(np.float32)
+        return [whole(seed, *shapes["weight"]), scale, whole(seed + 1, *shapes["bias"], largest=10000)]
+    drawn = {role: normal(seed + i, *shape) for i, (role, shape) in enumerate(shapes.items())}
     return [value**2 + 0.25 if role == "running_var" else value for role, value in drawn.items()]
 
 

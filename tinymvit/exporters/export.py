@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
 from tinymvit.checks import is_positive_integer
-from tinymvit.config import MobileViTConfig
-from tinymvit.errors import ConfigError, OutputError, TinyMViTError
+from tinymvit.errors import OutputError, TinyMViTError
 from tinymvit.exporters import c, onnx, tflite
-from tinymvit.exporters.network import ANSWERS, Network, Preprocessing
+from tinymvit.exporters.int8 import in_int8
+from tinymvit.exporters.network import ANSWERS, INT8, Network, Preprocessing
 from tinymvit.files import FILE, FOLDER, what_is, write_files
 from tinymvit.graph import Graph
-from tinymvit.images.processor import MobileViTImageProcessor
-from tinymvit.modeling import MobileViTModel, MobileViTPreTrainedModel, load_model
+from tinymvit.modeling import MobileViTModel, MobileViTPreTrainedModel
 from tinymvit.numerics import Array
+from tinymvit.quantisation import Ranges
+from tinymvit.quantisation.calibration import Images, input_size, model_and_processor, processor_of
 from tinymvit.text import short
 from tinymvit.version import __version__
-from tinymvit.weights import Checkpoint, open_checkpoint
+from tinymvit.weights import Checkpoint
 
 
 class Exporter(Protocol):
@@ -46,6 +47,7 @@ class Exporter(Protocol):
 
 
 EXPORTERS: dict[str, Exporter] = {exporter.NAME: exporter for exporter in (onnx, tflite, c)}
+IN_INTEGERS = (onnx.NAME, tflite.NAME)  # those whose files can compute in int8
 
 
 def export(
@@ -60,14 +62,19 @@ def export(
     backbone: bool = False,
     with_preprocessing: bool = False,
     answer: str | None = None,
+    calibrate: str | Path | Ranges | Images | None = None,
+    keep_float: Iterable[str] = (),
 ) -> Network:
     """Write a model as a file that another runtime runs, or as a program in C; the same bytes each time.
 
     model: anything `from_pretrained` takes, or a model. path: the file, or for C the folder. to: "onnx", "tflite"
-    or "c". precision: of the stored weights: "float32", "float16" or "int8"; arithmetic stays float32. size: of the
-    input, a side or (height, width), by default the configuration's; batch: its images. dynamic_batch: leave their
-    number open. backbone: leave out the head. with_preprocessing: the file takes a picture, uint8 RGB (B, H, W, 3) of
-    that size, and divides and orders its channels itself. answer: "softmax" or "argmax" of the logits.
+    or "c". precision: of the stored weights: "float32", "float16" or "int8"; arithmetic stays float32, unless int8 is
+    calibrated. size: of the input, a side or (height, width), by default the configuration's; batch: its images.
+    dynamic_batch: leave their number open. backbone: leave out the head. with_preprocessing: the file takes a picture,
+    uint8 RGB (B, H, W, 3) of that size, and divides and orders its channels itself. answer: "softmax" or "argmax" of
+    the logits. calibrate: with int8, compute in it too: a folder of pictures or a list of them, what
+    `tinymvit.calibrate` gives, or the name of the JSON file that this was saved as. keep_float: names of nodes, of
+    modules, or patterns of them, which then stay in float.
 
     Every tensor in the file has the name of its node in `model.graph()`. Returns what was exported. Raises
     CheckpointError or ConfigError for what cannot be loaded, OutputError for what cannot be written, TinyMViTError for
@@ -81,7 +88,11 @@ def export(
         raise TinyMViTError(
             f"precision: {short(precision)}, expected one of {', '.join(exporter.PRECISIONS)} for {exporter.WORD}"
         )
+    if calibrate is not None and (precision != INT8 or to not in IN_INTEGERS):
+        expected = "precision int8" if to in IN_INTEGERS else f"one of {', '.join(IN_INTEGERS)}, which compute in int8"
+        raise TinyMViTError(f"calibrate: for {exporter.WORD} in {precision}, expected {expected}")
     network = describe_network(model, precision, size, batch, dynamic_batch, backbone, with_preprocessing, answer)
+    network = in_int8(network, processor_of(model), calibrate, keep_float)
     folder, name = (Path(path).parent, Path(path).name) if exporter.SUFFIX else (Path(path), Path(path).name)
     write_files(folder, exporter.files(network, name))
     return network
@@ -112,7 +123,7 @@ def describe_network(
     answer: str | None,
 ) -> Network:
     """The network that `export` is asked for: see there."""
-    loaded, processor = _open(model)
+    loaded, processor = model_and_processor(model)
     if backbone:
         loaded = _without_head(loaded)
     config = loaded.config
@@ -120,7 +131,7 @@ def describe_network(
         raise TinyMViTError(f"answer: {short(answer)}, expected one of {', '.join(ANSWERS)}, or none")
     if not is_positive_integer(batch):
         raise TinyMViTError(f"batch: {short(batch)}, expected a whole number of at least 1")
-    height, width = _sides(size, config)
+    height, width = input_size(size, loaded)
     graph = loaded.graph((batch, config.num_channels, height, width))
     graph = graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
     if "logits" in graph.outputs:
@@ -154,17 +165,6 @@ def _task(graph: Graph) -> str:
     return "classify" if len(graph[graph.outputs["logits"]].shape) == 2 else "segment"
 
 
-def _open(
-    model: str | Path | Checkpoint | MobileViTPreTrainedModel,
-) -> tuple[MobileViTPreTrainedModel, MobileViTImageProcessor]:
-    """The model, and the processor that makes its pixels."""
-    if isinstance(model, MobileViTPreTrainedModel):
-        flips = model.config.extra.get("channel_order") != "RGB"
-        return model, MobileViTImageProcessor(do_flip_channel_order=flips)
-    checkpoint = open_checkpoint(model)
-    return load_model(checkpoint), MobileViTImageProcessor.from_pretrained(checkpoint)
-
-
 def _without_head(model: MobileViTPreTrainedModel) -> MobileViTModel:
     expands = any(node.name.endswith("conv_1x1_exp.convolution") for node in model.graph())
     if isinstance(model, MobileViTModel):
@@ -172,15 +172,6 @@ def _without_head(model: MobileViTPreTrainedModel) -> MobileViTModel:
     from tinymvit.weights import backbone_tensors
 
     return MobileViTModel.from_tensors(model.config, backbone_tensors(model.weights), expand_output=expands)
-
-
-def _sides(size: Any, config: MobileViTConfig) -> tuple[int, int]:
-    if size is None:
-        return config.image_shape
-    sides = (size, size) if is_positive_integer(size) else size
-    if not (isinstance(sides, tuple | list) and len(sides) == 2 and all(map(is_positive_integer, sides))):
-        raise ConfigError(f"size: {short(size)}, expected a side or (height, width), whole numbers of at least 1")
-    return int(sides[0]), int(sides[1])
 
 
 def _check_weights(weights: Mapping[str, Array], graph: Graph) -> None:

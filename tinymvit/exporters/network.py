@@ -9,6 +9,7 @@ from typing import Any
 from tinymvit.graph import Graph
 from tinymvit.ops import Array
 from tinymvit.passes.fold import Kinds, fold_batch_norm, kind_of
+from tinymvit.quantisation.ranges import Ranges
 
 FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
 SOFTMAX, ARGMAX = ANSWERS = ("softmax", "argmax")
@@ -30,7 +31,8 @@ class Network:
     dynamic_batch: whether the first axis of the input is left open. preprocessing: what is done to a picture of uint8
     RGB, or None for a file that takes `pixel_values`. answer: what becomes of the logits, one of `ANSWERS`, or None for
     the logits themselves. labels: the names of the classes, in order. facts: what the file says of itself, as JSON can
-    hold it.
+    hold it. ranges: of the values, for a file that computes in int8; with the precision int8 and without them only the
+    weights are int8. keep_float: nodes that stay in float then, see `quantisation.ranges.kept`.
     """
 
     graph: Graph
@@ -41,6 +43,8 @@ class Network:
     answer: str | None = None
     labels: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Ranges | None = None
+    keep_float: tuple[str, ...] = ()
 
     def kinds(self) -> Kinds:
         """What the weights of each node are like: see `passes.fold`."""
@@ -50,3 +54,9 @@ class Network:
         """The graph and its weights with the normalisations in the convolutions, but for those whose folding would be
         seen: these stay as `BatchNorm`."""
         return fold_batch_norm(self.graph, self.weights, self.kinds())
+
+    def quantised(self) -> tuple[Graph, Mapping[str, Array]]:
+        """The graph in int8, and its weights: see `passes.quantise`. Raises ValueError if there are no ranges."""
+        if self.ranges is None:
+            raise ValueError("the network has no ranges, expected those of calibration")
+        return self.ranges.quantised(self.graph, self.weights, self.keep_float)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from tinymvit.graph import Graph, parameters
-from tinymvit.ops import Activation, Conv2d, Op, Shape
+from tinymvit.ops import Activation, Conv2d, Op, Quantised, QuantisedActivation, Shape
 from tinymvit.text import align
 
 
@@ -38,6 +38,10 @@ def describe(op: Op) -> str:
         return f"{name} {' '.join(parts)}"
     if isinstance(op, Activation):
         return op.function if isinstance(op.function, str) else getattr(op.function, "__name__", repr(op.function))
+    if isinstance(op, Quantised):
+        return f"{name} {describe(op.op)}"
+    if isinstance(op, QuantisedActivation):
+        return f"{name} {describe(Activation(op.function))}"
     attributes = {field.name: getattr(op, field.name) for field in fields(op)}
     return f"{name} {attributes['heads']} heads" if "heads" in attributes else name
 

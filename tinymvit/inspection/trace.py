@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,7 +20,7 @@ from tinymvit.errors import TinyMViTError
 from tinymvit.graph import Graph, Node
 from tinymvit.inspection.dump_writer import Spec
 from tinymvit.numerics import Array, as_array
-from tinymvit.ops import Op
+from tinymvit.ops import Op, Quantisation
 from tinymvit.text import short
 
 DTYPES = ("float32", "float64")
@@ -173,4 +173,6 @@ def attributes(op: Op) -> dict[str, Any]:
 def _as_json(value: Any) -> Any:
     if isinstance(value, Op):  # the op inside a fused one
         return {"op": type(value).__name__} | attributes(value)
+    if isinstance(value, Quantisation):
+        return asdict(value)
     return getattr(value, "__name__", type(value).__name__) if callable(value) else value

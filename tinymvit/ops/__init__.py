@@ -27,6 +27,11 @@ from tinymvit.ops.op import Array as Array
 from tinymvit.ops.op import Input as Input
 from tinymvit.ops.op import Op as Op
 from tinymvit.ops.op import Shape as Shape
+from tinymvit.ops.quantised import Dequantise as Dequantise
+from tinymvit.ops.quantised import Quantisation as Quantisation
+from tinymvit.ops.quantised import Quantise as Quantise
+from tinymvit.ops.quantised import Quantised as Quantised
+from tinymvit.ops.quantised import QuantisedActivation as QuantisedActivation
 from tinymvit.ops.resize import Resize as Resize
 from tinymvit.ops.unfold import Fold as Fold
 from tinymvit.ops.unfold import Unfold as Unfold

@@ -24,6 +24,7 @@ class Op:
     only_moves: ClassVar[bool] = (
         False  # whether each number of the output is one of the inputs', so that none is rounded
     )
+    in_integers: ClassVar[bool] = False  # whether the output is whole numbers, the same on every machine
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape of the output for inputs of these shapes; by default the first input's."""
@@ -40,7 +41,8 @@ class Op:
     def compute(self, *operands: Any, **_: Any) -> Array:
         """The output for the inputs, in the order of the graph, and then the weights, in that of `weight_shapes`.
 
-        All arrays have one dtype, float64 (the truth) or float32, which is the output's too. Their shapes are those
+        All arrays have one dtype, float64 (the truth) or float32, which is the output's too; weights of whole numbers
+        may keep their own. Their shapes are those
         that the op speaks of; they are not checked, and NumPy raises ValueError for most that do not fit.
         """
         raise NotImplementedError(f"{type(self).__name__} computes nothing")

@@ -118,11 +118,15 @@ def op_vector(name: str, op: ops.Op, shapes: tuple[Shape, ...], nodes: tuple[str
     inputs = draw_inputs(op, shapes, stream)
     weights = {role: draw_weight(op, role, shape, stream) for role, shape in op.weight_shapes().items()}
     exact, single = (
-        reference.compute(op, [x.astype(dtype) for x in inputs], [w.astype(dtype) for w in weights.values()])
+        reference.compute(
+            op,
+            [x.astype(dtype) for x in inputs],
+            [reference.as_operand(w, dtype) for w in weights.values()],
+        )
         for dtype in (np.float64, np.float32)
     )
     names = ["input"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
-    result = Expected(_rounded(exact), 0.0, 0.0) if op.only_moves else expected(exact, single)
+    result = Expected(_rounded(exact), 0.0, 0.0) if op.only_moves or op.in_integers else expected(exact, single)
     return Vector(name, op, nodes, dict(zip(names, inputs, strict=True)), weights, {"output": result})
 
 
@@ -192,12 +196,17 @@ def draw_inputs(op: ops.Op, shapes: tuple[Shape, ...], stream: np.random.PCG64) 
             x[0, 1:2] *= 2.0**-10
         case ops.Context():
             inputs[0] = np.abs(x) / 4
+        case ops.Quantised() | ops.QuantisedActivation() | ops.Dequantise():  # all numbers of int8, and its ends
+            inputs = [uniform(stream, shape, -128, 128, 8) for shape in shapes]
+            inputs[0].reshape(-1)[:2] = [-128, 127][: x.size]
     return inputs
 
 
 def draw_weight(op: ops.Op, role: str, shape: Shape, stream: np.random.PCG64) -> Array:
     """Numbers of the size that trained weights have, so that results are of the inputs' size. Some scales are far from
     1 and some biases far from 0, so a port that leaves them out fails."""
+    if isinstance(op, ops.Quantised):
+        return draw_quantised_weight(role, shape, stream)
     if len(shape) > 1:
         bound = 2.0 ** -round(math.log2(math.prod(shape[1:])) / 2)
         return uniform(stream, shape, -bound, bound, WEIGHT_BITS)
@@ -208,12 +217,25 @@ def draw_weight(op: ops.Op, role: str, shape: Shape, stream: np.random.PCG64) ->
     return uniform(stream, shape, -1, 1, WEIGHT_BITS)
 
 
+def draw_quantised_weight(role: str, shape: Shape, stream: np.random.PCG64) -> Array:
+    """The weights of an op in integers, in their own dtypes; -127 and 127 are among them, and scales that differ."""
+    if role == "scale":
+        return uniform(stream, shape, 2.0**-9, 2.0**-7, WEIGHT_BITS)
+    if role == "bias":
+        return uniform(stream, shape, -(2.0**12), 2.0**12, 13).astype(np.int32)
+    weight = np.maximum(uniform(stream, shape, -128, 128, 8), -127)
+    weight.reshape(-1)[:2] = [-127, 127][: weight.size]
+    return weight.astype(np.int8)
+
+
 # ---- shapes and names ----
 
 
 def shrunk(op: ops.Op, shapes: tuple[Shape, ...]) -> OpOnShapes:
     """The op and the shapes of its inputs, on the smallest maps on which a wrong port still gives wrong numbers."""
     match op:
+        case ops.Quantised():
+            return op, shrunk(op.op, shapes)[1]
         case ops.Conv2d():
             side = max(5, op.dilation * (op.kernel_size // 2) + 1)  # the outermost weights meet pixels
             return op, ((*shapes[0][:2], side, side + 1),)
@@ -256,6 +278,10 @@ def vector_name(op: ops.Op, shapes: tuple[Shape, ...]) -> str:
     width = shapes[0][-1] if len(shapes[0]) == 3 else shapes[0][1]  # of a token, or channels
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(op).__name__).lower()
     match op:
+        case ops.Quantised():
+            return f"{kind}_{vector_name(op.op, shapes)}"
+        case ops.QuantisedActivation():
+            return f"quantised_{vector_name(ops.Activation(op.function), shapes)}"
         case ops.Conv2d():
             words = [f"depthwise_{kind}" if op.depthwise else kind, f"{op.kernel_size}x{op.kernel_size}"]
             words += [str(width)] if op.depthwise else [f"{width}_to_{op.out_channels}"]
