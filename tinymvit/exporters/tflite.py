@@ -72,7 +72,7 @@ def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]
 def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
     """What runs a file that `files` wrote in LiteRT: from pixel_values (B, C, H, W) float32, or from a picture
     (B, H, W, 3) uint8 for a file with preprocessing, to its results by their public names, maps as (B, C, H, W). Raises
-    OutputError, in a line, for what LiteRT refuses."""
+    OutputError, in a line, for what LiteRT refuses; what runs it raises TinyMViTError for an input of another shape."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -85,12 +85,14 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
     (taken,) = interpreter.get_input_details()
     runner = interpreter.get_signature_runner(SIGNATURE)
     outputs = {name: runner.get_output_details()[name]["index"] for name in signature["outputs"]}
-    index, shape = taken["index"], tuple(taken["shape"])
+    index, shape = taken["index"], tuple(int(side) for side in taken["shape"])
 
     def run(given: Array) -> Mapping[str, Array]:
         nonlocal shape
         x = given if taken["dtype"] == np.uint8 else np.ascontiguousarray(given.transpose(0, 2, 3, 1))
         if x.shape != shape:
+            if x.shape[1:] != shape[1:] or taken["shape_signature"][0] != -1:
+                raise TinyMViTError(f"an input of shape {x.shape}, expected {shape}")
             interpreter.resize_tensor_input(index, x.shape, strict=True)
             interpreter.allocate_tensors()
             shape = x.shape
