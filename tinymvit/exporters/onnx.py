@@ -59,7 +59,7 @@ BATCH = "batch"  # the name of the first axis where it is open
 
 
 def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]]:
-    """One file, for inputs of the network's size: see `Exporter.files`. Raises TinyMViTError for an activation that is
+    """One file, for inputs of the network's size. Raises TinyMViTError for an activation that is
     a function in Python, for a weight that is too large for float16, and for more than 2 GiB."""
     content = _Writer(network).model().SerializeToString(deterministic=True)
     return {name: lambda file: file.write(content)}
@@ -106,7 +106,7 @@ class _Writer:
         self.stored = 0  # bytes of the constants
 
     def model(self) -> Any:
-        """The `onnx.ModelProto`."""
+        """The ModelProto."""
         for node in self.graph:
             writer = WRITERS.get(type(node.op))
             if writer is None:

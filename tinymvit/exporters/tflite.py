@@ -63,7 +63,7 @@ FACTS, LABELS = "tinymvit", "labels.txt"  # metadata: what the file says of itse
 
 
 def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]]:
-    """One file, for an input of the network's size: see `Exporter.files`. Raises TinyMViTError for an activation that
+    """One file, for an input of the network's size. Raises TinyMViTError for an activation that
     is a function in Python, and for a weight that is too large for float16."""
     content = _Writer(network).content()
     return {name: lambda file: file.write(content)}
