@@ -41,7 +41,7 @@ RUNTIME, RUNTIME_MODULES = "a C compiler", ()
 SOURCE = Path(__file__).parent / "c_source"
 COMPILED = ("main.c", "mobilevit.c", "weights.c")
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-std=c99", "-O3", "-ffp-contract=off")
+FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fno-trapping-math")
 ROW = 512  # float32 numbers in a line of weights.c: a string of at most 4095 characters, as C99 asks
 TYPES = {"float32": "float", "int32": "int32_t", "uint8": "unsigned char"}  # in C
 

@@ -23,7 +23,7 @@ from tinymvit.numerics import Array
 from tinymvit.ops import Op, Shape
 from tinymvit.passes.rewrite import Weights, rewrite
 
-ROWS, TILE, CHANNELS = 4, 16, 8  # as in product.c and inverted_residual.c
+ROWS, TILE, QUERIES, CHANNELS = 2, 32, 8, 8  # as in product.c, attention.c, inverted_residual.c
 PIXELS, PICTURE = "pixel_values", "picture"
 ELEMENTWISE = (ops.Activation, ops.BatchNorm, ops.Add)  # whose results may lie where an input lies
 
@@ -339,7 +339,7 @@ class Writer:
         inputs = map(Place, (*scores.inputs, context.inputs[1]))
         columns = _rounded_up(tokens) * size + _rounded_up(size) * tokens
         arguments = (*inputs, shape, SCRATCH, "trace", self._numbers(nodes[:-1]))
-        return Call("attention", arguments, columns + ROWS * tokens)
+        return Call("attention", arguments, columns + QUERIES * tokens)
 
     def _numbers(self, nodes: Sequence[Node]) -> str:
         return f"(const int[]){{{', '.join(str(self.numbers[node.name]) for node in nodes)}}}"

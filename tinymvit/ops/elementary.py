@@ -43,13 +43,14 @@ def exponential(x: Array) -> Array:
     e^x = 2^n e^r with n the whole number nearest to x / ln 2 and r = x - n ln 2. Adding `ROUND` leaves n in the last
     bits of a float32, from where it is shifted into the place of the exponent.
     """
+    x = np.where(x < LOWEST, F(-88), x)  # for which n is -127, and 2^n in the bits of a float32 is 0
     shifted = x * PER_LN2 + ROUND
     n = shifted - ROUND
     r = x - n * LN2_HIGH
     r = r - n * LN2_LOW
     y = r * r * polynomial(r, EXPONENTIAL) + r + F(1)
     power = (shifted.view(np.uint32) << np.uint32(23)) + np.uint32(0x3F800000)
-    return np.where(x < LOWEST, F(0), y * power.view(np.float32))
+    return y * power.view(np.float32)
 
 
 def polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:

@@ -1,7 +1,7 @@
 #include "product.c"
 #include "softmax.c"
 
-/* tinymvit/ops/attention.py, all of it: ROWS queries at a time, so that the (tokens, tokens) scores never exist as a
+/* tinymvit/ops/attention.py, all of it: QUERIES at a time, so that the (tokens, tokens) scores never exist as a
  * whole.
  *
  *     scores[q, k] = sum over i of query[q, i] key[k, i] / root
@@ -10,7 +10,9 @@
  *
  * query, key, value and context are (sequences, tokens, heads size), a head's numbers side by side. scratch: the keys
  * of a head in columns, (tokens / TILE, size, TILE); its values, (size / TILE, tokens, TILE), both rounded up; and
- * (ROWS, tokens) scores. nodes: the numbers of scores and probabilities. */
+ * (QUERIES, tokens) scores. nodes: the numbers of scores and probabilities. */
+enum { QUERIES = 8 };
+
 typedef struct {
     int sequences, tokens, heads, size;
     float root; /* of size */
@@ -28,8 +30,8 @@ static void attend(float *context, const float *query, const float *key, const f
     for (int k = 0; k < s.tokens; k++)
         for (int i = 0; i < value_tiles * TILE; i++)
             values[((size_t)(i / TILE) * s.tokens + k) * TILE + i % TILE] = i < s.size ? value[k * row + i] : 0.0f;
-    for (int q = 0; q < s.tokens; q += ROWS) {
-        const int rows = s.tokens - q < ROWS ? s.tokens - q : ROWS;
+    for (int q = 0; q < s.tokens; q += QUERIES) {
+        const int rows = s.tokens - q < QUERIES ? s.tokens - q : QUERIES;
         const size_t count = (size_t)rows * s.tokens;
         memset(scores, 0, count * sizeof *scores);
         for (int k = 0; k < s.tokens; k += TILE)

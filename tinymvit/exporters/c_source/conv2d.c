@@ -19,19 +19,20 @@ static int conv2d_side(int side, conv2d_shape s)
 static void gather(float *patches, const float *x, conv2d_shape s, int first, int count)
 {
     const int columns = conv2d_side(s.width, s);
-    int top[TILE] = {0}, left[TILE] = {0}; /* where the kernel lies, for each output pixel */
-    for (int n = 0; n < count; n++) {
-        top[n] = (first + n) / columns * s.stride - s.padding;
-        left[n] = (first + n) % columns * s.stride - s.padding;
-    }
-    for (int c = 0; c < s.inputs; c++, x += (size_t)s.height * s.width)
-        for (int u = 0; u < s.kernel; u++)
-            for (int v = 0; v < s.kernel; v++, patches += TILE)
-                for (int n = 0; n < TILE; n++) {
-                    const int i = top[n] + u * s.dilation, j = left[n] + v * s.dilation;
-                    const int inside = n < count && i >= 0 && i < s.height && j >= 0 && j < s.width;
-                    patches[n] = inside ? x[(size_t)i * s.width + j] : 0.0f;
-                }
+    const size_t area = (size_t)s.kernel * s.kernel, size = (size_t)s.height * s.width;
+    for (int u = 0; u < s.kernel; u++)
+        for (int v = 0; v < s.kernel; v++, patches += TILE) {
+            int place[TILE]; /* in the input map, for each output pixel; -1 outside */
+            for (int n = 0; n < TILE; n++) {
+                const int i = (first + n) / columns * s.stride - s.padding + u * s.dilation;
+                const int j = (first + n) % columns * s.stride - s.padding + v * s.dilation;
+                const int inside = n < count && i >= 0 && i < s.height && j >= 0 && j < s.width;
+                place[n] = inside ? i * s.width + j : -1;
+            }
+            for (int c = 0; c < s.inputs; c++)
+                for (int n = 0; n < TILE; n++)
+                    patches[c * area * TILE + n] = place[n] >= 0 ? x[c * size + place[n]] : 0.0f;
+        }
 }
 
 /* With a kernel of one pixel and stride 1, the rows are parts of the channels. */

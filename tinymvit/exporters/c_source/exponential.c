@@ -1,6 +1,7 @@
 /* tinymvit/ops/elementary.py: e^x for x <= 0, within a unit in the last place; 0 below -87. */
-static float exponential(float x)
+static inline float exponential(float x)
 {
+    x = x < -87.0f ? -88.0f : x; /* of which 2^n becomes 0 */
     const float shifted = x * 1.44269504f + 12582912.0f; /* n = x / ln 2, rounded, is in its last bits */
     const float n = shifted - 12582912.0f;
     float r = x - n * 0.693359375f; /* x - n ln 2, in two steps */
@@ -17,5 +18,5 @@ static float exponential(float x)
     bits = (bits << 23) + 0x3F800000u; /* 2^n */
     float power;
     memcpy(&power, &bits, sizeof power);
-    return x < -87.0f ? 0.0f : y * power;
+    return y * power;
 }

@@ -1,7 +1,7 @@
 #include "exponential.c"
 
 /* tinymvit/ops/elementary.py: the probability that a normal variable exceeds x >= 0. */
-static float normal_tail(float x)
+static inline float normal_tail(float x)
 {
     x = x > 14.0f ? 14.0f : x;
     uint32_t bits;

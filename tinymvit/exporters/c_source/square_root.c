@@ -1,5 +1,5 @@
 /* tinymvit/ops/elementary.py: the root of x >= 0, within a unit in the last place, by Heron's rule. */
-static float square_root(float x)
+static inline float square_root(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);

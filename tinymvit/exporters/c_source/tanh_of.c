@@ -1,7 +1,7 @@
 #include "exponential.c"
 
 /* tinymvit/ops/elementary.py: a polynomial near 0, else (1 - e) / (1 + e) with e = e^(-2 |x|). */
-static float tanh_of(float x)
+static inline float tanh_of(float x)
 {
     const float size = x < 0.0f ? -x : x, square = x * x;
     float near = -5.70498872745e-3f;
