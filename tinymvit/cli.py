@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from tinymvit.commands import (
     attention,
     bench,
+    calibrate,
     classify,
     compare,
     convert,
@@ -52,6 +53,7 @@ COMMANDS = (
     vectors,
     error,
     export,
+    calibrate,
     convert,
     models,
     warmup,

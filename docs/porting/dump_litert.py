@@ -3,18 +3,25 @@
     python dump_litert.py model.tflite pixels.npy port.safetensors
     tinymvit compare apple/mobilevit-small port.safetensors --isolate
 
-pixels.npy: what the network is given, as its input lies in memory, float32, BGR, 0 to 1. The interpreter keeps every
-intermediate, without a delegate that would fuse some away. Names are taken from what litert-torch leaves in the file;
-another converter's tensors keep their own names, and compare guesses by shape, order and values, or is given a map.
+pixels.npy: what the network is given, as its input lies in memory: float32, BGR, 0 to 1, or the picture, uint8, for a
+file that takes one. The interpreter keeps every intermediate, without a delegate that would fuse some away. Names are
+taken from what `tinymvit export` or litert-torch leaves in the file; another converter's tensors keep their own names,
+and compare guesses by shape, order and values, or is given a map. int8 values become the numbers that they stand for.
 """
 
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from safetensors.numpy import save_file
 
 LISTS = {"MobileViTASPP": "convs"}  # the attribute that holds a module's numbered children, where it is not "layer"
+
+PARTS = re.compile(r"[a-z_]+_\d+|classes|probabilities")  # in our files: what is no value of the model's own
+REVERSED = "pixel_values/reversed"  # in our files that take a picture: its pixels, before their channels are swapped
 
 MOVES = ("PAD", "TRANSPOSE", "RESHAPE")  # between the layouts of two ops, and named after either
 
@@ -40,6 +47,20 @@ def module_of(name, kind=""):
     return ".".join(path)
 
 
+def is_ours(model_path):
+    """Whether `tinymvit export` wrote the file, whose tensors then have the names of the model's nodes."""
+    model = schema.Model.GetRootAs(Path(model_path).read_bytes())
+    return b"tinymvit" in [model.Metadata(i).Name() for i in range(model.MetadataLength())]
+
+
+def real(tensor, details):
+    """The numbers that a tensor stands for."""
+    scale, zero_point = details["quantization"]
+    if tensor.dtype.kind == "f" or scale == 0:
+        return tensor
+    return (tensor.astype(np.float32) - zero_point) * np.float32(scale)
+
+
 def dump(model_path, pixel_values):
     """The intermediates by the module that made them, in the order in which they are computed."""
     interpreter = Interpreter(
@@ -50,15 +71,31 @@ def dump(model_path, pixel_values):
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixel_values)
     interpreter.invoke()
-    names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
+    details = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    found = (ours if is_ours(model_path) else theirs)(interpreter, details)
+    tensors = {name: real(interpreter.get_tensor(index), details[index]) for name, index in found.items()}
+    if REVERSED in tensors:
+        tensors["pixel_values"] = tensors.pop(REVERSED)[..., ::-1]
+    return {"pixel_values": pixel_values} | {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+
+
+def ours(interpreter, details):
+    """The indices of the tensors that are the model's own values, by their names."""
+    results = {details[op["outputs"][0]]["name"]: op["outputs"][0] for op in interpreter._get_ops_details()}
+    return {name.removesuffix(".int8"): index for name, index in results.items() if not PARTS.fullmatch(name)}
+
+
+def theirs(interpreter, details):
+    """The indices of the last tensors that each module makes, by the module."""
     last = {}
     for op in interpreter._get_ops_details():  # in order; there is no public way to tell results from constants
         index = op["outputs"][0]
+        name = details[index]["name"]
         if op["op_name"] in MOVES:
             continue
-        path = module_of(names[index], "Linear" if op["op_name"] == "FULLY_CONNECTED" else "")
+        path = module_of(name, "Linear" if op["op_name"] == "FULLY_CONNECTED" else "")
         if path is None:
-            last[names[index]] = index
+            last[name] = index
             continue
         parts = path.split(".")
         for depth in range(1, len(parts) + 1):
@@ -66,8 +103,7 @@ def dump(model_path, pixel_values):
                 last[".".join(parts[:depth])] = index
         if op["op_name"] == "SOFTMAX":
             last[f"{path}.scores"], last[f"{path}.probabilities"] = op["inputs"][0], index
-    tensors = {name: np.ascontiguousarray(interpreter.get_tensor(index)) for name, index in last.items()}
-    return {"pixel_values": pixel_values, **tensors}
+    return last
 
 
 def main(model, pixels, target):

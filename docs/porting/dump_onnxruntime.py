@@ -3,9 +3,11 @@
     python dump_onnxruntime.py model.onnx pixels.npy port.safetensors
     tinymvit compare apple/mobilevit-small port.safetensors --isolate
 
-pixels.npy: what the network is given, (B, 3, H, W) float32, BGR, 0 to 1. Every chosen intermediate becomes an output of
-the graph, and the runtime's own optimisations are off, so that each of them is really computed. Names are taken from
-what PyTorch's exporters leave in the file; another converter's tensors keep their own names (give compare a map).
+pixels.npy: what the network is given, (B, 3, H, W) float32, BGR, 0 to 1, or the picture (B, H, W, 3) uint8 of a file
+that takes one. Every chosen intermediate becomes an output of the graph, and the runtime's own optimisations are off,
+so that each of them is really computed. `tinymvit export` calls tensors as their nodes, and what is no node's value
+after one, with a slash. Else names are taken from what PyTorch's exporters leave in the file; another converter's
+tensors keep their own names (give compare a map).
 """
 
 import ast
@@ -27,8 +29,13 @@ def module_of(node):
     return None
 
 
-def name_tensors(graph):
-    """{tensor: name}: the last tensor that a module's nodes make is the module's output."""
+def name_tensors(model):
+    """{name: tensor}: the values of nodes in a file of tinymvit's; in others the last tensor that a module's nodes make
+    is the module's output."""
+    graph = model.graph
+    if model.producer_name == "tinymvit":
+        made = {name for node in graph.node for name in node.output} - weights_of(graph)
+        return {name: name for name in made if "/" not in name}
     last = {}
     for node in graph.node:
         path = module_of(node)
@@ -45,9 +52,18 @@ def name_tensors(graph):
     return {name: tensor for name, tensor in last.items() if name and tensor not in constants}
 
 
+def weights_of(graph):
+    """The tensors that are computed from constants alone: weights that are stored in fewer bits."""
+    constant = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if constant.issuperset(node.input):
+            constant.update(node.output)
+    return constant
+
+
 def dump(model, pixel_values):
     """The named intermediates of an ONNX model, the pixels they started from and the outputs they ended in."""
-    names = name_tensors(model.graph)
+    names = name_tensors(model)
     outputs = {output.name for output in model.graph.output}
     for tensor in sorted(set(names.values()) - outputs):
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(tensor))
@@ -55,8 +71,9 @@ def dump(model, pixel_values):
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = sorted({*names.values(), *outputs})
-    values = dict(zip(wanted, session.run(wanted, {session.get_inputs()[0].name: pixel_values}), strict=True))
-    tensors = {"pixel_values": pixel_values}
+    taken = session.get_inputs()[0].name
+    values = dict(zip(wanted, session.run(wanted, {taken: pixel_values}), strict=True))
+    tensors = {} if taken == "image" else {"pixel_values": pixel_values}
     tensors |= {name: values[tensor] for name, tensor in names.items()}
     tensors |= {name: values[name] for name in outputs}
     return {name: np.ascontiguousarray(value) for name, value in tensors.items()}

@@ -12,11 +12,12 @@ from tinymvit.cli import build_parser
 from tinymvit.comparison import settings
 from tinymvit.exporters import export, network
 from tinymvit.inspection import dump_writer, trace
+from tinymvit.quantisation import ranges
 from tinymvit.vectors import write
 from tinymvit.weights.families import FAMILIES
 from tinymvit.weights.given import CHANNEL_ORDERS
 
-SAYS_OF_A_CHECKPOINT = ("classify", "segment", "trace", "attention", "features", "convert", "export")
+SAYS_OF_A_CHECKPOINT = ("classify", "segment", "trace", "attention", "features", "convert", "export", "calibrate")
 CHOICES = {
     ("trace", "--format"): dump_writer.FORMATS,
     ("trace", "--dtype"): trace.DTYPES,
@@ -27,6 +28,7 @@ CHOICES = {
     ("export", "--to"): tuple(export.EXPORTERS),
     ("export", "--precision"): network.PRECISIONS,
     ("export", "--answer"): network.ANSWERS,
+    ("calibrate", "--method"): ranges.METHODS,
     ("convert", "--to"): tuple(family.WORD for family in FAMILIES),
     **{(name, "--channel-order"): CHANNEL_ORDERS for name in SAYS_OF_A_CHECKPOINT},
 }

@@ -39,6 +39,15 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="of the stored weights (default: %(default)s)"
     )
+    command.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="PATH",
+        help="compute in int8 too: a folder of pictures to find the ranges on, or the file of tinymvit calibrate",
+    )
+    command.add_argument(
+        "--keep-float", nargs="+", default=[], metavar="NODE", help="nodes or patterns that stay in float then"
+    )
     size_option(command)
     command.add_argument("--batch", type=positive, default=1, metavar="N", help="images a run (default: 1)")
     command.add_argument("--dynamic-batch", action="store_true", help="leave the number of images open")
@@ -77,10 +86,13 @@ def run(options: argparse.Namespace) -> int:
         backbone=options.backbone,
         with_preprocessing=options.with_preprocessing,
         answer=options.answer,
+        calibrate=options.calibrate,
+        keep_float=options.keep_float,
     )
     shape = " x ".join(map(str, network.graph["pixel_values"].shape))
     size = size_of(options.output)
-    say(f"{options.output}: {options.to}, {options.precision}, for an input of {shape}; {size:,} bytes")
+    stored = "int8 weights" if options.precision == "int8" and options.calibrate is None else options.precision
+    say(f"{options.output}: {options.to}, {stored}, for an input of {shape}; {size:,} bytes")
     found = checked(options, network) if options.check else None
     if options.json:
         facts = dict(network.facts) | {"to": options.to, "bytes": size, "check": found and found.to_dict()}

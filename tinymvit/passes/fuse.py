@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TypeGuard
 
 from tinymvit.graph import Graph, Node
 from tinymvit.ops import (
+    ACTIVATION_FUNCTIONS,
     Activation,
     Add,
     Attention,
@@ -35,11 +36,16 @@ def fuse_attention(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
     return rewrite(graph, merge), weights
 
 
-def fuse_activation(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
-    """An activation that has a kernel is applied by the convolution or linear op before it."""
+def fuse_activation(
+    graph: Graph, weights: Weights, functions: Container[str] = ACTIVATION_FUNCTIONS
+) -> tuple[Graph, Weights]:
+    """An activation, if it has a name and is one of `functions`, is applied by the convolution or linear op before
+    it."""
 
     def merge(node: Node, single: Callable[[str], Node | None]) -> tuple[Node, list[Node]] | None:
         if not isinstance(node.op, Activation) or not isinstance(node.op.function, str):
+            return None
+        if node.op.function not in functions:
             return None
         source = single(node.inputs[0])
         if source is None or not isinstance(source.op, Conv2d | Linear):

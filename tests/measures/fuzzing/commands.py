@@ -277,6 +277,12 @@ def _error(given):
     return [given.model(), *image, *more]
 
 
+def _calibrate(given):
+    said = given.some(given.labels, given.channel_order, lambda: ["--size", given.rng.choice(SIZES)])
+    method = given.some(["--method", given.mostly("percentile")], ["--percentile", given.mostly("99")])
+    return [given.model(), *given.images(), "--output", given.output((".json", ".json", ".txt")), *said, *method]
+
+
 def _export(given):
     to = given.mostly(given.rng.choice(("onnx", "tflite", "c")))
     output = given.output((".onnx", ".tflite", ""))
@@ -302,5 +308,6 @@ def _models(given):
 OPTIONS = {
     "classify": _classify, "segment": _segment, "summary": _summary, "bench": _bench, "trace": _trace,
     "attention": _attention, "features": _features, "compare": _compare, "vectors": _vectors, "error": _error,
-    "convert": _convert, "export": _export, "models": _models, "warmup": lambda given: [given.text()],
+    "convert": _convert, "export": _export, "calibrate": _calibrate, "models": _models,
+    "warmup": lambda given: [given.text()],
 }  # fmt: skip
