@@ -34,12 +34,17 @@ from tinymvit.ops import (
     Concat,
     Context,
     Conv2d,
+    Dequantise,
     Fold,
     Fused,
     Input,
     LayerNorm,
     Linear,
     MeanPool,
+    Quantisation,
+    Quantise,
+    Quantised,
+    QuantisedActivation,
     Resize,
     Scores,
     Shape,
@@ -48,6 +53,7 @@ from tinymvit.ops import (
 )
 from tinymvit.passes.fold import Kinds, are_ordinary
 from tinymvit.passes.fuse import fuse_activation
+from tinymvit.passes.quantise import SUFFIX as SUFFIX_INT8
 from tinymvit.text import short
 
 NAME, WORD, SUFFIX = "tflite", "TensorFlow Lite", ".tflite"
@@ -72,7 +78,7 @@ def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]
 def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
     """What runs a file that `files` wrote in LiteRT: from pixel_values (B, C, H, W) float32, or from a picture
     (B, H, W, 3) uint8 for a file with preprocessing, to its results by their public names, maps as (B, C, H, W). Raises
-    OutputError, in a line, for what LiteRT refuses."""
+    OutputError, in a line, for what LiteRT refuses; what runs it raises TinyMViTError for an input of another shape."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -85,12 +91,14 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
     (taken,) = interpreter.get_input_details()
     runner = interpreter.get_signature_runner(SIGNATURE)
     outputs = {name: runner.get_output_details()[name]["index"] for name in signature["outputs"]}
-    index, shape = taken["index"], tuple(taken["shape"])
+    index, shape = taken["index"], tuple(int(side) for side in taken["shape"])
 
     def run(given: Array) -> Mapping[str, Array]:
         nonlocal shape
         x = given if taken["dtype"] == np.uint8 else np.ascontiguousarray(given.transpose(0, 2, 3, 1))
         if x.shape != shape:
+            if x.shape[1:] != shape[1:] or taken["shape_signature"][0] != -1:
+                raise TinyMViTError(f"an input of shape {x.shape}, expected {shape}")
             interpreter.resize_tensor_input(index, x.shape, strict=True)
             interpreter.allocate_tensors()
             shape = x.shape
@@ -128,7 +136,7 @@ class _Writer:
     """
 
     def __init__(self, network: Network) -> None:
-        graph, self.weights = network.folded()
+        graph, self.weights = network.folded() if network.ranges is None else network.quantised()
         self.graph, _ = fuse_activation(graph, self.weights, CLAMPS)
         self.network = network
         self.batch = graph[PIXEL_VALUES].shape[0]
@@ -194,16 +202,40 @@ def _input(w: _Writer, node: Node) -> int:
         w.input = w.file.tensor(shape, PIXEL_VALUES)
         return w.input
     scale = np.array([preprocessing.factor], np.float32)
-    w.input = w.file.tensor(shape, IMAGE, "UINT8", quantisation=(scale, np.zeros(1, np.int64), 0))
+    w.input = w.file.tensor(shape, IMAGE, "UINT8", steps=(scale, np.zeros(1, np.int64), 0))
     return w.file.add("DEQUANTIZE", [w.input], shape, REVERSED if preprocessing.flips else PIXEL_VALUES)
 
 
 def _conv2d(w: _Writer, node: Node, x: int, activation: str = "NONE") -> int:
     op = node.op.op if isinstance(node.op, Fused) else node.op
     assert isinstance(op, Conv2d)
-    weight, bias = w.weight(node, 0), w.weight(node, 1) if op.bias else None
-    if w.network.preprocessing is not None and w.network.preprocessing.flips and node.inputs == (PIXEL_VALUES,):
+    kernel, axis = _kernel(w, node, op)
+    bias = w.file.bias(w.weight(node, 1) if op.bias else None, f"{node.name}.bias", op.out_channels)
+    return _convolution(w, node, op, x, w.file.weight(kernel, node.weights[0], axis), bias, activation)
+
+
+def _kernel(w: _Writer, node: Node, op: Conv2d) -> tuple[Array, int]:
+    """The convolution's weight as the file has it, and the axis of its output channels. Where the channels of a picture
+    come the other way round, its are reversed."""
+    weight, preprocessing = w.weight(node, 0), w.network.preprocessing
+    if preprocessing is not None and preprocessing.flips and node.inputs[0].removesuffix(SUFFIX_INT8) == PIXEL_VALUES:
         weight = weight[:, ::-1]
+    if op.depthwise:
+        return weight[:, 0].transpose(1, 2, 0)[None], 3
+    return weight.transpose(0, 2, 3, 1), 0
+
+
+def _convolution(
+    w: _Writer,
+    node: Node,
+    op: Conv2d,
+    x: int,
+    weight: int,
+    bias: int,
+    activation: str = "NONE",
+    by: Quantisation | None = None,
+) -> int:
+    """A convolution of tensors that are there; in int8 `by` says what its result's numbers stand for."""
     padding, x = _padded(w, node, op, x)
     options: dict[str, Any] = {
         "padding": padding,
@@ -213,15 +245,12 @@ def _conv2d(w: _Writer, node: Node, x: int, activation: str = "NONE") -> int:
         "dilationWFactor": op.dilation,
         "fusedActivationFunction": activation,
     }
+    code, version = "CONV_2D", 6 if op.groups > 1 else 1
     if op.depthwise:
         options["depthMultiplier"] = 1
-        code, axis, kernel = "DEPTHWISE_CONV_2D", 3, weight[:, 0].transpose(1, 2, 0)[None]
-        version = 2 if op.dilation > 1 else 1
-    else:
-        code, axis, kernel = "CONV_2D", 0, weight.transpose(0, 2, 3, 1)
-        version = 6 if op.groups > 1 else 1
-    inputs = [x, w.file.weight(kernel, node.weights[0], axis), w.file.bias(bias, f"{node.name}.bias", op.out_channels)]
-    return w.file.add(code, inputs, _layout(node.shape, w.batch), node.name, version, **options)
+        code, version = "DEPTHWISE_CONV_2D", 2 if op.dilation > 1 else 1
+    shape = _layout(node.shape, w.batch)
+    return w.file.add(code, [x, weight, bias], shape, node.name, 3 if by else version, by, **options)
 
 
 def _padded(w: _Writer, node: Node, op: Conv2d, x: int) -> tuple[str, int]:
@@ -240,7 +269,8 @@ def _padded(w: _Writer, node: Node, op: Conv2d, x: int) -> tuple[str, int]:
     shape = w.file.shapes[x]
     padded = (shape[0], shape[1] + 2 * p, shape[2] + 2 * p, shape[3])
     amounts = w.file.constant(np.array([[0, 0], [p, p], [p, p], [0, 0]], np.int32), "padding")
-    return "VALID", w.file.add("PAD", [x, amounts], padded, w.file.part("padded"))
+    by = node.op.x if isinstance(node.op, Quantised) else None
+    return "VALID", w.file.add("PAD", [x, amounts], padded, w.file.part("padded"), 2 if by else 1, by)
 
 
 def _linear(w: _Writer, node: Node, x: int, activation: str = "NONE") -> int:
@@ -267,6 +297,44 @@ def _fused(w: _Writer, node: Node, x: int) -> int:
     assert isinstance(node.op, Fused)
     write = _conv2d if isinstance(node.op.op, Conv2d) else _linear
     return write(w, node, x, CLAMPS[node.op.activation])
+
+
+def _quantise(w: _Writer, node: Node, x: int) -> int:
+    assert isinstance(node.op, Quantise)
+    return w.file.add("QUANTIZE", [x], w.file.shapes[x], node.name, by=node.op.by)
+
+
+def _dequantise(w: _Writer, node: Node, x: int) -> int:
+    return w.file.add("DEQUANTIZE", [x], w.file.shapes[x], node.name, 2)
+
+
+def _quantised(w: _Writer, node: Node, x: int) -> int:
+    """A layer in int8, its weights with a scale for each output channel."""
+    assert isinstance(node.op, Quantised)
+    op, y, f = node.op.op, node.op.y, w.file
+    scale = w.weight(node, 1)
+    kernel, axis = _kernel(w, node, op) if isinstance(op, Conv2d) else (w.weight(node, 0), 0)
+    zeros = np.zeros(len(scale), np.int64)
+    weight = f.constant(kernel, node.weights[0], (scale, zeros, axis))
+    bias = f.constant(w.weight(node, 2), node.weights[2], (np.float32(node.op.x.scale) * scale, zeros, 0))
+    if isinstance(op, Conv2d):
+        return _convolution(w, node, op, x, weight, bias, by=y)
+    shape = _layout(node.shape, w.batch)
+    keeps = len(shape) > 2
+    return f.add("FULLY_CONNECTED", [x, weight, bias], shape, node.name, 5 if keeps else 4, y, keepNumDims=keeps)
+
+
+def _quantised_activation(w: _Writer, node: Node, x: int) -> int:
+    assert isinstance(node.op, QuantisedActivation)
+    import os
+
+    f, shape, op = w.file, w.file.shapes[x], node.op
+    if op.function == "silu" and "I" in os.environ.get("X", ""):
+        gate = f.add("LOGISTIC", [x], shape, f.part("sigmoid"), 2, Quantisation(1 / 256, -128))
+        return f.add("MUL", [x, gate], shape, node.name, 2, op.y)
+    real = f.add("DEQUANTIZE", [x], shape, f.part("real"), 2)
+    real = _activated(w, node, op.function, real, f.part("activated"))
+    return f.add("QUANTIZE", [real], shape, node.name, by=op.y)
 
 
 def _batch_norm(w: _Writer, node: Node, x: int) -> int:
@@ -304,16 +372,21 @@ def _mean(f: _File, x: int, axes: list[int], name: str) -> int:
 
 def _activation(w: _Writer, node: Node, x: int) -> int:
     assert isinstance(node.op, Activation)
-    function, shape = node.op.function, w.file.shapes[x]
+    return _activated(w, node, node.op.function, x, node.name)
+
+
+def _activated(w: _Writer, node: Node, function: Any, x: int, name: str) -> int:
+    """A tensor of that name: the function of x, which the node stands for."""
+    shape = w.file.shapes[x]
     if not isinstance(function, str):
         raise TinyMViTError(f"{node.name}: {short(function)}, expected an activation by its name, for {WORD}")
     if function == "identity":
         return x
     if function == "silu":
         gate = w.file.add("LOGISTIC", [x], shape, w.file.part("sigmoid"))
-        return w.file.add("MUL", [x, gate], shape, node.name)
+        return w.file.add("MUL", [x, gate], shape, name)
     code, options = ACTIVATIONS[function]
-    return w.file.add(code, [x], shape, node.name, **options)
+    return w.file.add(code, [x], shape, name, **options)
 
 
 CLAMPS = {"relu": "RELU", "relu6": "RELU6"}  # what an operator does to its own result
@@ -334,11 +407,8 @@ def _add(w: _Writer, node: Node, a: int, b: int) -> int:
 
 
 def _concat(w: _Writer, node: Node, *inputs: int) -> int:
-    """XNNPACK joins at most five at a time."""
-    xs = list(inputs)
-    while len(xs) > 5:
-        xs = [w.file.joined(xs[:5], w.file.part("joined")), *xs[5:]]
-    return w.file.joined(xs, node.name)
+    shape = _layout(node.shape, w.batch)
+    return w.file.add("CONCATENATION", list(inputs), shape, node.name, axis=3)
 
 
 def _mean_pool(w: _Writer, node: Node, x: int) -> int:
@@ -422,6 +492,10 @@ WRITERS: dict[type, Callable[..., int]] = {
     Input: _input,
     Conv2d: _conv2d,
     Linear: _linear,
+    Quantise: _quantise,
+    Dequantise: _dequantise,
+    Quantised: _quantised,
+    QuantisedActivation: _quantised_activation,
     Fused: _fused,
     BatchNorm: _batch_norm,
     LayerNorm: _layer_norm,
@@ -458,19 +532,20 @@ OPERATORS: dict[str, tuple[str | None, dict[int, str]]] = {
     "ARG_MAX": ("ArgMax", {1: "1.9.0"}),
     "BATCH_MATMUL": ("BatchMatMul", {1: "2.3.0"}),
     "CONCATENATION": ("Concatenation", {1: "1.5.0"}),
-    "CONV_2D": ("Conv2D", {1: "1.5.0", 6: "2.9.0"}),
-    "DEPTHWISE_CONV_2D": ("DepthwiseConv2D", {1: "1.5.0", 2: "1.12.0"}),
+    "CONV_2D": ("Conv2D", {1: "1.5.0", 3: "1.14.0", 6: "2.9.0"}),
+    "DEPTHWISE_CONV_2D": ("DepthwiseConv2D", {1: "1.5.0", 2: "1.12.0", 3: "1.14.0"}),
     "DEPTH_TO_SPACE": ("DepthToSpace", {1: "2.1.0"}),
-    "DEQUANTIZE": ("Dequantize", {1: "1.13.1", 3: "1.15.0", 5: "2.7.0"}),
+    "DEQUANTIZE": ("Dequantize", {1: "1.13.1", 2: "1.14.0", 3: "1.15.0", 5: "2.7.0"}),
     "DIV": ("Div", {1: "1.6.0"}),
-    "FULLY_CONNECTED": ("FullyConnected", {1: "1.5.0", 5: "2.0.0"}),
+    "FULLY_CONNECTED": ("FullyConnected", {1: "1.5.0", 4: "1.14.0", 5: "2.0.0"}),
     "GELU": ("Gelu", {1: "2.9.0"}),
     "HARD_SWISH": ("HardSwish", {1: "1.15.0"}),
     "LEAKY_RELU": ("LeakyRelu", {1: "1.13.1"}),
-    "LOGISTIC": (None, {1: "1.14.0"}),
+    "LOGISTIC": (None, {1: "1.14.0", 2: "1.14.0"}),
     "MEAN": ("Reducer", {1: "1.6.0"}),
-    "MUL": ("Mul", {1: "1.5.0"}),
-    "PAD": ("Pad", {1: "1.5.0"}),
+    "MUL": ("Mul", {1: "1.5.0", 2: "1.14.0"}),
+    "PAD": ("Pad", {1: "1.5.0", 2: "1.14.0"}),
+    "QUANTIZE": ("Quantize", {1: "1.14.0"}),
     "RELU": (None, {1: "1.5.0"}),
     "RELU6": (None, {1: "1.5.0"}),
     "RESHAPE": ("Reshape", {1: "1.5.0"}),
@@ -483,7 +558,7 @@ OPERATORS: dict[str, tuple[str | None, dict[int, str]]] = {
     "TRANSPOSE": ("Transpose", {1: "1.6.0"}),
 }
 ENUMERATIONS = {"padding": "Padding", "fusedActivationFunction": "ActivationFunctionType", "outputType": "TensorType"}
-Quantisation = tuple[Array, Array, int]  # scales, zero points, and the axis that they are along
+Steps = tuple[Array, Array, int]  # scales, zero points, and the axis that they are along
 
 
 class _File:
@@ -502,15 +577,15 @@ class _File:
         self.options: dict[tuple[Any, ...], _Once] = {}
 
     def tensor(
-        self, shape: Shape, name: str, kind: str = "FLOAT32", buffer: int = 0, quantisation: Quantisation | None = None
+        self, shape: Shape, name: str, kind: str = "FLOAT32", buffer: int = 0, steps: Steps | None = None
     ) -> int:
         """A new tensor: of a value, or with a buffer, which 0 is not, of a constant."""
         tensor = self.schema.TensorT(type=getattr(self.schema.TensorType, kind), buffer=buffer, name=name)
         tensor.shape = np.array(shape, np.int32)
         if self.network.dynamic_batch and not buffer:
             tensor.shapeSignature = np.array((-1, *shape[1:]), np.int32)
-        if quantisation is not None:
-            scale, zero, axis = quantisation
+        if steps is not None:
+            scale, zero, axis = steps
             tensor.quantization = self.schema.QuantizationParametersT(
                 scale=scale, zeroPoint=zero, quantizedDimension=axis
             )
@@ -522,14 +597,14 @@ class _File:
         """A name for the next tensor, which is no node's value: without a dot, which each other name of a node has."""
         return f"{what}_{len(self.shapes)}"
 
-    def constant(self, value: Any, name: str, quantisation: Quantisation | None = None) -> int:
+    def constant(self, value: Any, name: str, steps: Steps | None = None) -> int:
         """A constant tensor of the array's shape and dtype; the same one for the same array."""
         value = np.ascontiguousarray(value).reshape(np.shape(value))
         key = (value.dtype.str, value.shape, value.tobytes())
-        if key not in self.constants or quantisation is not None:
+        if key not in self.constants or steps is not None:
             self.model.buffers.append(self.schema.BufferT(data=np.frombuffer(value.tobytes(), np.uint8)))
             kind, buffer = value.dtype.name.upper(), len(self.model.buffers) - 1
-            self.constants[key] = self.tensor(value.shape, name, kind, buffer, quantisation)
+            self.constants[key] = self.tensor(value.shape, name, kind, buffer, steps)
         return self.constants[key]
 
     def bias(self, value: Array | None, name: str, channels: int) -> int:
@@ -541,7 +616,7 @@ class _File:
     def weight(self, value: Array, name: str, axis: int) -> int:
         """A tensor of weights, as the network's precision stores it. axis: that of the output channels."""
         value = value.astype(np.float32)
-        if self.network.precision == FLOAT32:
+        if self.network.precision == FLOAT32 or self.network.ranges is not None:
             return self.constant(value, name)
         if self.network.precision == FLOAT16:
             stored, version = self.constant(as_float16(value, name), name), 3
@@ -558,12 +633,14 @@ class _File:
         shape: Shape,
         name: str,
         version: int = 1,
+        by: Quantisation | None = None,
         kind: str = "FLOAT32",
         **options: Any,
     ) -> int:
-        """A new operator, and the tensor that it makes."""
+        """A new operator, and the tensor that it makes, in int8 if `by` says what its numbers stand for."""
         schema, (kind_of_options, _) = self.schema, OPERATORS[code]
-        output = self.tensor(shape, name, kind)
+        steps = None if by is None else (np.array([by.scale], np.float32), np.array([by.zero_point], np.int64), 0)
+        output = self.tensor(shape, name, kind if by is None else "INT8", steps=steps)
         operator = schema.OperatorT(
             opcodeIndex=self.codes.setdefault((code, version), len(self.codes)),
             inputs=np.array(inputs, np.int32),
@@ -594,11 +671,6 @@ class _File:
     def transposed(self, x: int, order: Sequence[int], name: str) -> int:
         shape = tuple(self.shapes[x][i] for i in order)
         return self.add("TRANSPOSE", [x, self.constant(np.array(order, np.int32), "order")], shape, name)
-
-    def joined(self, xs: list[int], name: str) -> int:
-        *sides, _ = self.shapes[xs[0]]
-        shape = (*sides, sum(self.shapes[x][-1] for x in xs))
-        return self.add("CONCATENATION", xs, shape, name, axis=len(sides))
 
     def finish(self, taken: int, given: dict[str, int]) -> bytes:
         """The bytes of the model that takes one tensor and gives these, by their public names."""
