@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from checkpoints import complaint
 from command_line import run
-from onnx_runtimes import RUNTIMES, onnx_runtime
+from onnx_runtimes import RUNTIMES, onnx_runtime, tract
 from oracle import MODEL_FLOAT32, assert_same
 from ports import script
 from tinymvit import (
@@ -21,8 +22,10 @@ from tinymvit import (
     MobileViTForImageClassification,
     MobileViTForSemanticSegmentation,
     MobileViTModel,
+    calibrate,
     compare,
     export,
+    reference,
 )
 from tinymvit.errors import OutputError, TinyMViTError
 from tinymvit.exporters import onnx as exporter
@@ -43,12 +46,15 @@ from tinymvit.ops import (
     Fold,
     Linear,
     MeanPool,
+    Quantised,
+    QuantisedActivation,
     Scores,
     Softmax,
     Unfold,
 )
 from tinymvit.passes.fold import Kind
 from tinymvit.presets import PRESETS
+from tinymvit.vectors import noise
 from torch_models import TINY, build, tensors
 
 onnx = pytest.importorskip("onnx", reason="pip install onnx")
@@ -294,6 +300,75 @@ def test_a_runtime_computes_the_weights_once(tmp_path, path):
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         kinds[precision] = sorted(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     assert kinds[FLOAT16] == kinds[INT8] == kinds[FLOAT32]
+
+
+# ---- arithmetic in int8 ----
+
+
+def in_int8(model, path, **options):
+    """The network of a model, written to a path to be computed in int8, with ranges of noise."""
+    network = describe_network(model, *(PLAIN | {"precision": INT8, "size": 64} | options).values())
+    ranges = calibrate(
+        model, [(noise((64, 64, 3)) * 255).astype(np.uint8)], size=network.graph["pixel_values"].shape[2:]
+    )
+    return written(replace(network, ranges=ranges), path)
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"], ids=["step by step", "in integers"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_int8_layer_computes_what_its_op_computes_but_for_halves(path, kind, level):
+    """From the same int8 numbers, at most one step away, and seldom: sums are scaled in float32 there."""
+    import onnxruntime
+
+    network = in_int8(model_of(kind), path)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    names = [name for node in model.graph.node for name in node.output if name.endswith(".int8/uint8")]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.add_session_config_entry(exporter.PRECISE, "1")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = dict(zip(names, session.run(names, {"pixel_values": given_to(network)}), strict=True))
+    graph, weights = network.quantised()
+    layers = [node for node in graph if isinstance(node.op, Quantised | QuantisedActivation)]
+    assert len(layers) > 80
+    for node in layers:
+        x, y = (found[f"{name}/uint8"].astype(np.float64) - 128 for name in (*node.inputs, node.name))
+        x, y = to_layout(x, graph.nodes[node.inputs[0]].shape), to_layout(y, node.shape)
+        away = np.abs(y - node.op.compute(x, *(weights[name] for name in node.weights)))
+        assert away.max() <= 1, node.name
+        assert away.mean() < 0.01, node.name
+
+
+def to_layout(x, shape):
+    """Tokens of a file, (N B P, D), as (B P, N, D)."""
+    return x.reshape(shape[1], shape[0], shape[2]).swapaxes(0, 1) if len(shape) == 3 else x
+
+
+@pytest.mark.parametrize("options", SIZES.values(), ids=SIZES)
+def test_in_int8_runtimes_compute_what_the_reference_computes(path, options):
+    network = in_int8(model_of(CLASSIFIER), path, **options)
+    x = given_to(network)
+    graph, weights = network.quantised()
+    expected = reference.run(graph, weights, x)["logits"]
+    error = relative_error(expected, truth(network)["logits"])
+    for runtime in (onnx_runtime, tract):
+        assert relative_error(runtime(path)(x)["logits"], expected) < error, runtime.__name__
+
+
+def test_what_is_kept_in_float_is_not_rounded(path):
+    """The scores of a query that is kept are in it."""
+    model = model_of(CLASSIFIER)
+    network = in_int8(model, path)
+    written(replace(network, keep_float=("*.query", "classifier")), path)
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    assert_same(stored["classifier.weight"], model.weights["classifier.weight"].T)
+    name = "mobilevit.encoder.layer.2.transformer.layer.0.attention.attention.query.weight"
+    assert_same(stored[name], model.weights[name].T / np.float32(2), 1e-7)
+    dump_of_all = dumped(path, given_to(network))
+    assert {"classifier.weight", "mobilevit.conv_stem.convolution"}.isdisjoint(dump_of_all)
+    assert dump_of_all["mobilevit.conv_stem.normalization"].dtype == np.float32
 
 
 # ---- names: a dump of the file is compared with the model ----

@@ -51,6 +51,7 @@ from tinymvit.ops import (
     Softmax,
     Unfold,
 )
+from tinymvit.passes.quantise import SUFFIX as SUFFIX_OF_INT8
 from tinymvit.text import short
 from tinymvit.version import __version__
 
@@ -62,6 +63,7 @@ RUNTIME, RUNTIME_MODULES = "ONNX Runtime", ("onnxruntime",)
 
 OPSET, IR_VERSION = 17, 8  # of 2022: runtimes of that age read the file
 LARGEST = 2**31 - 1  # bytes of a protobuf message
+PRECISE = "session.x64quantprecision"  # without it sums of int8 overflow on x86 processors that have no VNNI
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what the file takes: float32, or with preprocessing uint8 RGB
 BATCH = "batch"  # the name of the first axis where it is open
@@ -84,6 +86,7 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors, which it raises too
+    options.add_session_config_entry(PRECISE, "1")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own are no subclasses of anything nearer
@@ -234,10 +237,13 @@ class _Writer:
         return self.add(DEQUANTISE, operands, f"{name}/real", axis=axis)
 
     def real(self, node: Node, by: Quantisation) -> str:
-        """What the int8 numbers stand for that a node reads: a node's tensor if there is one, which others read too."""
+        """What the int8 numbers that a node reads stand for. Those of a layer stand for its value, whose node the graph
+        lacks where others read only the numbers; those of a value that is rounded do not."""
         (name,) = node.inputs
         if name not in self.reals:
-            self.reals[name] = self.quantised(DEQUANTISE, self.at[name], by, f"{self.at[name]}/real")
+            value = name.removesuffix(SUFFIX_OF_INT8)
+            tensor = value if value not in self.graph.nodes else f"{name}/real"
+            self.reals[name] = self.quantised(DEQUANTISE, self.at[name], by, tensor)
         return self.reals[name]
 
     def vector(self, name: str, *shape: int) -> str:
