@@ -15,17 +15,32 @@ from tinymvit.graph import Graph, Node, last_use
 from tinymvit.ops import Array, Conv2d, Input, Op
 
 
-def run(graph: Graph, weights: Mapping[str, Array], pixel_values: Array, dtype: type = np.float64) -> dict[str, Array]:
-    """The graph's outputs by their public names, each an array of `dtype`."""
+def run(
+    graph: Graph,
+    weights: Mapping[str, Array],
+    pixel_values: Array,
+    dtype: type = np.float64,
+    in_order: bool = False,
+) -> dict[str, Array]:
+    """The graph's outputs by their public names, each an array of `dtype`. in_order: see `steps`."""
     wanted = set(graph.outputs.values())
-    values = {node.name: value for node, value in steps(graph, weights, pixel_values, dtype) if node.name in wanted}
+    values = {
+        node.name: value
+        for node, value in steps(graph, weights, pixel_values, dtype, in_order)
+        if node.name in wanted
+    }
     return {public: values[name] for public, name in graph.outputs.items()}
 
 
 def steps(
-    graph: Graph, weights: Mapping[str, Array], pixel_values: Array, dtype: type = np.float64
+    graph: Graph,
+    weights: Mapping[str, Array],
+    pixel_values: Array,
+    dtype: type = np.float64,
+    in_order: bool = False,
 ) -> Iterator[tuple[Node, Array]]:
-    """Each node with its value, in order. A value that no later node reads is let go."""
+    """Each node with its value, in order. A value that no later node reads is let go. in_order: the sums too are in an
+    order that is written down, so that float32 has the same bits on every machine (`Op.compute_in_order`)."""
     values: dict[str, Array] = {}
     uses = last_use(graph)
     for index, node in enumerate(graph):
@@ -34,7 +49,8 @@ def steps(
         else:
             inputs = [values[name] for name in node.inputs]
             with np.errstate(all="ignore"):  # what exceeds the dtype is infinite, as its values say
-                value = compute(node.op, inputs, [as_operand(weights[name], dtype) for name in node.weights])
+                tensors = [as_operand(weights[name], dtype) for name in node.weights]
+                value = (compute_in_order if in_order else compute)(node.op, inputs, tensors)
         values[node.name] = value
         yield node, value
         for name in {node.name, *node.inputs}:
@@ -75,3 +91,8 @@ def check_memory(graph: Graph, dtype: type = np.float64, last: str | None = None
 def compute(op: Op, inputs: Sequence[Array], weights: Sequence[Array]) -> Array:
     """The output of one op for these inputs and these weights (in the order of its weight_shapes); see `Op.compute`."""
     return op.compute(*inputs, *weights)
+
+
+def compute_in_order(op: Op, inputs: Sequence[Array], weights: Sequence[Array]) -> Array:
+    """The same in float32, with the same bits on every machine; see `Op.compute_in_order`."""
+    return op.compute_in_order(*inputs, *weights)

@@ -7,6 +7,7 @@ values lie in one block, and values that are never needed at the same time share
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tinymvit import kernels, limits
@@ -75,24 +76,32 @@ def channels_first(x: Array) -> Array:
 
 
 def plan_memory(graph: Graph) -> tuple[dict[str, int], int]:
-    """Where each node's value starts, in float32 elements, and the bytes needed in all.
+    """Where each node's value starts, in float32 elements, and the bytes needed in all."""
+    uses = last_use(graph)
+    lives = [(index, uses[node.name], math.prod(node.shape)) for index, node in enumerate(graph)]
+    starts, total = first_fit(lives)
+    return dict(zip(graph.nodes, starts, strict=True)), 4 * total
 
-    First fit: a value takes the first gap between the values still to be read that is large enough.
+
+def first_fit(lives: Iterable[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Where in one block each value starts, and the length of the block, in float32 elements.
+
+    lives: of each value when it is made, when it is read last, and its elements; in the order in which they are made.
+    A value takes the first gap between the values still to be read that is large enough.
     """
     line = 16  # elements: 64 bytes, one cache line and one vector
-    uses = last_use(graph)
-    offsets: dict[str, int] = {}
+    starts: list[int] = []
     alive: list[tuple[int, int, int]] = []  # start, end, last use
     total = 0
-    for index, node in enumerate(graph):
-        alive = sorted(value for value in alive if value[2] >= index)
-        size = -(-math.prod(node.shape) // line) * line
+    for made, last, elements in lives:
+        alive = sorted(value for value in alive if value[2] >= made)
+        size = -(-elements // line) * line
         start = 0
         for taken, end, _ in alive:
             if start + size <= taken:
                 break
             start = max(start, end)
-        alive.append((start, start + size, uses[node.name]))
-        offsets[node.name] = start
+        alive.append((start, start + size, last))
+        starts.append(start)
         total = max(total, start + size)
-    return offsets, 4 * total
+    return starts, total

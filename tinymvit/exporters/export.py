@@ -62,7 +62,7 @@ def export(
     backbone: bool = False,
     with_preprocessing: bool = False,
     answer: str | None = None,
-    calibrate: str | Path | Ranges | Images | None = None,
+    calibrate: Ranges | Images | None = None,
     keep_float: Iterable[str] = (),
 ) -> Network:
     """Write a model as a file that another runtime runs, or as a program in C; the same bytes each time.

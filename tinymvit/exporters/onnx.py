@@ -8,6 +8,9 @@ patches apart before channels go last) this is the fastest in both: see tests/me
 
 What is stored as float16 or int8 becomes float32 by nodes that read constants only. A runtime computes them once, when
 it loads the file, so they cost no time, and the arithmetic is that of float32.
+
+Arithmetic in int8 is written as ONNX has it: a layer in float32 between DequantizeLinear and QuantizeLinear, which a
+runtime takes for one op on integers. Where it does not, it rounds at the same places.
 """
 
 from __future__ import annotations
@@ -31,18 +34,24 @@ from tinymvit.ops import (
     Concat,
     Context,
     Conv2d,
+    Dequantise,
     Fold,
     Input,
     LayerNorm,
     Linear,
     MeanPool,
     Op,
+    Quantisation,
+    Quantise,
+    Quantised,
+    QuantisedActivation,
     Resize,
     Scores,
     Shape,
     Softmax,
     Unfold,
 )
+from tinymvit.passes.quantise import SUFFIX as SUFFIX_OF_INT8
 from tinymvit.text import short
 from tinymvit.version import __version__
 
@@ -54,12 +63,14 @@ RUNTIME, RUNTIME_MODULES = "ONNX Runtime", ("onnxruntime",)
 
 OPSET, IR_VERSION = 17, 8  # of 2022: runtimes of that age read the file
 LARGEST = 2**31 - 1  # bytes of a protobuf message
+PRECISE = "session.x64quantprecision"  # without it sums of int8 overflow on x86 processors that have no VNNI
+QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what the file takes: float32, or with preprocessing uint8 RGB
 BATCH = "batch"  # the name of the first axis where it is open
 
 
 def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]]:
-    """One file, for inputs of the network's size. Raises TinyMViTError for an activation that is
+    """One file, for inputs of the network's size: see `export.Exporter`. Raises TinyMViTError for an activation that is
     a function in Python, for a weight that is too large for float16, and for more than 2 GiB."""
     content = _Writer(network).model().SerializeToString(deterministic=True)
     return {name: lambda file: file.write(content)}
@@ -75,6 +86,7 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors, which it raises too
+    options.add_session_config_entry(PRECISE, "1")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own are no subclasses of anything nearer
@@ -87,20 +99,22 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
 
 
 class _Writer:
-    """Writes a network's nodes as ONNX has them, in their order. at: the tensor of each node's value, by its name."""
+    """Writes a network's nodes as ONNX has them, in their order. at: the tensor of each node's value, by its name.
+    reals: for nodes in int8, the tensors of what they stand for."""
 
     def __init__(self, network: Network) -> None:
         import onnx
 
         self.onnx = onnx
         self.network = network
-        self.graph, self.weights = network.folded()
+        self.graph, self.weights = network.folded() if network.ranges is None else network.quantised()
         self.batch = self.graph[PIXEL_VALUES].shape[0]
         self.factors = _query_factors(self.graph)
         self.public: dict[str, str] = {}  # the first public name of each node that has one
         for public, name in self.graph.outputs.items():
             self.public.setdefault(name, public)
         self.at: dict[str, str] = {}
+        self.reals: dict[str, str] = {}
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self.stored = 0  # bytes of the constants
@@ -177,7 +191,7 @@ class _Writer:
     def constant(self, values: Array, name: str) -> str:
         """An array that the file stores under a name. Returns the name."""
         if name not in self.constants:
-            self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self.constants[name] = self.onnx.numpy_helper.from_array(np.asarray(values, order="C"), name)
             self.stored += values.nbytes
         return name
 
@@ -202,13 +216,35 @@ class _Writer:
         if self.network.precision == FLOAT16:
             stored = self.constant(as_float16(values, name), f"{name}/float16")
             return self.add("Cast", [stored], name, to=self.onnx.TensorProto.FLOAT)
-        if self.network.precision == INT8:
+        if self.network.precision == INT8 and self.network.ranges is None:
             multiples, scale = as_int8(values, axis)
             stored = self.constant(multiples, f"{name}/int8")
             cast = self.add("Cast", [stored], f"{name}/float32", to=self.onnx.TensorProto.FLOAT)
             others = [1] * (values.ndim - 1 - axis)
             return self.add("Mul", [cast, self.constant(scale.reshape(-1, *others), f"{name}/scale")], name)
         return self.constant(values, name)
+
+    def quantised(self, kind: str, x: str, by: Quantisation, name: str) -> str:
+        """QuantizeLinear or DequantizeLinear of a whole tensor, whose whole numbers are uint8: 128 more than ours."""
+        scale = self.constant(np.array(by.scale, np.float32), f"scale/{by.scale!r}")
+        zero_point = self.constant(np.array(by.zero_point + 128, np.uint8), f"zero/{by.zero_point + 128}")
+        return self.add(kind, [x, scale, zero_point], name)
+
+    def layer_weight(self, numbers: Array, name: str, scale: Array, scale_name: str, axis: int) -> str:
+        """What the whole numbers of a weight stand for, symmetric, with a scale for each place along an axis."""
+        zeros = self.constant(np.zeros(scale.shape, numbers.dtype), f"{name}/zeros")
+        operands = [self.constant(numbers, name), self.constant(scale, scale_name), zeros]
+        return self.add(DEQUANTISE, operands, f"{name}/real", axis=axis)
+
+    def real(self, node: Node, by: Quantisation) -> str:
+        """What the int8 numbers that a node reads stand for. Those of a layer stand for its value, whose node the graph
+        lacks where others read only the numbers; those of a value that is rounded do not."""
+        (name,) = node.inputs
+        if name not in self.reals:
+            value = name.removesuffix(SUFFIX_OF_INT8)
+            tensor = value if value not in self.graph.nodes else f"{name}/real"
+            self.reals[name] = self.quantised(DEQUANTISE, self.at[name], by, tensor)
+        return self.reals[name]
 
     def vector(self, name: str, *shape: int) -> str:
         """The weights of each channel: biases, and those of normalisations."""
@@ -256,10 +292,16 @@ def _input(to: _Writer, node: Node, op: Input) -> str:
 
 def _conv2d(to: _Writer, node: Node, op: Conv2d, x: str) -> str:
     weight, *bias = node.weights
+    return _convolution(
+        to, op, [x, to.matrix(to.weights[weight], weight, axis=0), *map(to.vector, bias)], to.name(node)
+    )
+
+
+def _convolution(to: _Writer, op: Conv2d, operands: Sequence[str], name: str) -> str:
     return to.add(
         "Conv",
-        [x, to.matrix(to.weights[weight], weight, axis=0), *map(to.vector, bias)],
-        to.name(node),
+        operands,
+        name,
         kernel_shape=[op.kernel_size] * 2,
         strides=[op.stride] * 2,
         pads=[op.padding] * 4,
@@ -281,11 +323,7 @@ def _batch_norm(to: _Writer, node: Node, op: BatchNorm, x: str) -> str:
 
 
 def _activation(to: _Writer, node: Node, op: Activation, x: str) -> str:
-    if op.function not in ACTIVATIONS:
-        raise TinyMViTError(
-            f"{node.name}: the activation {short(op.function)}, expected a name: {', '.join(ACTIVATIONS)}"
-        )
-    return ACTIVATIONS[op.function](to, x, to.name(node))
+    return _function(to, node)(to, x, to.name(node))
 
 
 def _add(to: _Writer, node: Node, op: Add, a: str, b: str) -> str:
@@ -365,17 +403,17 @@ def _fold(to: _Writer, node: Node, op: Fold, x: str) -> str:
     return to.transpose(x, [0, 3, 1, 2], name)
 
 
-def _heads(to: _Writer, x: str, tokens: Shape, heads: int) -> str:
+def _heads(to: _Writer, x: str, tokens: Shape, heads: int, name: str) -> str:
     """(N B P, D) -> (1, N, B P h, d) -> (1, B P h, N, d)"""
     sequences, count, width = tokens
-    apart = to.reshape(x, [1, count, sequences * heads, width // heads], 2, f"{x}/heads")
-    return to.transpose(apart, [0, 2, 1, 3], f"{x}/heads_first")
+    apart = to.reshape(x, [1, count, sequences * heads, width // heads], 2, f"{name}_heads")
+    return to.transpose(apart, [0, 2, 1, 3], name)
 
 
 def _scores(to: _Writer, node: Node, op: Scores, query: str, key: str) -> str:
     name, tokens = to.name(node), to.graph[node.inputs[0]].shape
-    query, key = (_heads(to, each, tokens, op.heads) for each in (query, key))
-    columns = to.transpose(key, [0, 1, 3, 2], f"{key}/columns")
+    query = _heads(to, query, tokens, op.heads, f"{name}/query")
+    columns = to.transpose(_heads(to, key, tokens, op.heads, f"{name}/key"), [0, 1, 3, 2], f"{name}/key_columns")
     if node.inputs[0] in to.factors:
         return to.add("MatMul", [query, columns], name)
     product = to.add("MatMul", [query, columns], f"{name}/product")
@@ -388,9 +426,44 @@ def _softmax(to: _Writer, node: Node, op: Softmax, x: str) -> str:
 
 def _context(to: _Writer, node: Node, op: Context, probabilities: str, value: str) -> str:
     name, heads = to.name(node), to.graph[node.inputs[0]].shape[1]
-    x = to.add("MatMul", [probabilities, _heads(to, value, node.shape, heads)], f"{name}/heads_first")
+    value = _heads(to, value, node.shape, heads, f"{name}/value")
+    x = to.add("MatMul", [probabilities, value], f"{name}/heads_first")
     x = to.transpose(x, [0, 2, 1, 3], f"{name}/heads")
     return to.reshape(x, [math.prod(node.shape[:2]), node.shape[2]], 0, name)
+
+
+def _quantise(to: _Writer, node: Node, op: Quantise, x: str) -> str:
+    return to.quantised(QUANTISE, x, op.by, f"{to.name(node)}/uint8")
+
+
+def _dequantise(to: _Writer, node: Node, op: Dequantise, x: str) -> str:
+    to.reals[node.inputs[0]] = to.quantised(DEQUANTISE, x, op.by, to.name(node))
+    return to.reals[node.inputs[0]]
+
+
+def _quantised(to: _Writer, node: Node, op: Quantised, x: str) -> str:
+    """The layer, on what its uint8 input, its int8 weight and its int32 bias stand for."""
+    weight, scale, bias = (np.asarray(to.weights[name]) for name in node.weights)
+    axis = 0 if isinstance(op.op, Conv2d) else 1
+    bias_scale = (op.x.scale * scale.astype(np.float64)).astype(np.float32)
+    operands = [
+        to.real(node, op.x),
+        to.layer_weight(weight if axis == 0 else weight.T, node.weights[0], scale, node.weights[1], axis),
+        to.layer_weight(bias, node.weights[2], bias_scale, f"{node.weights[2]}/scale", 0),
+    ]
+    name = to.name(node)
+    if isinstance(op.op, Conv2d):
+        y = _convolution(to, op.op, operands, f"{name}/result")
+    else:
+        y = to.add("Gemm", operands, f"{name}/result")
+    return to.quantised(QUANTISE, y, op.y, f"{name}/uint8")
+
+
+def _quantised_activation(to: _Writer, node: Node, op: QuantisedActivation, x: str) -> str:
+    """By the function, not by the table, which no runtime reads as fast."""
+    name = to.name(node)
+    y = _function(to, node)(to, to.real(node, op.x), f"{name}/result")
+    return to.quantised(QUANTISE, y, op.y, f"{name}/uint8")
 
 
 WRITERS: dict[type[Op], Callable[..., str]] = {
@@ -409,10 +482,23 @@ WRITERS: dict[type[Op], Callable[..., str]] = {
     Scores: _scores,
     Softmax: _softmax,
     Context: _context,
+    Quantise: _quantise,
+    Dequantise: _dequantise,
+    Quantised: _quantised,
+    QuantisedActivation: _quantised_activation,
 }
 
 
 # ---- activations by their names: the writer, a tensor and a name for the result -> that name ----
+
+
+def _function(to: _Writer, node: Node) -> Callable[[_Writer, str, str], str]:
+    """What writes the function of a node. Raises TinyMViTError for one in Python."""
+    assert isinstance(node.op, Activation | QuantisedActivation)
+    if node.op.function not in ACTIVATIONS:
+        expected = f"expected a name: {', '.join(ACTIVATIONS)}"
+        raise TinyMViTError(f"{node.name}: the activation {short(node.op.function)}, {expected}")
+    return ACTIVATIONS[node.op.function]
 
 
 def _silu(to: _Writer, x: str, name: str) -> str:

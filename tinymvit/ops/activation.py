@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinymvit.ops import elementary
 from tinymvit.ops.op import Array, Op
 
 
@@ -32,6 +33,13 @@ class Activation(Op):
         if y.shape != x.shape:
             raise ValueError(f"hidden_act {self.function!r} gave shape {y.shape} for an input of shape {x.shape}")
         return y.astype(x.dtype, copy=False)
+
+    def compute_in_order(self, x: Array) -> Array:
+        """x float32 of any shape -> the same shape and dtype, by the functions of `elementary`. What a callable does is
+        its own affair. Raises as `compute` does."""
+        if isinstance(self.function, str) and self.function in IN_ORDER:
+            return IN_ORDER[self.function](x)
+        return self.compute(x)
 
 
 # ---- by their names; each takes an array of any shape and gives one of the same shape and dtype ----
@@ -91,4 +99,28 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
+}
+
+# ---- those of them in float32 whose bits depend on no library; the others consist of single steps ----
+
+
+def gelu_in_order(x: Array) -> Array:
+    """x times the probability that a normal variable is below x: the tail beyond |x|, or what is left of 1"""
+    tail = elementary.normal_tail(np.abs(x))
+    return x * np.where(x < 0, tail, 1 - tail)
+
+
+def gelu_tanh_in_order(x: Array) -> Array:
+    """x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), which is the same and does not cancel"""
+    return x * elementary.sigmoid(np.float32(math.sqrt(8 / math.pi)) * (x + np.float32(0.044715) * x * x * x))
+
+
+IN_ORDER: dict[str, Callable[[Array], Array]] = {
+    "silu": lambda x: x * elementary.sigmoid(x),
+    "relu": lambda x: np.where(x < 0, np.float32(0), x),  # of -0 and 0 NumPy's maximum takes now one, now the other
+    "relu6": lambda x: np.where(x < 0, np.float32(0), np.where(x > 6, np.float32(6), x)),
+    "sigmoid": elementary.sigmoid,
+    "tanh": elementary.tanh,
+    "gelu": gelu_in_order,
+    "gelu_tanh": gelu_tanh_in_order,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinymvit.ops import elementary
 from tinymvit.ops.op import Array, Op, Shape
 
 
@@ -33,6 +34,15 @@ class Scores(Op):
         query, key = _split_heads(query, self.heads), _split_heads(key, self.heads)  # (B P, h, N, D / h)
         return query @ key.swapaxes(2, 3) / query.dtype.type(math.sqrt(query.shape[-1]))
 
+    def compute_in_order(self, query: Array, key: Array) -> Array:
+        """As `compute`, in float32: from 0, the terms of i = 0, 1, ... d - 1 are added; then the quotient."""
+        query, key = _split_heads(query, self.heads), _split_heads(key, self.heads)  # (B P, h, N, D / h)
+        width = query.shape[-1]
+        scores = np.zeros((*query.shape[:3], key.shape[2]), np.float32)
+        for i in range(width):
+            scores += query[..., i, None] * key[:, :, None, :, i]
+        return scores / np.float32(math.sqrt(width))
+
 
 @dataclass(frozen=True)
 class Softmax(Op):
@@ -47,6 +57,14 @@ class Softmax(Op):
         """x (..., N) -> (..., N), of x's dtype."""
         e = np.exp(x - x.max(-1, keepdims=True))  # the largest exponent becomes 0, so nothing overflows
         return e / e.sum(-1, keepdims=True)
+
+    def compute_in_order(self, x: Array) -> Array:
+        """As `compute`, in float32: the sum begins with 0 and takes the keys from the first to the last."""
+        e = elementary.exponential(x - x.max(-1, keepdims=True))
+        total = np.zeros(x.shape[:-1], np.float32)
+        for k in range(x.shape[-1]):
+            total += e[..., k]
+        return e / total[..., None]
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,14 @@ class Context(Op):
         """probabilities (B P, h, N, N), value (B P, N, D) -> (B P, N, D), of their dtype. Raises ValueError if h does
         not divide D."""
         x = probabilities @ _split_heads(value, probabilities.shape[1])  # (B P, h, N, D / h)
+        return x.swapaxes(1, 2).reshape(value.shape)
+
+    def compute_in_order(self, probabilities: Array, value: Array) -> Array:
+        """As `compute`, in float32: from 0, the terms of the keys from the first to the last are added."""
+        heads = _split_heads(value, probabilities.shape[1])
+        x = np.zeros((*probabilities.shape[:3], heads.shape[-1]), np.float32)
+        for k in range(probabilities.shape[-1]):
+            x += probabilities[..., k, None] * heads[:, :, None, k]
         return x.swapaxes(1, 2).reshape(value.shape)
 
 
@@ -95,3 +121,8 @@ class Attention(Op):
         """query, key and value (B P, N, D) -> (B P, N, D), of their dtype. Raises ValueError if h does not divide D."""
         probabilities = Softmax().compute(Scores(self.heads).compute(query, key))
         return Context().compute(probabilities, value)
+
+    def compute_in_order(self, query: Array, key: Array, value: Array) -> Array:
+        """As `compute`, in float32: the three steps, each in its order."""
+        probabilities = Softmax().compute_in_order(Scores(self.heads).compute_in_order(query, key))
+        return Context().compute_in_order(probabilities, value)

@@ -74,3 +74,22 @@ class Conv2d(Op):
                 y += w[:, :, :, u, v] @ seen.reshape(batch, groups, -1, height * width)
         y = y.reshape(batch, -1, height, width)
         return y if bias is None else y + bias[:, None, None]
+
+    def compute_in_order(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        """As `compute`, in float32: the sum begins with the bias, or with 0, and takes the terms in the order of the
+        weight in memory: by c, then u, then v. What lies outside the map is a term too, of value 0."""
+        batch, channels, _, _ = x.shape
+        _, _, height, width = self.output_shape(x.shape)
+        p, s, d, groups = self.padding, self.stride, self.dilation, self.groups
+        x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+        x = x.reshape(batch, groups, channels // groups, *x.shape[2:])
+        w = weight.reshape(groups, -1, *weight.shape[1:])  # (groups, O / groups, C / groups, u, v)
+        y = np.zeros((batch, *w.shape[:2], height, width), np.float32)
+        if bias is not None:
+            y += bias.reshape(*w.shape[:2], 1, 1)
+        for c in range(w.shape[2]):
+            for u in range(self.kernel_size):
+                for v in range(self.kernel_size):
+                    seen = x[:, :, None, c, d * u :: s, d * v :: s][..., :height, :width]
+                    y += w[:, :, c, u, v, None, None] * seen
+        return y.reshape(batch, -1, height, width)

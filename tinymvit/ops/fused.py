@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinymvit.ops.activation import ACTIVATION_FUNCTIONS
+from tinymvit.ops.activation import ACTIVATION_FUNCTIONS, Activation
 from tinymvit.ops.conv2d import Conv2d
 from tinymvit.ops.linear import Linear
 from tinymvit.ops.op import Array, Op, Shape
@@ -37,3 +37,9 @@ class Fused(Op):
         """x, then the array to add if `residual`, then the weights of `op` -> the output of `op`, of x's dtype."""
         residual, weights = (others[0], others[1:]) if self.residual else (0, others)
         return ACTIVATION_FUNCTIONS[self.activation](self.op.compute(x, *weights)) + residual
+
+    def compute_in_order(self, x: Array, *others: Array) -> Array:
+        """As `compute`, in float32: the sum of `op` in its order, the residual last."""
+        weights = others[1:] if self.residual else others
+        y = Activation(self.activation).compute_in_order(self.op.compute_in_order(x, *weights))
+        return y + others[0] if self.residual else y

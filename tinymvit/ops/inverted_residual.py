@@ -51,3 +51,10 @@ class InvertedResidual(Op):
         wide = Fused(self.expand, self.activation).compute(x, *weights[:2])
         filtered = Fused(self.depthwise, self.activation).compute(wide, *weights[2:4])
         return self.reduce.compute(filtered, *weights[4:]) + (x if self.residual else 0)
+
+    def compute_in_order(self, x: Array, *weights: Array) -> Array:
+        """As `compute`, in float32: the three convolutions in their orders, the residual last."""
+        wide = Fused(self.expand, self.activation).compute_in_order(x, *weights[:2])
+        filtered = Fused(self.depthwise, self.activation).compute_in_order(wide, *weights[2:4])
+        narrow = self.reduce.compute_in_order(filtered, *weights[4:])
+        return narrow + x if self.residual else narrow

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from tinymvit.ops.op import Array, Op, Shape
 
 
@@ -37,3 +39,13 @@ class Linear(Op):
         x's dtype."""
         y = x @ weight.T
         return y if bias is None else y + bias
+
+    def compute_in_order(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        """As `compute`, in float32: the sum begins with the bias, or with 0, and takes the inputs from the first to the
+        last."""
+        y = np.zeros((*x.shape[:-1], len(weight)), np.float32)
+        if bias is not None:
+            y += bias
+        for i in range(self.in_features):
+            y += x[..., i, None] * weight[:, i]
+        return y

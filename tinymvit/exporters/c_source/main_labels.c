@@ -1,0 +1,4 @@
+enum { CLASSES = ${classes}, PIXELS = ${pixels} };
+
+static const char *const labels[CLASSES] = {
+${names}};

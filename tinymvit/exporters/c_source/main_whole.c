@@ -1,0 +1,1 @@
+    return ${result}[image * PIXELS + pixel];

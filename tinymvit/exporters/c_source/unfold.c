@@ -1,0 +1,11 @@
+/* tinymvit/ops/unfold.py: x (width, map_height, map_width) -> y (pixels of a patch, patches, width). The pixels at one
+ * position inside all the patches form one sequence. */
+static void unfold(float *y, const float *x, int width, int map_height, int map_width, int height, int width_of_patch)
+{
+    for (int u = 0; u < height; u++)
+        for (int v = 0; v < width_of_patch; v++)
+            for (int i = u; i < map_height; i += height)
+                for (int j = v; j < map_width; j += width_of_patch)
+                    for (int d = 0; d < width; d++)
+                        *y++ = x[((size_t)d * map_height + i) * map_width + j];
+}
