@@ -22,6 +22,7 @@ from tinymvit import (
     calibrate,
     compare,
     export,
+    reference,
 )
 from tinymvit.config import preset_task
 from tinymvit.errors import OutputError, TinyMViTError
@@ -447,6 +448,18 @@ def test_a_picture_is_prepared_for_int8(tmp_path, pictures, order):
     found = tflite.load(path, 1)(taken)["logits"]
     _, path = int8(ours, tmp_path, pictures)
     assert_same(found, tflite.load(path, 1)(pixels_of(network, taken))["logits"], name="logits")
+
+
+def test_the_dump_of_a_file_in_int8_holds_what_its_numbers_stand_for(tmp_path, pictures):
+    network, path = int8(model(), tmp_path, pictures)
+    pixels = given_to(network)
+    dump = script("dump_litert").dump(path, pixels.transpose(0, 2, 3, 1).copy())
+    assert_same(dump["pixel_values"], pixels.transpose(0, 2, 3, 1), name="pixel_values")
+    assert dump.keys() <= {*network.graph.nodes, *network.graph.outputs}
+    assert len(dump) > 150
+    expected = {node.name: value for node, value in reference.steps(network.graph, network.weights, pixels)}
+    name = "mobilevit.encoder.layer.0.layer.0.expand_1x1.activation"
+    assert_same(as_node(dump[name], (1, 1, 1, 1)), expected[name], 0.1, name)
 
 
 def test_what_is_kept_in_float_is_not_stored_shorter(tmp_path, pictures):
