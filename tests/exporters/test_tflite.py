@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from tinymvit.config import preset_task
 from tinymvit.errors import OutputError, TinyMViTError
 from tinymvit.exporters import tflite
 from tinymvit.exporters.check import given_to, pixels_of, truth_of
+from tinymvit.exporters.network import Preprocessing
 from tinymvit.modeling import MODELS, load_model
 from tinymvit.networks.random_weights import as_trained
 from tinymvit.ops import BatchNorm, Quantise, Quantised, QuantisedActivation
@@ -225,6 +227,21 @@ def test_a_weight_that_float16_cannot_hold(tmp_path):
     with pytest.raises(TinyMViTError, match=r"^classifier.weight: 100000, expected at most 65504 for float16; "):
         exported(model(change=huge), tmp_path, precision="float16")
     assert not list(tmp_path.iterdir())
+
+
+def test_more_weights_than_a_file_can_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(tflite, "LARGEST", 1000)
+    with pytest.raises(TinyMViTError, match=r"^[\d,]+ bytes of weights, expected at most 1,000 for TensorFlow Lite$"):
+        exported(model(), tmp_path)
+
+
+def test_pixels_times_nothing(tmp_path):
+    ours = model()
+    network = exported(ours, tmp_path)[0]
+    with pytest.raises(
+        TinyMViTError, match=r"^rescale_factor: 0, expected a positive number of float32, for TensorFlow Lite$"
+    ):
+        tflite.files(replace(network, preprocessing=Preprocessing(0.0, False)), "model.tflite")
 
 
 def test_a_function_of_ones_own(tmp_path):
