@@ -36,7 +36,8 @@ NAME, WORD, SUFFIX = "c", "C", ""
 PRECISIONS = (FLOAT32, INT8)
 MODULES: tuple[str, ...] = ()
 EXTRA: str | None = None
-RUNTIME, RUNTIME_MODULES = "a C compiler", ()
+RUNTIME, RUNTIME_MODULES = "C, compiled here", ()
+MOST_THREADS: int | None = 1
 
 SOURCE = Path(__file__).parent / "c_source"
 COMPILED = ("main.c", "mobilevit.c", "weights.c")

@@ -61,6 +61,7 @@ PRECISIONS = (FLOAT32, FLOAT16, INT8)
 MODULES: tuple[str, ...] = ("ai_edge_litert", "flatbuffers")
 EXTRA: str | None = "tflite"
 RUNTIME, RUNTIME_MODULES = "LiteRT", ("ai_edge_litert",)
+MOST_THREADS: int | None = None
 
 PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what the file takes: float32, or with preprocessing uint8 RGB
 REVERSED = f"{PIXEL_VALUES}/reversed"  # the pixels, their channels in the opposite order
