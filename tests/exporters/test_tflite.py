@@ -28,7 +28,7 @@ from tinymvit import (
 from tinymvit.config import preset_task
 from tinymvit.errors import OutputError, TinyMViTError
 from tinymvit.exporters import tflite
-from tinymvit.exporters.check import given_to, pixels_of, truth_of
+from tinymvit.exporters.check import noise_for, pixels_of, truth_of
 from tinymvit.exporters.network import Preprocessing
 from tinymvit.modeling import MODELS, load_model
 from tinymvit.networks.random_weights import as_trained
@@ -63,7 +63,7 @@ def exported(model, folder, **settings):
 def check(model, folder, tolerance=MODEL_FLOAT32, **settings):
     """Assert that the file gives what the float64 reference gives, all of it in one part of XNNPACK's."""
     network, path = exported(model, folder, **settings)
-    taken = given_to(network)
+    taken = noise_for(network)
     found, truth = tflite.load(path, 2)(taken), truth_of(network, pixels_of(network, taken))
     assert list(found) == list(truth)
     for name, expected in truth.items():
@@ -170,7 +170,7 @@ def test_normalisations_that_must_not_be_folded(tmp_path):
     for change in (cancelling, extreme):
         network, path = exported(model(change=change), tmp_path)
         assert any(isinstance(node.op, BatchNorm) for node in network.folded()[0])
-        pixels = given_to(network)
+        pixels = noise_for(network)
         expected = truth_of(network, pixels)["logits"]
         assert_same(tflite.load(path, 1)(pixels)["logits"], expected, 1e-3, "logits")
 
@@ -274,7 +274,7 @@ def test_probabilities(tmp_path, kind):
 def test_classes(tmp_path, kind, shape):
     """Only the last operator is not XNNPACK's."""
     network, path = exported(model(kind), tmp_path, answer="argmax", batch=2)
-    pixels = given_to(network)
+    pixels = noise_for(network)
     classes = tflite.load(path, 1)(pixels)["classes"]
     assert_same(classes, truth_of(network, pixels)["classes"].astype(np.int32), name="classes")
     assert (classes.shape, classes.dtype) == (shape, np.int32)
@@ -342,7 +342,7 @@ def test_a_file_that_litert_refuses(tmp_path, capfd):
 
 def assert_dump_agrees(model, folder, **settings):
     network, path = exported(model, folder, **settings)
-    taken = given_to(network)
+    taken = noise_for(network)
     dump = script("dump_litert").dump(path, taken if network.preprocessing else taken.transpose(0, 2, 3, 1).copy())
     known = {*network.graph.nodes, *network.graph.outputs}
     assert dump.keys() <= known
@@ -385,7 +385,7 @@ def test_the_dump_of_a_published_shape_agrees(tmp_path, shape):
 @pytest.mark.slow
 def test_compare_says_that_a_port_by_us_agrees(tmp_path, capsys):
     network, path = exported("digits", tmp_path, size=None)
-    np.save(tmp_path / "pixels.npy", given_to(network).transpose(0, 2, 3, 1))
+    np.save(tmp_path / "pixels.npy", noise_for(network).transpose(0, 2, 3, 1))
     script("dump_litert").main(str(path), str(tmp_path / "pixels.npy"), str(tmp_path / "port.safetensors"))
     code, out, _ = run(capsys, "compare", "digits", tmp_path / "port.safetensors", "--isolate")
     assert (code, out.splitlines()[0]) == (0, "agree")
@@ -435,7 +435,7 @@ def test_each_node_in_int8_is_within_a_step(tmp_path, pictures, kind, function):
     ours = model(kind, hidden_act=function)
     network, path = int8(ours, tmp_path, pictures)
     assert partitions(path) == (1, True)
-    pixels = given_to(network)
+    pixels = noise_for(network)
     found = tensors_of(path, pixels.transpose(0, 2, 3, 1).copy()) | {"pixel_values": pixels.transpose(0, 2, 3, 1)}
     graph, weights = network.quantised()
     steps = {}
@@ -461,7 +461,7 @@ def test_each_node_in_int8_is_within_a_step(tmp_path, pictures, kind, function):
 def test_a_picture_is_prepared_for_int8(tmp_path, pictures, order):
     ours = model(extra={"channel_order": order})
     network, path = int8(ours, tmp_path, pictures, with_preprocessing=True)
-    taken = given_to(network)
+    taken = noise_for(network)
     found = tflite.load(path, 1)(taken)["logits"]
     _, path = int8(ours, tmp_path, pictures)
     assert_same(found, tflite.load(path, 1)(pixels_of(network, taken))["logits"], name="logits")
@@ -469,7 +469,7 @@ def test_a_picture_is_prepared_for_int8(tmp_path, pictures, order):
 
 def test_the_dump_of_a_file_in_int8_holds_what_its_numbers_stand_for(tmp_path, pictures):
     network, path = int8(model(), tmp_path, pictures)
-    pixels = given_to(network)
+    pixels = noise_for(network)
     dump = script("dump_litert").dump(path, pixels.transpose(0, 2, 3, 1).copy())
     assert_same(dump["pixel_values"], pixels.transpose(0, 2, 3, 1), name="pixel_values")
     assert dump.keys() <= {*network.graph.nodes, *network.graph.outputs}
