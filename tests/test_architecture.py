@@ -71,9 +71,9 @@ MAY_LOAD = {
     "comparison": MODEL,
     "bench": GROUND - {"labels", "presets", "checks"} | {"graph", "ops", "passes", "engine", "kernels", "inspection"},
     "conversion": MODEL | {"images"},
-    "vectors": MODEL,
+    "vectors": MODEL | {"images", "quantisation"},
     "exporters": MODEL | {"images", "vectors", "quantisation"},
-    "error_budget": MODEL,
+    "error_budget": MODEL | {"images", "quantisation"},
     "training": MODEL | {"images", "pipeline"},
     "commands": {"errors", "text", "images"},  # `images.folders`, which loads nothing
     "cli": {"commands", "errors", "text", "images"},

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tinymvit.comparison import compare_with_model as compare_with_model
     from tinymvit.config import MobileViTConfig as MobileViTConfig
     from tinymvit.conversion import convert as convert
+    from tinymvit.error_budget import int8_errors as int8_errors
     from tinymvit.error_budget import rounding_errors as rounding_errors
     from tinymvit.errors import CheckpointError as CheckpointError
     from tinymvit.errors import ConfigError as ConfigError
@@ -89,6 +90,7 @@ _HOMES = {
     "TFMobileViTForSemanticSegmentation": "modeling.tensorflow",
     "TFMobileViTModel": "modeling.tensorflow",
     "Trace": "inspection.trace",
+    "int8_errors": "error_budget",
     "rounding_errors": "error_budget",
     "calibrate": "quantisation",
     "Ranges": "quantisation",

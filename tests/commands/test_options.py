@@ -23,6 +23,7 @@ CHOICES = {
     ("trace", "--dtype"): trace.DTYPES,
     ("trace", "--source"): trace.SOURCES,
     ("vectors", "--format"): write.FORMATS,
+    ("vectors", "--precision"): write.PRECISIONS,
     ("compare", "--layout"): settings.LAYOUTS,
     ("export", "--to"): tuple(export.EXPORTERS),
     ("export", "--precision"): network.PRECISIONS,
@@ -35,11 +36,12 @@ DEFAULTS = {
     ("trace", "--dtype"): trace.DTYPES[0],
     ("trace", "--source"): trace.SOURCES[0],
     ("vectors", "--format"): write.FORMATS[0],
+    ("vectors", "--precision"): write.PRECISIONS[0],
     ("compare", "--layout"): settings.LAYOUTS[0],
     ("export", "--precision"): network.PRECISIONS[0],
     ("bench", "--against"): ",".join(name for name in peers.PEERS if name != peers.OURS),
 }
-OWN = {("bench", "--task")}  # what the command itself gives a meaning
+OWN = {("bench", "--task"), ("error", "--precision")}  # what the command itself gives a meaning
 
 
 def options():

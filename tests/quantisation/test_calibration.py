@@ -81,7 +81,7 @@ def test_the_order_of_pictures_does_not_count(model, pictures):
 
 def test_a_network_recorded_for_several_images(model, pictures):
     graph = model.graph((2, 3, 32, 32)).select(["logits"])
-    found = observe(graph, model.weights, Pictures(pictures, MobileViTImageProcessor()))
+    found = observe(graph, model.weights, Pictures(pictures, MobileViTImageProcessor()).pixels(3, 32, 32))
     assert found.ranges == tinymvit.calibrate(model, pictures).ranges
 
 

@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from tinymvit.commands import progress
-from tinymvit.commands.options import MODEL_HELP, add_command, output_file, set_threads, threads_option
-from tinymvit.commands.terminal import say_text
+from tinymvit.commands.options import (
+    MODEL_HELP,
+    add_command,
+    calibrate_option,
+    output_file,
+    set_threads,
+    threads_option,
+)
+from tinymvit.commands.terminal import say, say_text
+from tinymvit.errors import OutputError, TinyMViTError
 
 
 def add(commands: Any) -> None:
@@ -16,23 +24,30 @@ def add(commands: Any) -> None:
         commands,
         "error",
         run,
-        "measure what rounding costs at each node, in float32, float16 and bfloat16",
+        "measure what rounding costs at each node, in float32, float16 and bfloat16, or in int8",
         "tinymvit error digits docs/images/digit-7.png --plot error.png",
     )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     command.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="an image file (default: noise)")
+    command.add_argument(
+        "--precision", choices=("int8",), help="measure int8 instead, and what to leave in float (default: the others)"
+    )
+    calibrate_option(command, "the image itself")
     command.add_argument("--plot", type=output_file, metavar="FILE", help="draw the errors: .png, .svg or .pdf")
     threads_option(command)
     command.add_argument("--json", type=output_file, metavar="FILE", help="write every number to this file")
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.error_budget import rounding_errors
     from tinymvit.error_budget.report import check_plot, save_plot, to_text
     from tinymvit.files import json_writer, write_files
     from tinymvit.modeling import load_model
     from tinymvit.weights import open_checkpoint
 
+    if options.precision and options.plot:
+        raise OutputError("--plot: with --precision int8, expected --json, which holds every number")
+    if not options.precision and (options.calibrate or options.keep_float):
+        raise TinyMViTError("--calibrate and --keep-float: expected --precision int8 with them")
     if options.plot:
         check_plot(options.plot)
     set_threads(options)
@@ -40,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(checkpoint)
     pixel_values = read_pixels(options.image, checkpoint, model)
     progress.warm_up()
-    budget = rounding_errors(model, pixel_values)
+    budget = measure(options, checkpoint, model, pixel_values)
     say_text(to_text(budget))
     if options.json:
         facts = {"model": options.model, "image": str(options.image) if options.image else None}
@@ -48,6 +63,22 @@ def run(options: argparse.Namespace) -> int:
     if options.plot:
         save_plot(budget, options.plot)
     return 0
+
+
+def measure(options: argparse.Namespace, checkpoint: Any, model: Any, pixel_values: Any) -> Any:
+    """The budget of the formats that are asked for."""
+    from tinymvit.error_budget import int8_errors, rounding_errors
+
+    if not options.precision:
+        return rounding_errors(model, pixel_values)
+    ranges = None
+    if options.calibrate:
+        from tinymvit.quantisation import ranges_of
+
+        ranges = ranges_of(options.calibrate, checkpoint, size=pixel_values.shape[2:])
+    else:
+        say("calibrated on the image itself; pictures like those that the model will see tell more: --calibrate")
+    return int8_errors(model, pixel_values, ranges, options.keep_float)
 
 
 def read_pixels(image: Path | None, checkpoint: Any, model: Any) -> Any:

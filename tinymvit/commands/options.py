@@ -80,6 +80,23 @@ def size_option(command: Any) -> None:
     command.add_argument("--size", type=size, metavar="N|HxW", help="input size (default: the configuration's)")
 
 
+def calibrate_option(command: Any, default: str) -> None:
+    """What int8 is calibrated on, and what stays in float."""
+    command.add_argument(
+        "--calibrate",
+        metavar="PATH",
+        help="for int8: a folder of pictures, a picture, or ranges that were found before, a .json file "
+        f"(default: {default})",
+    )
+    command.add_argument(
+        "--keep-float",
+        nargs="+",
+        default=[],
+        metavar="NODE",
+        help="nodes, modules or patterns of them that stay in float",
+    )
+
+
 def threads_option(command: Any) -> None:
     command.add_argument(
         "--threads", type=positive, metavar="N", help="threads of the engine (default: the physical cores)"

@@ -26,6 +26,12 @@ def add(commands: Any) -> None:
         help="npy or raw: a file a tensor; safetensors or c (a C header): a file a vector (default: npy)",
     )
     command.add_argument(
+        "--precision",
+        choices=("float32", "int8"),
+        default="float32",
+        help="int8: the operations in integers, to the bit (default: %(default)s)",
+    )
+    command.add_argument(
         "--size",
         type=size,
         metavar="N|HxW",
@@ -39,9 +45,12 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit.vectors.write import README, write_vectors
 
     model = load_model(options.model)
-    manifest = write_vectors(model, options.output, options.format, options.size, source=options.model)
-    count = len(manifest["vectors"]) - 1
+    manifest = write_vectors(
+        model, options.output, options.format, options.size, source=options.model, precision=options.precision
+    )
+    count = len(manifest["vectors"])
+    what = f"{count - 1} operations and the whole model" if options.precision == "float32" else f"{count} operations"
     size = sum(path.stat().st_size for path in options.output.iterdir())
-    say(f"{options.output}: {count} operations and the whole model, {size / 1e6:.1f} MB as {options.format}")
+    say(f"{options.output}: {what}, {size / 1e6:.1f} MB as {options.format}")
     say(f"how to use them: {options.output / README}; what they are: {options.output / MANIFEST}")
     return 0

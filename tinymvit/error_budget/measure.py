@@ -22,7 +22,7 @@ from tinymvit import ops, reference
 from tinymvit.engine.engine import Engine
 from tinymvit.errors import CheckpointError
 from tinymvit.files import finite
-from tinymvit.graph import Node, last_use
+from tinymvit.graph import Graph, Node, last_use
 from tinymvit.inspection.summary import describe
 from tinymvit.modeling import MobileViTPreTrainedModel, check_pixel_values
 from tinymvit.numerics import Array, relative_error, to_bfloat16, to_float16
@@ -124,13 +124,7 @@ def rounding_errors(model: MobileViTPreTrainedModel, pixel_values: Array) -> Err
     """
     from tqdm import tqdm
 
-    if not isinstance(model, MobileViTPreTrainedModel):
-        raise TypeError(f"model: {type(model).__name__}, expected one of the MobileViT models")
-    pixel_values = check_pixel_values(pixel_values, model.config.num_channels)
-    graph = model.graph(pixel_values.shape)
-    output = "logits" if "logits" in graph.outputs else "last_hidden_state"
-    graph = graph.select([output])
-    reference.check_memory(graph)
+    graph, output, pixel_values = what_is_measured(model, pixel_values)
     engine = Engine(graph, model.weights).trace(pixel_values)
     by_engine: tuple[Node, Array] | None = next(engine)
     last = graph.outputs[output]
@@ -156,12 +150,25 @@ def rounding_errors(model: MobileViTPreTrainedModel, pixel_values: Array) -> Err
             if node.name == last:
                 if not np.isfinite(exact[last]).all():
                     raise CheckpointError(f"{output}: not finite in float64; expected finite weights")
-                results = {name: _result(found[name], exact[last], output == "logits") for name in MEASURED}
+                results = {name: result_errors(found[name], exact[last], output == "logits") for name in MEASURED}
             for name in {node.name, *node.inputs}:
                 if uses[name] <= index:
                     for kept in (exact, *values.values()):
                         del kept[name]
     return ErrorBudget(nodes, output, results)
+
+
+def what_is_measured(model: Any, pixel_values: Any) -> tuple[Graph, str, Array]:
+    """The graph of the model's result, what that is called ("logits"), and the pixels as float32. Raises TypeError,
+    ValueError or TinyMViTError for a model that is none, for pixels that it refuses, and for too many of them."""
+    if not isinstance(model, MobileViTPreTrainedModel):
+        raise TypeError(f"model: {type(model).__name__}, expected one of the MobileViT models")
+    pixel_values = check_pixel_values(pixel_values, model.config.num_channels)
+    graph = model.graph(pixel_values.shape)
+    output = "logits" if "logits" in graph.outputs else "last_hidden_state"
+    graph = graph.select([output])
+    reference.check_memory(graph)
+    return graph, output, pixel_values
 
 
 def entering(
@@ -181,7 +188,8 @@ def _value(way: Way, node: Node, inputs: list[Array], weights: dict[str, Array],
     return way.store(pixel_values) if isinstance(node.op, ops.Input) else way.compute(node, inputs, weights)
 
 
-def _result(value: Array, exact: Array, is_logits: bool) -> ResultErrors:
+def result_errors(value: Array, exact: Array, is_logits: bool) -> ResultErrors:
+    """What became of a result; `exact` is the truth, of the same shape."""
     largest = float(np.abs(value - exact).max())
     same = float(np.mean(value.argmax(1) == exact.argmax(1))) if is_logits else None
     return ResultErrors(relative_error(value, exact), largest if math.isfinite(largest) else math.inf, same)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tinymvit.error_budget.int8 import Int8Budget
 from tinymvit.error_budget.measure import ENGINE, WAYS, ErrorBudget
 from tinymvit.errors import OutputError
 from tinymvit.files import write_files
@@ -24,8 +25,10 @@ COLUMNS = {  # of the table: head, and the accumulated error that stands there
 SHOWN_ENTERING = 5
 
 
-def to_text(budget: ErrorBudget) -> str:
+def to_text(budget: ErrorBudget | Int8Budget) -> str:
     """The budget as text: one line for each node, the nodes where most of float32's error enters, and the result."""
+    if isinstance(budget, Int8Budget):
+        return _int8_to_text(budget)
     lines = [("node", "enters", *COLUMNS)]
     lines += [
         (
@@ -36,16 +39,6 @@ def to_text(budget: ErrorBudget) -> str:
         for node in budget.nodes
     ]
     most = sorted(budget.nodes, key=lambda node: -node.enters["float32"])[:SHOWN_ENTERING]
-    results = [(budget.output, "relative error", "largest error", "same answer")]
-    results += [
-        (
-            name,
-            _number(result.relative),
-            _number(result.largest),
-            "-" if result.same_answers is None else f"{result.same_answers:.2%}",
-        )
-        for name, result in budget.results.items()
-    ]
     notes = [
         f"{name}: no error, since the checkpoint's own are in that format"
         for name, r in budget.results.items()
@@ -59,10 +52,76 @@ def to_text(budget: ErrorBudget) -> str:
             "most of float32's error enters at",
             *(f"  {_number(node.enters['float32'])}  {node.name} ({node.op})" for node in most),
             "",
-            *_aligned(results),
+            *_aligned(_results(budget)),
             *notes,
         ]
     )
+
+
+def _int8_to_text(budget: Int8Budget) -> str:
+    """One line for each node in int8, the worst first; the result; and what to leave in float."""
+    lines = [("node", "own", "weights", "accumulated")]
+    lines += [
+        (node.name, _decibels(node.own), _decibels(node.weights), _decibels(node.accumulated))
+        for node in budget.ranked()
+    ]
+    return "\n".join(
+        [
+            *_aligned(lines),
+            "",
+            "signal to noise in decibels, the worst first; own: of this node alone, with exact inputs; weights: the",
+            "part of its weights in that; accumulated: since the pixels",
+            "",
+            *_aligned(_results(budget)),
+            "",
+            *_what_to_keep(budget),
+        ]
+    )
+
+
+def _what_to_keep(budget: Int8Budget) -> list[str]:
+    none, *trials = budget.trials
+    lines = [("left in float", "it alone in int8", "left together", "gain", "largest error")]
+    lines.append(("none", "", f"{_decibels(none.snr)} dB", "", _number(none.result.largest)))
+    lines += [
+        (
+            f"{'and ' if len(trial.keep_float) > 1 else ''}{trial.keep_float[-1]}",
+            f"{_decibels(budget.alone[trial.keep_float[-1]])} dB",
+            f"{_decibels(trial.snr)} dB",
+            f"{trial.snr - none.snr:+.1f} dB",
+            _number(trial.result.largest),
+        )
+        for trial in trials
+    ]
+    if not trials:
+        return ["no layer is in int8"]
+    best = " ".join(budget.best().keep_float)
+    return [
+        *_aligned(lines),
+        f"signal to noise of {budget.judged}; largest error: of the {budget.output}",
+        f"the best of these: {f'--keep-float {best}' if best else 'none in float'}",
+    ]
+
+
+def _results(budget: ErrorBudget | Int8Budget) -> list[tuple[str, ...]]:
+    """What became of the result by each way, with a head."""
+    rows: list[tuple[str, ...]] = [(budget.output, "relative error", "largest error", "same answer")]
+    rows += [
+        (
+            name,
+            _number(result.relative),
+            _number(result.largest),
+            "-" if result.same_answers is None else f"{result.same_answers:.2%}",
+        )
+        for name, result in budget.results.items()
+    ]
+    return rows
+
+
+def _decibels(snr: float | None) -> str:
+    if snr is None:
+        return "-"
+    return f"{snr:.1f}" if math.isfinite(snr) else "exact" if snr > 0 else "lost"
 
 
 def _number(error: float | None) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from tinymvit.errors import TinyMViTError
 from tinymvit.exporters.network import Network
-from tinymvit.files import named_json
 from tinymvit.images.processor import MobileViTImageProcessor
-from tinymvit.quantisation.calibration import Images, Pictures, observe
+from tinymvit.quantisation.calibration import Images, Pictures, known_ranges, observe
 from tinymvit.quantisation.ranges import Ranges
 
 
 def in_int8(
     network: Network,
     processor: MobileViTImageProcessor,
-    calibrate: str | Path | Ranges | Images | None,
+    calibrate: Ranges | Images | None,
     keep_float: Iterable[str],
 ) -> Network:
     """The network with the ranges of its values, and the nodes that stay in float; as it is if `calibrate` is None.
@@ -30,13 +28,11 @@ def in_int8(
         if keep_float:
             raise TinyMViTError("keep_float: without calibrate all arithmetic is in float, expected both or neither")
         return network
-    path = named_json(calibrate) if isinstance(calibrate, str | Path) else None
-    if path is not None:
-        ranges = Ranges.load(path)
-    elif isinstance(calibrate, Ranges):
-        ranges = calibrate
-    else:
-        ranges = observe(network.graph, network.weights, Pictures(calibrate, processor))
+    _, channels, height, width = network.graph["pixel_values"].shape
+    ranges = known_ranges(calibrate)
+    if ranges is None:
+        pixels = Pictures(calibrate, processor).pixels(channels, height, width)
+        ranges = observe(network.graph, network.weights, pixels)
     found = {"method": ranges.method, "percentile": ranges.percentile, "images": ranges.images}
     facts = dict(network.facts) | {"calibration": found, "keep_float": list(keep_float)}
     network = replace(network, ranges=ranges, keep_float=keep_float, facts=facts)

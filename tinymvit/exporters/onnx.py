@@ -60,6 +60,7 @@ PRECISIONS = (FLOAT32, FLOAT16, INT8)
 MODULES: tuple[str, ...] = ("onnx",)
 EXTRA: str | None = "onnx"
 RUNTIME, RUNTIME_MODULES = "ONNX Runtime", ("onnxruntime",)
+MOST_THREADS: int | None = None
 
 OPSET, IR_VERSION = 17, 8  # of 2022: runtimes of that age read the file
 LARGEST = 2**31 - 1  # bytes of a protobuf message

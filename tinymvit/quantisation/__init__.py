@@ -6,7 +6,7 @@ network in int8 by it). Left to others: what int8 ops compute (`ops.quantised`),
 choose a range is a method of `calibration.py`.
 """
 
-from tinymvit.quantisation.calibration import calibrate
+from tinymvit.quantisation.calibration import calibrate, ranges_of
 from tinymvit.quantisation.ranges import Ranges
 
-__all__ = ["Ranges", "calibrate"]
+__all__ = ["Ranges", "calibrate", "ranges_of"]

@@ -19,6 +19,7 @@ import numpy as np
 from tinymvit.checks import is_positive_integer
 from tinymvit.engine import Engine
 from tinymvit.errors import ConfigError, ImageError, TinyMViTError, warn
+from tinymvit.files import named_json
 from tinymvit.graph import Graph
 from tinymvit.images.folders import find_images
 from tinymvit.images.load import ImageSource
@@ -28,7 +29,7 @@ from tinymvit.numerics import Array
 from tinymvit.ops import Input
 from tinymvit.passes.quantise import in_need_of_ranges
 from tinymvit.passes.rewrite import Weights
-from tinymvit.quantisation.ranges import LARGEST, METHODS, PERCENTILE, Ranges, check_percentile, folded, stem
+from tinymvit.quantisation.ranges import LARGEST, METHODS, MIN_MAX, PERCENTILE, Ranges, check_percentile, folded, stem
 from tinymvit.text import short
 from tinymvit.weights import Checkpoint, open_checkpoint
 
@@ -41,7 +42,7 @@ def calibrate(
     model: str | Path | Checkpoint | MobileViTPreTrainedModel,
     images: Images,
     *,
-    method: str = "min-max",
+    method: str = MIN_MAX,
     percentile: float = 99.99,
     size: int | tuple[int, int] | None = None,
 ) -> Ranges:
@@ -61,7 +62,23 @@ def calibrate(
     height, width = input_size(size, loaded)
     graph = loaded.graph((1, loaded.config.num_channels, height, width))
     graph = graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
-    return observe(graph, loaded.weights, Pictures(images, processor), method, percentile)
+    pixels = Pictures(images, processor).pixels(loaded.config.num_channels, height, width)
+    return observe(graph, loaded.weights, pixels, method, percentile)
+
+
+def ranges_of(given: Any, model: str | Path | Checkpoint | MobileViTPreTrainedModel, **settings: Any) -> Ranges:
+    """What somebody calls the ranges of a model: `Ranges`, the name of the JSON file that they were saved as, or
+    pictures to calibrate on. settings: as for `calibrate`, which raises what this does."""
+    return known_ranges(given) or calibrate(model, given, **settings)
+
+
+def known_ranges(given: Ranges | Images) -> Ranges | None:
+    """Ranges, if `given` is them or names the JSON file that they were saved as; None for pictures. Raises ConfigError,
+    which names the file."""
+    if isinstance(given, Ranges):
+        return given
+    path = named_json(given) if isinstance(given, str | Path) else None
+    return None if path is None else Ranges.load(path)
 
 
 def check_method(method: Any, percentile: Any) -> None:
@@ -102,7 +119,7 @@ def input_size(size: Any, model: MobileViTPreTrainedModel) -> tuple[int, int]:
 class Pictures:
     """Pictures to calibrate on, each prepared by a processor when its turn comes."""
 
-    def __init__(self, images: Images, processor: MobileViTImageProcessor) -> None:
+    def __init__(self, images: Any, processor: MobileViTImageProcessor) -> None:
         """images: as for `calibrate`. Raises ImageError for a folder without pictures, and for none at all."""
         self.sources = list(_sources(images))
         self.processor = processor
@@ -152,18 +169,21 @@ def sized(processor: MobileViTImageProcessor, height: int, width: int) -> Mobile
 
 
 def observe(
-    graph: Graph, weights: Weights, pictures: Pictures, method: str = "min-max", percentile: float = 99.99
+    graph: Graph, weights: Weights, batches: Iterable[Array], method: str = MIN_MAX, percentile: float = 99.99
 ) -> Ranges:
-    """The ranges of a network's values over pictures: see `calibrate`. graph: of a model, before any pass."""
-    batch, channels, height, width = graph["pixel_values"].shape
+    """The ranges of a network's values over pixels: see `calibrate`.
+
+    graph: of a model, before any pass. batches: float32 (B, C, H, W), B being 1 or the graph's.
+    """
+    batch, _, height, width = graph["pixel_values"].shape
     plain, plain_weights = folded(graph, weights)
     needed = in_need_of_ranges(plain)
     engine = Engine(replace(graph, outputs={name: name for name in needed}), weights)  # an output is merged into none
     seen: dict[str, Seen] = {name: Seen(count=method == PERCENTILE) for name in needed}
     images = 0
-    for pixels in pictures.pixels(channels, height, width):
-        images += 1
-        for name, value in engine.run(np.repeat(pixels, batch, axis=0)).items():
+    for pixels in batches:
+        images += len(pixels)
+        for name, value in engine.run(np.repeat(pixels, batch // len(pixels), axis=0)).items():
             seen[name].add(value, name)
     ranges = {name: each.range(percentile) for name, each in seen.items()}
     for name in ranges:

@@ -5,7 +5,7 @@ folder of them as `.npy`, raw, safetensors or C files, with a manifest and a REA
 (`reference`), comparing a port's own dump (`comparison`). A new file format goes into `write.py`.
 """
 
-from tinymvit.vectors.make import Expected, Vector, noise, vectors
+from tinymvit.vectors.make import Expected, Vector, int8_vectors, noise, vectors
 from tinymvit.vectors.write import write_vectors
 
-__all__ = ["Expected", "Vector", "noise", "vectors", "write_vectors"]
+__all__ = ["Expected", "Vector", "int8_vectors", "noise", "vectors", "write_vectors"]

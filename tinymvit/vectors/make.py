@@ -13,6 +13,10 @@ So the order in which a machine's BLAS adds them cannot show. What is left to th
 library's exp (tanh, erfc) in float64, which survives the rounding to float32 about once in 2^28 values; the whole
 model's result, where float64 does round on the way; and the measured tolerances, rounded up to a power of two.
 
+In int8 there is a vector for each distinct op that `passes.quantise` computes in integers, and for the two at its
+border. Their numbers are whole ones, so a port must give them to the bit. Scales and zero points are drawn too: such
+that results fill int8 and a few exceed it, and that a zero point left out shows.
+
 The formulas are the float64 reference's; here they are only given something to compute. Files are left to `write`.
 """
 
@@ -22,8 +26,8 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,6 +37,8 @@ from tinymvit.graph import Graph
 from tinymvit.modeling import MobileViTPreTrainedModel
 from tinymvit.numerics import UNIT, Array, rms
 from tinymvit.ops import Shape
+from tinymvit.passes.quantise import computed_in_int8
+from tinymvit.quantisation.ranges import folded
 
 OpOnShapes = tuple[ops.Op, tuple[Shape, ...]]  # an op and the shapes of its inputs
 
@@ -54,10 +60,12 @@ class Expected:
 
 @dataclass(frozen=True)
 class Vector:
-    """What a port is given and what it must make of it; every array is float32, in the public shapes.
+    """What a port is given and what it must make of it; every array is in the public shapes, and float32 but for ops in
+    integers.
 
     `op` is None for the whole model, whose weights are the checkpoint's and not repeated here. `nodes` names the nodes
-    of the graph that this vector stands for.
+    of the graph that this vector stands for. `derived` is what a port would make of op and weights before it runs:
+    multipliers and shifts, a table.
     """
 
     name: str
@@ -66,11 +74,17 @@ class Vector:
     inputs: dict[str, Array]
     weights: dict[str, Array]
     outputs: dict[str, Expected]
+    derived: dict[str, Array] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, Array]:
-        """All the arrays by name: inputs, weights by their role, results."""
-        return self.inputs | self.weights | {name: expected.value for name, expected in self.outputs.items()}
+        """All the arrays by name: inputs, weights by their role, what is derived, results."""
+        return (
+            self.inputs
+            | self.weights
+            | self.derived
+            | {name: expected.value for name, expected in self.outputs.items()}
+        )
 
 
 # ---- making them ----
@@ -87,6 +101,38 @@ def vectors(model: MobileViTPreTrainedModel, size: tuple[int, int] | None = None
     yield model_vector(graph, model.weights)
 
 
+def int8_vectors(model: MobileViTPreTrainedModel, size: tuple[int, int] | None = None) -> Iterator[Vector]:
+    """One vector for each distinct op that int8 computes in integers, in the graph's order, between that from real
+    numbers and that back to them. size: as for `vectors`."""
+    border = ops.Quantisation(2.0**-5, -7)
+    yield op_vector("quantise", ops.Quantise(border), ((1, 4, 3, 50),), ())
+    for (op, shapes), (name, nodes) in distinct_in_int8(model, size).items():
+        name = f"int8_{name}"
+        yield op_vector(name, in_integers(op, name), shapes, tuple(nodes))
+    yield op_vector("dequantise", ops.Dequantise(border), ((1, 4, 3, 50),), ())
+
+
+def distinct_in_int8(
+    model: MobileViTPreTrainedModel, size: tuple[int, int] | None
+) -> dict[OpOnShapes, tuple[str, list[str]]]:
+    """As `distinct`, for the ops that int8 computes in integers, as they are in float."""
+    graph, _ = folded(model_graph(model, size), model.weights)
+    return distinct(graph, size is None, computed_in_int8(graph))
+
+
+def in_integers(op: ops.Op, name: str) -> ops.Op:
+    """A convolution, linear layer or activation in int8. Its scales and zero points depend on the name alone."""
+    stream = np.random.PCG64(zlib.crc32(name.encode()))
+    zero_x, zero_y = (int(zero) for zero in uniform(stream, (2,), -64, 64, 7))
+    x = ops.Quantisation(2.0**-5, zero_x)
+    if isinstance(op, ops.Activation):
+        return ops.QuantisedActivation(op.function, x, ops.Quantisation(2.0**-6 * 1.5, zero_y))
+    assert isinstance(op, ops.Conv2d | ops.Linear)
+    terms = math.prod(op.weight_shapes()["weight"][1:])
+    largest = x.scale * 2.0**-7 * 128 * 127 * math.sqrt(terms)  # of a sum, as far as random signs let it grow
+    return ops.Quantised(op, x, ops.Quantisation(float(np.float32(largest / 256)), zero_y))
+
+
 def model_graph(model: MobileViTPreTrainedModel, size: tuple[int, int] | None) -> Graph:
     """The graph of one image for the model's results, without the hidden states."""
     graph = model.graph((1, model.config.num_channels, *(size or ODD_SIZE)))
@@ -95,12 +141,15 @@ def model_graph(model: MobileViTPreTrainedModel, size: tuple[int, int] | None) -
     return graph
 
 
-def distinct(graph: Graph, shrink: bool) -> dict[OpOnShapes, tuple[str, list[str]]]:
-    """Each distinct op with the shapes of its inputs: a name for it, and the nodes that it stands for."""
+def distinct(
+    graph: Graph, shrink: bool, among: Container[str] | None = None
+) -> dict[OpOnShapes, tuple[str, list[str]]]:
+    """Each distinct op with the shapes of its inputs: a name for it, and the nodes that it stands for. among: the names
+    of the nodes that count, by default all."""
     found: dict[OpOnShapes, tuple[str, list[str]]] = {}
     stems: Counter[str] = Counter()
     for node in graph:
-        if isinstance(node.op, ops.Input):
+        if isinstance(node.op, ops.Input) or (among is not None and node.name not in among):
             continue
         shapes = tuple(source.shape for source in graph.inputs_of(node))
         op_on_shapes = shrunk(node.op, shapes) if shrink else (node.op, shapes)
@@ -126,8 +175,23 @@ def op_vector(name: str, op: ops.Op, shapes: tuple[Shape, ...], nodes: tuple[str
         for dtype in (np.float64, np.float32)
     )
     names = ["input"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
-    result = Expected(_rounded(exact), 0.0, 0.0) if op.only_moves or op.in_integers else expected(exact, single)
-    return Vector(name, op, nodes, dict(zip(names, inputs, strict=True)), weights, {"output": result})
+    derived: dict[str, Array] = {}
+    if isinstance(op, ops.Quantised):
+        derived = dict(zip(("multiplier", "shift"), op.multipliers(weights["scale"]), strict=True))
+    elif isinstance(op, ops.QuantisedActivation):
+        derived = {"table": op.table()}
+    if op.in_integers:
+        result = Expected(single.astype(np.int8), 0.0, 0.0)
+    else:
+        result = Expected(_rounded(exact), 0.0, 0.0) if op.only_moves else expected(exact, single)
+    if takes_int8(op):
+        inputs = [x.astype(np.int8) for x in inputs]
+    return Vector(name, op, nodes, dict(zip(names, inputs, strict=True)), weights, {"output": result}, derived)
+
+
+def takes_int8(op: ops.Op) -> bool:
+    """Whether an op's input is whole numbers."""
+    return isinstance(op, ops.Quantised | ops.QuantisedActivation | ops.Dequantise)
 
 
 def model_vector(graph: Graph, weights: Mapping[str, Array]) -> Vector:
@@ -196,7 +260,10 @@ def draw_inputs(op: ops.Op, shapes: tuple[Shape, ...], stream: np.random.PCG64) 
             x[0, 1:2] *= 2.0**-10
         case ops.Context():
             inputs[0] = np.abs(x) / 4
-        case ops.Quantised() | ops.QuantisedActivation() | ops.Dequantise():  # all numbers of int8, and its ends
+        case ops.Quantise():  # halves, which are rounded to the even one; and what int8 does not hold
+            edges = [*(op.by.scale * (np.arange(-4, 5) + 0.5)), 0, -0.0, 1e30, -1e30]
+            x.reshape(-1)[: len(edges)] = edges[: x.size]
+        case ops.Quantised() | ops.QuantisedActivation() | ops.Dequantise():  # the ends of int8 among them
             inputs = [uniform(stream, shape, -128, 128, 8) for shape in shapes]
             inputs[0].reshape(-1)[:2] = [-128, 127][: x.size]
     return inputs
@@ -206,7 +273,8 @@ def draw_weight(op: ops.Op, role: str, shape: Shape, stream: np.random.PCG64) ->
     """Numbers of the size that trained weights have, so that results are of the inputs' size. Some scales are far from
     1 and some biases far from 0, so a port that leaves them out fails."""
     if isinstance(op, ops.Quantised):
-        return draw_quantised_weight(role, shape, stream)
+        drawn = draw_quantised_weight(role, shape, stream)
+        return drawn if role != "bias" or op.op.bias else np.zeros_like(drawn)
     if len(shape) > 1:
         bound = 2.0 ** -round(math.log2(math.prod(shape[1:])) / 2)
         return uniform(stream, shape, -bound, bound, WEIGHT_BITS)
