@@ -47,11 +47,7 @@ def steps(
         else:
             inputs = [values[name] for name in node.inputs]
             with np.errstate(all="ignore"):  # what exceeds the dtype is infinite, as its values say
-<<<<<<< HEAD
-                tensors = [as_operand(weights[name], dtype) for name in node.weights]
-=======
-                tensors: list[Array] = [np.asarray(weights[name], dtype) for name in node.weights]
->>>>>>> h12-c
+                tensors: list[Array] = [as_operand(weights[name], dtype) for name in node.weights]
                 value = (compute_in_order if in_order else compute)(node.op, inputs, tensors)
         values[node.name] = value
         yield node, value
