@@ -25,6 +25,7 @@ CHOICES = {
     ("vectors", "--format"): write.FORMATS,
     ("vectors", "--precision"): write.PRECISIONS,
     ("compare", "--layout"): settings.LAYOUTS,
+    ("compare", "--precision"): settings.PRECISIONS,
     ("export", "--to"): tuple(export.EXPORTERS),
     ("export", "--precision"): network.PRECISIONS,
     ("export", "--answer"): network.ANSWERS,
@@ -38,6 +39,7 @@ DEFAULTS = {
     ("vectors", "--format"): write.FORMATS[0],
     ("vectors", "--precision"): write.PRECISIONS[0],
     ("compare", "--layout"): settings.LAYOUTS[0],
+    ("compare", "--precision"): settings.PRECISIONS[0],
     ("export", "--precision"): network.PRECISIONS[0],
     ("bench", "--against"): ",".join(name for name in peers.PEERS if name != peers.OURS),
 }

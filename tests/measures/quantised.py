@@ -48,10 +48,11 @@ def weights_in_int8(model):
 
 def ways(pipeline, pictures):
     """The pipeline in float32, with int8 weights, and in int8, by name."""
-    yield "float32", pipeline.model
-    yield "int8 weights", weights_in_int8(pipeline.model)
+    model = pipeline.model
+    yield "float32", model
+    yield "int8 weights", weights_in_int8(model)
     for name, settings in METHODS.items():
-        yield name, InInt8(pipeline.model, calibrate(pipeline.model, pictures, **settings))
+        yield name, InInt8(model, calibrate(model, pictures, **settings))
 
 
 def classifier(digits, share):

@@ -53,6 +53,12 @@ def add(commands: Any) -> None:
         help="error allowed relative to a node's size (default: auto, a multiple of that node's own float32 rounding)",
     )
     command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "int8"),
+        default="auto",
+        help="of their arithmetic; auto: int8 if most tensors have at most 256 different numbers (default: auto)",
+    )
+    command.add_argument(
         "--isolate", action="store_true", help="judge each op alone, computed from their inputs: names every wrong op"
     )
     command.add_argument("--json", type=output_file, metavar="FILE", help="also write everything as JSON")
@@ -72,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
         tolerance=options.tolerance,
         isolate=options.isolate,
         progress=True,
+        precision=options.precision,
     )
     try:
         if options.write_map:

@@ -19,19 +19,23 @@ import numpy as np
 
 from tinymvit.comparison.explaining import explain
 from tinymvit.comparison.inputs import Tensors, open_theirs
+from tinymvit.comparison.int8 import Int8Rounding, is_on_grids
 from tinymvit.comparison.isolation import Expected, in_isolation, in_whole, ops_between
 from tinymvit.comparison.judging import judge, judge_namesakes
 from tinymvit.comparison.layouts import MAP
 from tinymvit.comparison.pairing import PIXEL_VALUES, ModelPairing, pair_with_model
 from tinymvit.comparison.port import Port
 from tinymvit.comparison.reading import read, remember
-from tinymvit.comparison.settings import ComparisonSettings
+from tinymvit.comparison.settings import AUTO, FLOAT32, INT8, ComparisonSettings
 from tinymvit.comparison.verdict import Comparison, Judgement, Verdict
 from tinymvit.graph import Node
 from tinymvit.inspection.dump import Dump
 from tinymvit.modeling import MobileViTPreTrainedModel
-from tinymvit.numerics import half_unit, shorter_number_format
+from tinymvit.numerics import NUMBERS, half_unit, shorter_number_format
+from tinymvit.ops import Activation, BatchNorm, Conv2d, Linear
 from tinymvit.text import count, some
+
+RANKED = 5  # nodes of a port in int8 that are named because their signal to noise ratio is the lowest
 
 
 def compare_with_model(
@@ -53,10 +57,27 @@ def compare_with_model(
     dump = open_theirs(theirs)
     with np.errstate(all="ignore"):  # somebody else's numbers may overflow; the verdict says so
         pairing = pair_with_model(model, dump, settings)
+        pairing, settings = _in_int8(pairing, settings)
         findings, port = _node_by_node(
             pairing, Port(pairing.dump, settings, pairing.names, pairing.axes, pairing.matches), isolate
         )
         return _conclude(pairing, findings, port, isolate)
+
+
+def _in_int8(pairing: ModelPairing, settings: ComparisonSettings) -> tuple[ModelPairing, ComparisonSettings]:
+    """Both with the rounding of int8, if the port computes in it."""
+    if settings.precision == FLOAT32:
+        return pairing, settings
+    rounded = [
+        pairing.dump[pairing.matches[node.name].theirs]
+        for node in pairing.run.graph
+        if node.name in pairing.matches and isinstance(node.op, Conv2d | Linear | BatchNorm | Activation)
+    ]
+    on_grids = is_on_grids(x for x in rounded if x.dtype.kind in NUMBERS)
+    if settings.precision == AUTO and not on_grids:
+        return pairing, replace(settings, precision=FLOAT32)
+    run = replace(pairing.run, rounding=Int8Rounding(by_channel=on_grids))
+    return replace(pairing, run=run), replace(settings, precision=INT8)
 
 
 @dataclass(frozen=True)
@@ -129,6 +150,7 @@ def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Por
     rows = [judgement for finding in findings.values() for judgement in finding.judgements]
     unrecognised = pairing.unrecognised
     notes = [
+        *_on_int8(port, rows),
         *pairing.notes,
         *(note for finding in findings.values() for note in finding.notes),
         *_on_conversions(findings),
@@ -144,12 +166,23 @@ def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Por
         caveats=tuple(_caveats(pairing, rows, unrecognised, port.dump)),
         basis="; ".join(_basis(pairing, port)),
         names={port.matches[node].theirs: node for node in pairing.run.graph.nodes if node in port.matches},
-        unsettled=pairing.similar,
+        unsettled={} if port.settings.precision == INT8 else pairing.similar,  # all that int8 rounds is similar
     )
+
+
+def _on_int8(port: Port, rows: Sequence[Judgement]) -> Iterator[str]:
+    """Where a port in int8 is furthest from the truth, be it right or not."""
+    if port.settings.precision == INT8:
+        ranked = sorted((row.errors.snr, row.node) for row in rows if row.errors is not None)
+        said = [f"{node} {snr:.1f} dB" for snr, node in ranked[:RANKED]]
+        yield f"signal to noise, the lowest first: {', '.join(said)}"
 
 
 def _basis(pairing: ModelPairing, port: Port) -> Iterator[str]:
     """What the answer rests on beside our own names."""
+    if port.settings.precision == INT8:
+        one = "" if pairing.run.rounding is None or pairing.run.rounding.by_channel else ", one scale a weight"
+        yield f"judged with the rounding of int8 in mind{one}"
     if pairing.family is not None:
         yield f"their names are those of {pairing.family}"
     matches = [match.how for node, match in port.matches.items() if node != PIXEL_VALUES]

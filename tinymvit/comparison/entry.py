@@ -24,17 +24,18 @@ def compare(
     tolerance: str | float = "auto",
     isolate: bool = False,
     progress: bool = False,
+    precision: str = "auto",
 ) -> Comparison:
     """Compare a port's tensors with ours: `compare_with_model` or `compare_dumps`, as `ours` is a model or a dump.
 
     ours: a model, the name or folder of one, an opened checkpoint, a dump, its path, or arrays by name. theirs: a dump,
-    its path, or arrays by name. names, layout, tolerance, progress: as in `ComparisonSettings`. isolate: compute each
-    op from their inputs.
+    its path, or arrays by name. names, layout, tolerance, progress, precision: as in `ComparisonSettings`. isolate:
+    compute each op from their inputs.
 
     Raises DumpError, a ValueError, for what cannot be compared at all; a tensor that cannot be gets a judgement that
     says so.
     """
-    settings = ComparisonSettings(names or {}, layout, tolerance, progress)
+    settings = ComparisonSettings(names or {}, layout, tolerance, progress, precision)
     their_dump = open_theirs(theirs)
     opened = open_ours(ours)
     if isinstance(opened, Dump):

@@ -23,7 +23,7 @@ from tinymvit.numerics import Array, difference, rms
 HINTED_OPS = 16  # ops judged together, at most, for a hint to be looked for: unfold and a whole transformer layer
 IN_VAIN = 10  # tensors, at most, that are searched for all mistakes without finding one
 HINTS = 3  # hints on a tensor, at most
-NEAR = 0.01  # relative error beyond which a mistake is not even tried in float32
+NEAR, NEAR_IN_INT8 = 0.01, 0.3  # relative errors beyond which a mistake is not even tried in float32, and in int8
 CLOSER = 4.0  # times closer than the right value a mistake must be: what is about as far explains nothing
 
 
@@ -105,7 +105,7 @@ class _Trial:
         for value in self._readings_as(wrong):
             distance = rms(difference(value, wrong))
             error = distance / (rms(wrong) or 1)
-            if not error < NEAR or CLOSER * distance > from_right:
+            if not error < (NEAR if self.run.rounding is None else NEAR_IN_INT8) or CLOSER * distance > from_right:
                 continue
             rounded = self.run.compute_wrongly(self.nodes, self.inputs, np.float32, made)
             if rounded is not None and self.port.tolerance(self.target.name, wrong, rounded).allows(value, wrong):

@@ -15,7 +15,7 @@ from tinymvit import limits
 from tinymvit.comparison.layouts import Arrangement, Axes, arrangements
 from tinymvit.comparison.mistakes import Mistake
 from tinymvit.comparison.names import Match, Names
-from tinymvit.comparison.settings import ComparisonSettings
+from tinymvit.comparison.settings import INT8, ComparisonSettings
 from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.errors import DumpError
 from tinymvit.graph import Node
@@ -76,7 +76,12 @@ class Port:
     def tolerance(self, node: str, truth: Array, rounded: Array) -> Tolerance:
         """How far from the truth their tensor for a node may be, given the reference in float32 too."""
         half, given = self._half_unit(node), self.settings.relative_tolerance
-        return Tolerance.measured(truth, rounded, half) if given is None else Tolerance.relative(truth, given, half)
+        if given is not None:
+            return Tolerance.relative(truth, given, half)
+        if self.settings.precision == INT8:
+            theirs = self.numbers(node)
+            return Tolerance.in_int8(truth, rounded, half, truth if theirs is None else theirs)
+        return Tolerance.measured(truth, rounded, half)
 
     def before_storing(self, node: str, x: Array) -> Array:
         """What x, their tensor for a node, may have been before it was stored in a shorter format: each number is moved

@@ -1,4 +1,7 @@
-"""The reference on their pixels: the whole graph, or some of its ops on given inputs, right or with known mistakes."""
+"""The reference on their pixels: the whole graph, or some of its ops on given inputs, right or with known mistakes.
+
+In float64 it gives the truth, in float32 what rounding makes of it. For a port in int8 that is the rounding of int8.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,22 @@ from functools import cached_property
 import numpy as np
 
 from tinymvit import reference
+from tinymvit.comparison.int8 import Int8Rounding, norm_scale
 from tinymvit.comparison.mistakes import Mistake, op_call
-from tinymvit.graph import Graph, Node
+from tinymvit.graph import Graph, Node, last_use
 from tinymvit.numerics import Array
 from tinymvit.ops import Input
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceRun:
-    """What the reference needs to compute our values: a graph, its weights and its input, (B, C, H, W)."""
+    """What the reference needs to compute our values: a graph, its weights and its input, (B, C, H, W). rounding: that
+    of a port in int8, or None."""
 
     graph: Graph
     weights: Mapping[str, Array]
     pixels: Array
+    rounding: Int8Rounding | None = None
 
     @cached_property
     def readers(self) -> dict[str, list[Node]]:
@@ -33,8 +39,19 @@ class ReferenceRun:
         return found
 
     def steps(self, dtype: type) -> Iterator[tuple[Node, Array]]:
-        """Each node with its value, in order."""
-        return reference.steps(self.graph, self.weights, self.pixels, dtype)
+        """Each node with its value, in order; in float32 with what rounding makes of it."""
+        if self.rounding is None or dtype is not np.float32:
+            yield from reference.steps(self.graph, self.weights, self.pixels, dtype)
+            return
+        uses = last_use(self.graph)
+        values: dict[str, Array] = {}
+        for index, node in enumerate(self.graph):
+            value = self._right(node, values, dtype)
+            yield node, value
+            values[node.name] = self.rounding.stored(node, value, self.readers[node.name])
+            for name in {node.name, *node.inputs}:
+                if uses[name] <= index:
+                    del values[name]
 
     def compute(self, nodes: list[Node], inputs: Mapping[str, Array], dtype: type) -> Array:
         """The value of the last of these nodes, the first of which read `inputs`, by node name."""
@@ -49,17 +66,26 @@ class ReferenceRun:
         Raises ValueError or IndexError if a mistake gives a shape that the next op cannot take."""
         values: dict[str, Array] = {name: value.astype(dtype) for name, value in inputs.items()}
         for node in nodes:
-            if isinstance(node.op, Input):
-                values[node.name] = self.pixels.astype(dtype)
-                continue
-            sources = [values[name] for name in node.inputs]
             if node.name in mistakes:
+                sources = [values[name] for name in node.inputs]
                 call = op_call(node, self.graph, tuple(sources), lambda name: np.asarray(self.weights[name], dtype))
                 value = mistakes[node.name].compute(call)
                 if value is None:
                     return None
             else:
-                weights: list[Array] = [np.asarray(self.weights[name], dtype) for name in node.weights]
-                value = reference.compute(node.op, sources, weights)
+                value = self._right(node, values, dtype)
+            if self.rounding is not None and dtype is np.float32 and node is not nodes[-1]:
+                value = self.rounding.stored(node, value, self.readers[node.name])
             values[node.name] = value
         return values[nodes[-1].name]
+
+    def _right(self, node: Node, values: Mapping[str, Array], dtype: type) -> Array:
+        """The value of a node that makes no mistake; in float32 with what rounding makes of it."""
+        if isinstance(node.op, Input):
+            return self.pixels.astype(dtype)
+        sources = [values[name] for name in node.inputs]
+        weights: list[Array] = [np.asarray(self.weights[name], dtype) for name in node.weights]
+        if self.rounding is None or dtype is not np.float32:
+            return reference.compute(node.op, sources, weights)
+        scale = norm_scale(self.readers[node.name], lambda name: np.asarray(self.weights[name], np.float64))
+        return self.rounding.compute(node, sources, weights, scale)

@@ -14,6 +14,7 @@ from tinymvit.text import short
 
 Item = TypeVar("Item")
 
+AUTO, FLOAT32, INT8 = PRECISIONS = ("auto", "float32", "int8")
 LAYOUTS = ("auto", "nchw", "nhwc", "tokens")
 
 
@@ -24,14 +25,16 @@ class ComparisonSettings:
 
     names: their names of tensors to our names of nodes, where these differ. layout: how their maps lie in memory,
     "nchw", "nhwc" or flat as "tokens"; with "auto" the values decide. tolerance: what an error may be relative to the
-    node's rms and largest magnitude; with "auto" it is a multiple of what float32 rounding costs there. progress:
-    whether a bar is shown on stderr if that is a terminal.
+    node's rms and largest magnitude; with "auto" it is a multiple of what rounding costs there. precision: of the
+    port's arithmetic, "float32" or "int8"; with "auto" it is int8 if most of its tensors have no more than 256
+    different numbers, evenly spaced. progress: whether a bar is shown on stderr if that is a terminal.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     layout: str = "auto"
     tolerance: str | float = "auto"
     progress: bool = False
+    precision: str = AUTO
 
     def __post_init__(self) -> None:
         if not isinstance(self.names, Mapping):
@@ -41,6 +44,8 @@ class ComparisonSettings:
                 raise TypeError(f"names: {short(pair)}, expected a name of theirs and one of ours")
         if not is_one_of(self.layout, LAYOUTS):
             raise DumpError(f"layout {short(self.layout)}, expected one of {', '.join(LAYOUTS)}")
+        if not is_one_of(self.precision, PRECISIONS):
+            raise DumpError(f"precision {short(self.precision)}, expected one of {', '.join(PRECISIONS)}")
         number = isinstance(self.tolerance, Real) and 0 < self.tolerance <= sys.float_info.max
         if not number and not is_one_of(self.tolerance, ["auto"]):
             raise DumpError(f'tolerance {short(self.tolerance)}, expected "auto" or a number above 0')
