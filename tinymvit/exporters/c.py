@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import string
 import subprocess
 import tempfile
 import textwrap
@@ -20,7 +21,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from string import Template
 from typing import IO, BinaryIO
 
 import numpy as np
@@ -145,6 +145,7 @@ def write_weights(program: Program, file: BinaryIO) -> None:
         file.write(b"};\n")
 
 
+_PLAIN = (string.ascii_letters + string.digits + " -_.,()'").encode()
 _OCTAL = [f"\\{byte:03o}" for byte in range(256)]
 
 
@@ -221,8 +222,7 @@ def _answer(network: Network, program: Program) -> str:
 
 def _escaped(label: str) -> str:
     """Text inside a string in C: what is no plain letter as the bytes of UTF-8."""
-    plain = (chr(byte) if chr(byte).isalnum() or byte in b" -_.,()'" else f"\\{byte:03o}" for byte in label.encode())
-    return "".join(plain)
+    return "".join(chr(byte) if byte in _PLAIN else _OCTAL[byte] for byte in label.encode())
 
 
 def _about_input(network: Network) -> str:
@@ -259,7 +259,7 @@ def _wrapped(statement: str) -> str:
 
 def _filled(name: str, **values: object) -> str:
     """A file of `c_source` with values for its ${names}."""
-    return Template((SOURCE / name).read_text("utf-8")).substitute({key: str(value) for key, value in values.items()})
+    return string.Template((SOURCE / name).read_text("utf-8")).substitute({key: str(value) for key, value in values.items()})
 
 
 def readme(network: Network, program: Program) -> str:

@@ -66,6 +66,9 @@ def write_program(network: Network) -> Program:
     if network.dynamic_batch:
         raise TinyMViTError("dynamic_batch: a program in C has memory for so many images, expected a fixed batch")
     unfused, weights = network.folded()
+    for node in unfused:
+        if math.prod(node.shape) >= 2**31:
+            raise TinyMViTError(f"{node.name}: {math.prod(node.shape):,} numbers, expected fewer than 2^31 in C")
     graph = fuse(unfused)
     store = Store(weights, network.precision == INT8)
     writer = Writer(unfused, store)
