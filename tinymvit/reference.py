@@ -25,9 +25,7 @@ def run(
     """The graph's outputs by their public names, each an array of `dtype`. in_order: see `steps`."""
     wanted = set(graph.outputs.values())
     values = {
-        node.name: value
-        for node, value in steps(graph, weights, pixel_values, dtype, in_order)
-        if node.name in wanted
+        node.name: value for node, value in steps(graph, weights, pixel_values, dtype, in_order) if node.name in wanted
     }
     return {public: values[name] for public, name in graph.outputs.items()}
 
@@ -49,7 +47,7 @@ def steps(
         else:
             inputs = [values[name] for name in node.inputs]
             with np.errstate(all="ignore"):  # what exceeds the dtype is infinite, as its values say
-                tensors = [as_operand(weights[name], dtype) for name in node.weights]
+                tensors: list[Array] = [as_operand(weights[name], dtype) for name in node.weights]
                 value = (compute_in_order if in_order else compute)(node.op, inputs, tensors)
         values[node.name] = value
         yield node, value

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 LISTS = {"MobileViTASPP": "convs"}  # the attribute that holds a module's numbered children, where it is not "layer"
 
 PARTS = re.compile(r"[a-z_]+_\d+|classes|probabilities")  # in our files: what is no value of the model's own
+INT8 = ".int8"  # in our files: ends the name of a value whose numbers are int8
 REVERSED = "pixel_values/reversed"  # in our files that take a picture: its pixels, before their channels are swapped
 
 MOVES = ("PAD", "TRANSPOSE", "RESHAPE")  # between the layouts of two ops, and named after either
@@ -80,9 +81,15 @@ def dump(model_path, pixel_values):
 
 
 def ours(interpreter, details):
-    """The indices of the tensors that are the model's own values, by their names."""
+    """The indices of the tensors that are the model's own values, by their names: of one that is there both in float
+    and in int8, whose name then ends so, the float."""
     results = {details[op["outputs"][0]]["name"]: op["outputs"][0] for op in interpreter._get_ops_details()}
-    return {name.removesuffix(".int8"): index for name, index in results.items() if not PARTS.fullmatch(name)}
+    values = {name: index for name, index in results.items() if not PARTS.fullmatch(name)}
+    given = [tensor["name"] for tensor in interpreter.get_input_details()]
+    whole = {name: index for name, index in values.items() if name.removesuffix(INT8) not in (*values, *given)}
+    return {name: index for name, index in values.items() if not name.endswith(INT8)} | {
+        name.removesuffix(INT8): index for name, index in whole.items()
+    }
 
 
 def theirs(interpreter, details):

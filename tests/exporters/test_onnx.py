@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from checkpoints import complaint
 from command_line import run
-from onnx_runtimes import RUNTIMES, onnx_runtime
+from onnx_runtimes import RUNTIMES, onnx_runtime, tract
 from oracle import MODEL_FLOAT32, assert_same
 from ports import script
 from tinymvit import (
@@ -21,12 +22,14 @@ from tinymvit import (
     MobileViTForImageClassification,
     MobileViTForSemanticSegmentation,
     MobileViTModel,
+    calibrate,
     compare,
     export,
+    reference,
 )
 from tinymvit.errors import OutputError, TinyMViTError
 from tinymvit.exporters import onnx as exporter
-from tinymvit.exporters.check import given_to, pixels_of, truth_of
+from tinymvit.exporters.check import noise_for, pixels_of, truth_of
 from tinymvit.exporters.export import describe_network
 from tinymvit.exporters.network import FLOAT16, FLOAT32, INT8, Network
 from tinymvit.graph import Graph
@@ -43,12 +46,15 @@ from tinymvit.ops import (
     Fold,
     Linear,
     MeanPool,
+    Quantised,
+    QuantisedActivation,
     Scores,
     Softmax,
     Unfold,
 )
 from tinymvit.passes.fold import Kind
 from tinymvit.presets import PRESETS
+from tinymvit.vectors import noise
 from torch_models import TINY, build, tensors
 
 onnx = pytest.importorskip("onnx", reason="pip install onnx")
@@ -92,7 +98,7 @@ def written(network, path):
 
 def truth(network):
     """The results of the float64 reference for noise."""
-    return truth_of(network, pixels_of(network, given_to(network)))
+    return truth_of(network, pixels_of(network, noise_for(network)))
 
 
 def assert_right(network, found, tolerance=MODEL_FLOAT32):
@@ -145,14 +151,14 @@ def test_the_same_network_gives_the_same_bytes_in_each_process(tmp_path, options
 @pytest.mark.parametrize("options", SIZES.values(), ids=SIZES)
 def test_every_runtime_computes_what_the_reference_computes(path, runtime, kind, options):
     network = exported(model_of(kind), path, **options)
-    assert_right(network, RUNTIMES[runtime](path)(given_to(network)))
+    assert_right(network, RUNTIMES[runtime](path)(noise_for(network)))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", ["digits", "digits-seg"])
 def test_every_runtime_computes_what_a_trained_model_computes(path, runtime, name):
     network = exported(name, path, size=96)
-    assert_right(network, RUNTIMES[runtime](path)(given_to(network)))
+    assert_right(network, RUNTIMES[runtime](path)(noise_for(network)))
 
 
 @st.composite
@@ -187,7 +193,7 @@ def test_any_configuration_computes_what_the_reference_computes(path, drawn):
     kind, options, asked = drawn
     network = exported(model_of(kind, **options), path, **asked)
     onnx.checker.check_model(onnx.load(path), full_check=True)
-    for name, found in onnx_runtime(path)(given_to(network)).items():
+    for name, found in onnx_runtime(path)(noise_for(network)).items():
         assert relative_error(found, truth(network)[name]) < MODEL_FLOAT32, name
 
 
@@ -198,7 +204,7 @@ def test_a_file_computes_what_pytorch_computes(path, kind):
 
     theirs = build(kind.__name__, TINY)
     network = exported(kind.from_tensors(MobileViTConfig(**TINY), tensors(theirs)), path, **ODD)
-    x = given_to(network)
+    x = noise_for(network)
     with torch.no_grad():
         expected = theirs(torch.tensor(x, dtype=torch.float64))
     for name, found in onnx_runtime(path)(x).items():
@@ -217,12 +223,12 @@ def test_every_activation_is_written(path, runtime, function):
     weights = as_trained(g)
     weights["wide.weight"] *= 60
     network = written(Network(g, weights), path)
-    assert_right(network, RUNTIMES[runtime](path)(given_to(network)), 2e-6)
+    assert_right(network, RUNTIMES[runtime](path)(noise_for(network)), 2e-6)
 
 
 def test_an_open_batch_takes_any_number_of_images(path):
     network = exported(model_of(SEGMENTER), path, size=(35, 51), dynamic_batch=True)
-    x = np.concatenate([given_to(network), 1 - given_to(network), given_to(network) ** 2])
+    x = np.concatenate([noise_for(network), 1 - noise_for(network), noise_for(network) ** 2])
     for runtime in RUNTIMES.values():
         file = runtime(path)
         one_by_one = np.concatenate([file(x[i : i + 1])["logits"] for i in range(3)])
@@ -268,7 +274,7 @@ def dumped(path, given):
 def test_weights_in_fewer_bits_are_rounded_and_nothing_else(path, runtime, precision, kind):
     model = model_of(kind)
     network = exported(model, path, precision=precision, size=64)
-    found = RUNTIMES[runtime](path)(given_to(network))["logits"]
+    found = RUNTIMES[runtime](path)(noise_for(network))["logits"]
     assert 1e-5 < relative_error(found, truth(network)["logits"]) < {FLOAT16: 3e-3, INT8: 0.1}[precision]
     rounded = describe_network(as_stored(network, model, path), *(PLAIN | {"size": 64}).values())
     assert_same(found, truth(rounded)["logits"], MODEL_FLOAT32)
@@ -296,6 +302,75 @@ def test_a_runtime_computes_the_weights_once(tmp_path, path):
     assert kinds[FLOAT16] == kinds[INT8] == kinds[FLOAT32]
 
 
+# ---- arithmetic in int8 ----
+
+
+def in_int8(model, path, **options):
+    """The network of a model, written to a path to be computed in int8, with ranges of noise."""
+    network = describe_network(model, *(PLAIN | {"precision": INT8, "size": 64} | options).values())
+    ranges = calibrate(
+        model, [(noise((64, 64, 3)) * 255).astype(np.uint8)], size=network.graph["pixel_values"].shape[2:]
+    )
+    return written(replace(network, ranges=ranges), path)
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"], ids=["step by step", "in integers"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_int8_layer_computes_what_its_op_computes_but_for_halves(path, kind, level):
+    """From the same int8 numbers, at most one step away, and seldom: sums are scaled in float32 there."""
+    import onnxruntime
+
+    network = in_int8(model_of(kind), path)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    names = [name for node in model.graph.node for name in node.output if name.endswith(".int8/uint8")]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.add_session_config_entry(exporter.PRECISE, "1")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = dict(zip(names, session.run(names, {"pixel_values": noise_for(network)}), strict=True))
+    graph, weights = network.quantised()
+    layers = [node for node in graph if isinstance(node.op, Quantised | QuantisedActivation)]
+    assert len(layers) > 80
+    for node in layers:
+        x, y = (found[f"{name}/uint8"].astype(np.float64) - 128 for name in (*node.inputs, node.name))
+        x, y = to_layout(x, graph.nodes[node.inputs[0]].shape), to_layout(y, node.shape)
+        away = np.abs(y - node.op.compute(x, *(weights[name] for name in node.weights)))
+        assert away.max() <= 1, node.name
+        assert away.mean() < 0.01, node.name
+
+
+def to_layout(x, shape):
+    """Tokens of a file, (N B P, D), as (B P, N, D)."""
+    return x.reshape(shape[1], shape[0], shape[2]).swapaxes(0, 1) if len(shape) == 3 else x
+
+
+@pytest.mark.parametrize("options", SIZES.values(), ids=SIZES)
+def test_in_int8_runtimes_compute_what_the_reference_computes(path, options):
+    network = in_int8(model_of(CLASSIFIER), path, **options)
+    x = noise_for(network)
+    graph, weights = network.quantised()
+    expected = reference.run(graph, weights, x)["logits"]
+    error = relative_error(expected, truth(network)["logits"])
+    for runtime in (onnx_runtime, tract):
+        assert relative_error(runtime(path)(x)["logits"], expected) < error, runtime.__name__
+
+
+def test_what_is_kept_in_float_is_not_rounded(path):
+    """The scores of a query that is kept are in it."""
+    model = model_of(CLASSIFIER)
+    network = in_int8(model, path)
+    written(replace(network, keep_float=("*.query", "classifier")), path)
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    assert_same(stored["classifier.weight"], model.weights["classifier.weight"].T)
+    name = "mobilevit.encoder.layer.2.transformer.layer.0.attention.attention.query.weight"
+    assert_same(stored[name], model.weights[name].T / np.float32(2), 1e-7)
+    dump_of_all = dumped(path, noise_for(network))
+    assert {"classifier.weight", "mobilevit.conv_stem.convolution"}.isdisjoint(dump_of_all)
+    assert dump_of_all["mobilevit.conv_stem.normalization"].dtype == np.float32
+
+
 # ---- names: a dump of the file is compared with the model ----
 
 
@@ -315,18 +390,18 @@ def assert_agrees(model, found, network):
 def test_a_dump_agrees_by_name(path, kind, options):
     model = model_of(kind)
     network = exported(model, path, **options)
-    assert_agrees(model, dumped(path, given_to(network)), network)
+    assert_agrees(model, dumped(path, noise_for(network)), network)
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-seg"])
 def test_a_dump_of_a_trained_model_agrees_by_name(path, name):
     network = exported(name, path)
-    assert_agrees(load_model(name), dumped(path, given_to(network)), network)
+    assert_agrees(load_model(name), dumped(path, noise_for(network)), network)
 
 
 def test_the_command_says_that_a_dump_agrees(capsys, tmp_path, path):
     network = exported("digits", path)
-    np.save(tmp_path / "pixels.npy", given_to(network))
+    np.save(tmp_path / "pixels.npy", noise_for(network))
     script("dump_onnxruntime").main(str(path), str(tmp_path / "pixels.npy"), str(tmp_path / "port.safetensors"))
     code, out, _ = run(capsys, "compare", "digits", tmp_path / "port.safetensors", "--isolate")
     assert (code, out.splitlines()[0]) == (0, "agree")
@@ -337,14 +412,14 @@ def test_the_command_says_that_a_dump_agrees(capsys, tmp_path, path):
 def test_a_dump_of_rounded_weights_agrees_with_a_model_of_these(path, precision, kind):
     model = model_of(kind)
     network = exported(model, path, precision=precision, size=(35, 51))
-    assert_agrees(as_stored(network, model, path), dumped(path, given_to(network)), network)
+    assert_agrees(as_stored(network, model, path), dumped(path, noise_for(network)), network)
 
 
 def test_a_dump_with_preprocessing_and_an_answer_agrees(path):
     model = model_of(CLASSIFIER)
     network = exported(model, path, with_preprocessing=True, answer="softmax", size=64, batch=2)
-    found = dumped(path, given_to(network))
-    assert_same(found["pixel_values"], pixels_of(network, given_to(network)))
+    found = dumped(path, noise_for(network))
+    assert_same(found["pixel_values"], pixels_of(network, noise_for(network)))
     assert compare(model, found, isolate=True).agrees
 
 
@@ -355,8 +430,8 @@ def test_a_dump_of_a_published_shape_agrees_by_name(path, shape):
     kind = MODELS["segment" if "deeplabv3" in shape else "classify"]
     model = kind.from_tensors(config, as_trained(kind.recorder(config, (1, 3, 64, 64))))
     network = exported(model, path, size=128)
-    assert_right(network, onnx_runtime(path)(given_to(network)))
-    assert_agrees(model, dumped(path, given_to(network)), network)
+    assert_right(network, onnx_runtime(path)(noise_for(network)))
+    assert_agrees(model, dumped(path, noise_for(network)), network)
 
 
 # ---- pictures in, answers out ----
@@ -371,7 +446,7 @@ def test_a_picture_goes_in_and_an_answer_comes_out(path, runtime, kind, order):
         assert network.preprocessing.flips == (order == "BGR")
         (name, expected), (found_name, found) = (
             *truth(network).items(),
-            *RUNTIMES[runtime](path)(given_to(network)).items(),
+            *RUNTIMES[runtime](path)(noise_for(network)).items(),
         )
         assert found_name == name == {"softmax": "probabilities", "argmax": "classes"}[answer]
         assert_same(found, expected, 0 if answer == "argmax" else MODEL_FLOAT32)
@@ -379,7 +454,7 @@ def test_a_picture_goes_in_and_an_answer_comes_out(path, runtime, kind, order):
 
 def test_an_open_batch_of_pictures(path):
     network = exported(model_of(CLASSIFIER), path, with_preprocessing=True, answer="argmax", dynamic_batch=True)
-    x = given_to(network)
+    x = noise_for(network)
     found = onnx_runtime(path)(np.concatenate([x, 255 - x]))["classes"]
     assert found[0] == truth(network)["classes"][0]
     assert found.shape == (2,)
@@ -423,10 +498,10 @@ def test_a_normalisation_that_would_be_seen_is_not_folded(path):
     model.weights[f"{name}.running_mean"] = np.full(4, 3e5, np.float32)
     network = exported(model, path, size=64)
     assert Kind.CANCELLING in network.kinds().values()
-    found, before = dumped(path, given_to(network)), [f"{name[:-13]}convolution", name]
+    found, before = dumped(path, noise_for(network)), [f"{name[:-13]}convolution", name]
     assert not set(before) - found.keys()
     assert compare(model, found, isolate=True).agrees
-    assert_right(network, onnx_runtime(path)(given_to(network)))
+    assert_right(network, onnx_runtime(path)(noise_for(network)))
 
 
 def test_an_unfolded_normalisation_computes_what_the_op_computes(path):
@@ -435,7 +510,7 @@ def test_an_unfolded_normalisation_computes_what_the_op_computes(path):
     g.outputs["y"] = g.add("norm", BatchNorm(3, 1e-3), x).name
     network = written(Network(g, as_trained(g)), path)
     for runtime in RUNTIMES.values():
-        assert_right(network, runtime(path)(given_to(network)), 2e-6)
+        assert_right(network, runtime(path)(noise_for(network)), 2e-6)
 
 
 def test_a_query_that_others_read_too_stays_as_it_is(path):
@@ -448,7 +523,7 @@ def test_a_query_that_others_read_too_stays_as_it_is(path):
     context = g.add("context", Context(), g.add("probabilities", Softmax(), scores), both)
     g.outputs["y"] = g.add("fold", Fold(2, 2, 6, 4), context).name
     network = written(Network(g, as_trained(g)), path)
-    assert_right(network, onnx_runtime(path)(given_to(network)), 2e-6)
+    assert_right(network, onnx_runtime(path)(noise_for(network)), 2e-6)
     assert {"both", "scores", "scores/product"} <= {node.name for node in onnx.load(path).graph.node}
 
 
@@ -457,7 +532,7 @@ def test_a_result_may_have_two_names(path):
     x = pixels(g, (1, 3, 5, 4))
     g.outputs["pooled"] = g.outputs["features"] = g.add("pool", MeanPool(), x).name
     network = written(Network(g, {}), path)
-    assert_right(network, onnx_runtime(path)(given_to(network)), 2e-6)
+    assert_right(network, onnx_runtime(path)(noise_for(network)), 2e-6)
 
 
 # ---- what is refused, in a line ----

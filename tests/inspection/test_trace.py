@@ -123,8 +123,11 @@ def test_names_that_are_not_there_say_what_comes_near(models):
     refused("the engine merges this node into another, the reference has it", names=["*.scores"], source="engine")
     refused(r"near it: .*\.scores$", names=["*.skores"], source="engine")
     refused("dtype 'float16': expected float32 or float64", dtype="float16")
-    refused("source 'torch': expected reference or engine", source="torch")
+    refused("source 'torch': expected one of reference, ordered, engine", source="torch")
     refused("the engine computes in float32", dtype="float64", source="engine")
+    refused("ordered values are in float32", dtype="float64", source="ordered")
+    folded = "mobilevit.conv_stem.convolution: .*; it is folded into the node behind it, the reference has it"
+    refused(folded, names=["mobilevit.conv_stem.convolution"], source="ordered")
 
 
 def test_bad_pixels_are_refused_as_in_a_call(models):
@@ -137,7 +140,7 @@ def test_bad_pixels_are_refused_as_in_a_call(models):
         ours.trace(np.zeros((1, 3, 32, 32), np.uint8))
 
 
-@pytest.mark.parametrize("source", ["reference", "engine"])
+@pytest.mark.parametrize("source", ["reference", "ordered", "engine"])
 def test_a_trace_keeps_no_more_than_a_run_needs(models, source):
     ours = models["MobileViTForImageClassification"]
     trace = Trace(ours.graph((1, 3, 64, 64)), ours.weights, pixels(64, 64), source=source)
@@ -188,7 +191,9 @@ def digit():
     return modeling.MobileViTForImageClassification.from_pretrained("digits"), inputs.pixel_values
 
 
-@pytest.mark.parametrize("options", [("--format", "raw"), ("--dtype", "float64"), ("--source", "engine")])
+@pytest.mark.parametrize(
+    "options", [("--format", "raw"), ("--dtype", "float64"), ("--source", "ordered"), ("--source", "engine")]
+)
 def test_the_command_writes_what_the_method_gives(capsys, monkeypatch, tmp_path, digit, options):
     model, pixel_values = digit
     warm_up()  # else the command says so where it is the first run

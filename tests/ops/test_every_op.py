@@ -25,7 +25,8 @@ from tinymvit.networks import mobilevit
 from tinymvit.vectors import make
 
 ROOT = Path(__file__).parent.parent.parent
-FILES = sorted(path for path in (ROOT / "tinymvit" / "ops").glob("*.py") if path.stem not in ("__init__", "op"))
+NO_OPS = ("__init__", "op", "elementary")
+FILES = sorted(path for path in (ROOT / "tinymvit" / "ops").glob("*.py") if path.stem not in NO_OPS)
 
 
 def classes_in(path):
@@ -91,6 +92,16 @@ def test_its_examples_have_the_shapes_that_it_says(name, dtype):
         assert op.multiply_adds(result.shape, *shapes) >= 0
         if op.only_moves:
             assert set(result.flat) <= {value for x in inputs for value in x.flat}, op
+
+
+@every_op
+def test_in_order_it_computes_the_same_in_float32(name):
+    for op, *shapes in examples(name):
+        inputs = [normal(seed, *shape) for seed, shape in enumerate(shapes)]
+        weights = weights_of(op, 9)
+        expected = op.compute(*inputs, *weights)
+        actual = op.compute_in_order(*(x.astype(np.float32) for x in (*inputs, *weights)))
+        assert_same(actual, expected, 0 if op.only_moves else KERNEL_FLOAT32, repr(op), np.float32)
 
 
 def always_merged():

@@ -14,7 +14,7 @@ from tinymvit.graph import Graph
 from tinymvit.networks import mobilevit
 from tinymvit.networks.layers import activate, pixels
 from tinymvit.networks.random_weights import as_trained
-from tinymvit.ops import Add, Conv2d, Fused, Linear
+from tinymvit.ops import Activation, Add, Conv2d, Fused, Linear
 from tinymvit.passes.fold import fold_batch_norm
 from tinymvit.passes.fuse import fuse_activation, fuse_attention, fuse_inverted_residual, fuse_residual
 from torch_models import TINY
@@ -86,6 +86,12 @@ def test_a_user_s_activation_is_not_fused():
     a = g.add("a", Linear(4, 4), pixels(g, (1, 2, 4)))
     g.outputs["b"] = activate(g, "b", a, np.sin).name
     assert kinds(optimize(g, {})[0])["Activation"] == 1
+
+
+def test_only_the_activations_that_are_named_are_fused(segmenter):
+    graph, _ = fuse_activation(*fold_batch_norm(*segmenter), ("relu",))
+    assert {node.op.activation for node in graph if isinstance(node.op, Fused)} == {"relu"}
+    assert {node.op.function for node in graph if isinstance(node.op, Activation)} == {"silu"}
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -19,6 +19,7 @@ from tinymvit.commands.options import (
     threads_option,
 )
 from tinymvit.commands.terminal import report, say
+from tinymvit.errors import TinyMViTError
 
 TARGETS = ("onnx", "tflite", "c")
 PRECISIONS = ("float32", "float16", "int8")
@@ -63,6 +64,9 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--check", action="store_true", help="run the file in its runtime, beside the reference and our engine"
     )
+    command.add_argument(
+        "--image", type=Path, metavar="IMAGE", help="the picture that --check runs it on (default: noise)"
+    )
     threads_option(command)
     command.add_argument(
         "--json", type=output_file, metavar="FILE", help="write what was exported, and what --check finds, to this file"
@@ -74,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
     from tinymvit.files import json_writer, write_files
     from tinymvit.weights import open_checkpoint
 
+    if options.image is not None and not options.check:
+        raise TinyMViTError(f"--image {options.image}: expected --check, which runs the file on it")
     checkpoint = open_checkpoint(options.model, labels=options.labels, channel_order=options.channel_order)
     network = export(
         checkpoint,
@@ -93,23 +99,27 @@ def run(options: argparse.Namespace) -> int:
     size = size_of(options.output)
     stored = "int8 weights" if options.precision == "int8" and options.calibrate is None else options.precision
     say(f"{options.output}: {options.to}, {stored}, for an input of {shape}; {size:,} bytes")
-    found = checked(options, network) if options.check else None
+    found = checked(options, network, checkpoint) if options.check else None
     if options.json:
         facts = dict(network.facts) | {"to": options.to, "bytes": size, "check": found and found.to_dict()}
         write_files(options.json.parent, {options.json.name: json_writer(facts)})
     return 0 if found is None or found.agrees else 1
 
 
-def checked(options: argparse.Namespace, network: Any) -> Any:
+def checked(options: argparse.Namespace, network: Any, checkpoint: Any) -> Any:
     """What the file does in its runtime, which is also said; None if that is not installed."""
-    from tinymvit.exporters.check import check, missing_module
+    from tinymvit.exporters.check import check, missing_module, picture_for
+    from tinymvit.images.processor import MobileViTImageProcessor
 
     missing = missing_module(options.to)
     if missing is not None:
         report(f"not checked: {missing} is not installed: pip install {missing.replace('_', '-')}")
         return None
     progress.warm_up()
-    found = check(network, options.output, to=options.to, threads=options.threads)
+    given = None
+    if options.image is not None:
+        given = picture_for(network, options.image, MobileViTImageProcessor.from_pretrained(checkpoint))
+    found = check(network, options.output, to=options.to, threads=options.threads, given=given)
     for name, result in found.results.items():
         same = "" if result.same_answers is None else f", same answer {result.same_answers:.2%}"
         say(f"{name} in {found.runtime}: relative error {result.relative:.1e}, largest {result.largest:.1e}{same}")

@@ -54,9 +54,10 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--source",
-        choices=("reference", "engine"),
+        choices=("reference", "ordered", "engine"),
         default="reference",
-        help="who computes: the NumPy reference, or the engine, which merges nodes (default: reference)",
+        help="who computes: the NumPy reference, the same in the order of sums of the exported C, or the engine, which "
+        "merges nodes (default: reference)",
     )
     threads_option(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")

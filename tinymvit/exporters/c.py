@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import string
 import subprocess
 import tempfile
 import textwrap
@@ -20,14 +21,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from string import Template
 from typing import IO, BinaryIO
 
 import numpy as np
 
 from tinymvit.errors import OutputError
 from tinymvit.exporters.c_program import PICTURE, PIXELS, Program, write_program
-from tinymvit.exporters.network import FLOAT32, INT8, SOFTMAX, Network
+from tinymvit.exporters.network import FLOAT32, INT8, Network
 from tinymvit.files import reason, text_writer
 from tinymvit.numerics import Array
 from tinymvit.ops import Shape
@@ -36,7 +36,8 @@ NAME, WORD, SUFFIX = "c", "C", ""
 PRECISIONS = (FLOAT32, INT8)
 MODULES: tuple[str, ...] = ()
 EXTRA: str | None = None
-RUNTIME, RUNTIME_MODULES = "a C compiler", ()
+RUNTIME, RUNTIME_MODULES = "C, compiled here", ()
+MOST_THREADS: int | None = 1
 
 SOURCE = Path(__file__).parent / "c_source"
 COMPILED = ("main.c", "mobilevit.c", "weights.c")
@@ -110,9 +111,7 @@ def library(network: Network, program: Program) -> str:
         parameters=_parameters(network, program),
         arguments=", ".join(steps),
         image_arguments=", ".join(f"{name} + image * {size // batch}" for name, size in zip(steps, sizes, strict=True)),
-        multiples=(
-            "    const signed char *const multiples = mobilevit_multiples[0];\n" if program.store.int8 else ""
-        ),
+        multiples=("    const signed char *const multiples = mobilevit_multiples[0];\n" if program.store.int8 else ""),
     )
 
 
@@ -146,6 +145,7 @@ def write_weights(program: Program, file: BinaryIO) -> None:
         file.write(b"};\n")
 
 
+_PLAIN = (string.ascii_letters + string.digits + " -_.,()'").encode()
 _OCTAL = [f"\\{byte:03o}" for byte in range(256)]
 
 
@@ -222,8 +222,7 @@ def _answer(network: Network, program: Program) -> str:
 
 def _escaped(label: str) -> str:
     """Text inside a string in C: what is no plain letter as the bytes of UTF-8."""
-    plain = (chr(byte) if chr(byte).isalnum() or byte in b" -_.,()'" else f"\\{byte:03o}" for byte in label.encode())
-    return "".join(plain)
+    return "".join(chr(byte) if byte in _PLAIN else _OCTAL[byte] for byte in label.encode())
 
 
 def _about_input(network: Network) -> str:
@@ -231,7 +230,8 @@ def _about_input(network: Network) -> str:
     if given == PIXELS:
         order = network.facts.get("channel_order", "BGR")
         factor = network.facts.get("rescale_factor", 1)
-        return f"pixel_values ({_sides(shape, ', ')}): the numbers of a picture times {factor:.9g}, channels in the order {order}"
+        numbers = f"the numbers of a picture times {factor:.9g}, channels in the order {order}"
+        return f"pixel_values ({_sides(shape, ', ')}): {numbers}"
     return f"picture ({_sides(shape, ', ')}): a byte each for red, green and blue"
 
 
@@ -248,13 +248,18 @@ def _sides(shape: Shape, between: str = " x ") -> str:
 def _wrapped(statement: str) -> str:
     """A statement, or a comment, with its indentation, in lines of at most 120 characters."""
     return textwrap.fill(
-        statement, 120, initial_indent=" " * 4, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
+        statement,
+        120,
+        initial_indent=" " * 4,
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
 def _filled(name: str, **values: object) -> str:
     """A file of `c_source` with values for its ${names}."""
-    return Template((SOURCE / name).read_text("utf-8")).substitute({key: str(value) for key, value in values.items()})
+    return string.Template((SOURCE / name).read_text("utf-8")).substitute({key: str(value) for key, value in values.items()})
 
 
 def readme(network: Network, program: Program) -> str:
@@ -281,7 +286,9 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
     by their names. It uses one thread, whatever `threads` says. Raises OutputError if there is no compiler, or if it
     refuses the folder."""
     compiler = find_compiler()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a program that runs needs its file no more
+    with tempfile.TemporaryDirectory(
+        ignore_cleanup_errors=True
+    ) as folder:  # a program that runs needs its file no more
         program = compile_folder(path, Path(folder) / "mobilevit", compiler, _flags(compiler))
         lines = subprocess.run([program, "--describe"], capture_output=True, text=True, check=True).stdout.splitlines()
         process = subprocess.Popen([program, "--raw"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -298,7 +305,9 @@ def find_compiler() -> list[str]:
         return given
     found = next((name for name in COMPILERS if shutil.which(name)), None)
     if found is None:
-        raise OutputError(f"no compiler of C: expected one of {', '.join(COMPILERS)} on the path, or CC to name another")
+        raise OutputError(
+            f"no compiler of C: expected one of {', '.join(COMPILERS)} on the path, or CC to name another"
+        )
     return [found]
 
 
@@ -337,8 +346,7 @@ class _Running:
         program has ended."""
         if given.shape != self._shape or given.dtype != self._dtype:
             raise ValueError(f"input: {given.dtype} {given.shape}, expected {self._dtype} {self._shape}")
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
+        stdin, stdout = _pipes(self._process)
         try:
             stdin.write(np.ascontiguousarray(given).data)
             stdin.flush()
@@ -357,8 +365,14 @@ def _read(stream: IO[bytes], dtype: str, shape: Shape) -> Array:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None and process.stdout is not None
+    stdin, stdout = _pipes(process)
     with suppress(OSError):
-        process.stdin.close()
-    process.stdout.close()
+        stdin.close()
+    stdout.close()
     process.wait()
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process.stdin, process.stdout

@@ -66,6 +66,9 @@ def write_program(network: Network) -> Program:
     if network.dynamic_batch:
         raise TinyMViTError("dynamic_batch: a program in C has memory for so many images, expected a fixed batch")
     unfused, weights = network.folded()
+    for node in unfused:
+        if math.prod(node.shape) >= 2**31:
+            raise TinyMViTError(f"{node.name}: {math.prod(node.shape):,} numbers, expected fewer than 2^31 in C")
     graph = fuse(unfused)
     store = Store(weights, network.precision == INT8)
     writer = Writer(unfused, store)
@@ -117,7 +120,7 @@ def fuse(graph: Graph) -> Graph:
             inputs = (*before[0].inputs, node.inputs[1]) if found else ()
         elif isinstance(node.op, ops.Conv2d):
             before = _before(node, single, (ops.Activation, ops.Conv2d, ops.Activation, ops.Conv2d))
-            found = bool(before) and _is_inverted_residual(*before, node)
+            found = bool(before) and _is_inverted_residual([*before, node])
             inputs = before[0].inputs if found else ()
         else:
             return None
@@ -138,7 +141,8 @@ def _before(node: Node, single: Callable[[str], Node | None], kinds: Sequence[ty
     return found[::-1]
 
 
-def _is_inverted_residual(expand: Node, activation: Node, filtered: Node, again: Node, reduce: Node) -> bool:
+def _is_inverted_residual(nodes: Sequence[Node]) -> bool:
+    expand, activation, filtered, again, reduce = nodes
     convolutions = [node.op for node in (expand, filtered, reduce) if isinstance(node.op, ops.Conv2d) and node.op.bias]
     if len(convolutions) < 3 or activation.op != again.op:
         return False
@@ -192,7 +196,7 @@ class Places:
         given = {PIXELS: PIXELS} if network.preprocessing is None else {}
         if network.answer is None:
             given |= {self._values[name]: public.replace(".", "_") for public, name in graph.outputs.items()}
-        lives = {}
+        lives: dict[tuple[str, str], tuple[int, int, int]] = {}
         for name, home in self._values.items():
             elements = math.prod(graph[name].shape) // graph[PIXELS].shape[0]
             first, last, _ = lives.get((home, "value"), (position[name], 0, 0))
@@ -290,7 +294,9 @@ class Writer:
 
     def _conv2d(self, node: Node, op: ops.Conv2d) -> Call:
         if op.groups > 1 and not op.depthwise:
-            raise TinyMViTError(f"{node.name}: a convolution of {op.groups} groups, expected one group or one a channel")
+            raise TinyMViTError(
+                f"{node.name}: a convolution of {op.groups} groups, expected one group or one a channel"
+            )
         weight, bias = self.store.matrix(node.weights[0]), self._bias(node)
         arguments = (Place(node.inputs[0]), weight, bias, self._conv2d_shape(node, op), SCRATCH)
         if op.depthwise:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,8 +18,11 @@ from tinymvit.engine import Engine
 from tinymvit.exporters.export import EXPORTERS
 from tinymvit.exporters.network import ARGMAX, FLOAT16, FLOAT32, INT8, SOFTMAX, Network
 from tinymvit.files import finite
+from tinymvit.images.processor import MobileViTImageProcessor
+from tinymvit.modeling import check_pixel_values
 from tinymvit.numerics import Array, relative_error
 from tinymvit.ops import Softmax
+from tinymvit.quantisation.calibration import sized
 from tinymvit.vectors import noise
 
 ROUNDS, RUNS = 12, 3  # turns of the runtime and of our engine, and runs in a turn, the first of which is not counted
@@ -62,15 +66,18 @@ def missing_module(to: str) -> str | None:
     return next((name for name in EXPORTERS[to].RUNTIME_MODULES if find_spec(name) is None), None)
 
 
-def check(network: Network, path: str | Path, *, to: str, threads: int | None = None) -> Check:
-    """Run the file that `export` wrote at `path` for a network in its runtime, on noise.
+def check(
+    network: Network, path: str | Path, *, to: str, threads: int | None = None, given: Array | None = None
+) -> Check:
+    """Run the file that `export` wrote at `path` for a network in its runtime.
 
-    threads: of the runtime and of our engine, by default our engine's. Raises OutputError, in a line, if the runtime
-    refuses the file or what it needs is missing.
+    threads: of the runtime and of our engine, by default our engine's, and no more than the runtime can have. given:
+    an input as the file takes it, by default noise. Raises OutputError, in a line, if the runtime refuses the file or
+    what it needs is missing.
     """
     exporter = EXPORTERS[to]
-    threads = threads or kernels.get_num_threads()
-    given = given_to(network)
+    threads = min(threads or kernels.get_num_threads(), exporter.MOST_THREADS or sys.maxsize)
+    given = noise_for(network) if given is None else given
     pixels = pixels_of(network, given)
     run = exporter.load(Path(path), threads)
     found = run(given)
@@ -83,13 +90,23 @@ def check(network: Network, path: str | Path, *, to: str, threads: int | None = 
     return Check(runtime, threads, results, seconds, engine_seconds, agrees)
 
 
-def given_to(network: Network) -> Array:
+def noise_for(network: Network) -> Array:
     """Noise as the file takes it: `pixel_values`, or a picture of uint8 RGB (B, H, W, 3)."""
-    batch, channels, height, width = network.graph["pixel_values"].shape
-    pixels = noise((batch, channels, height, width))
+    pixels = noise(network.graph["pixel_values"].shape)
     if network.preprocessing is None:
         return pixels
     return np.ascontiguousarray((pixels * 255).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def picture_for(network: Network, image: str | Path, processor: MobileViTImageProcessor) -> Array:
+    """A picture as the file takes it, in each place of the batch. processor: that of the model. Raises ImageError."""
+    batch, channels, height, width = network.graph["pixel_values"].shape
+    processor = sized(processor, height, width)
+    if network.preprocessing is None:
+        pixels = check_pixel_values(processor(image).pixel_values, channels)
+    else:
+        pixels = processor(image, do_rescale=False, do_flip_channel_order=False).pixel_values.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(np.repeat(pixels, batch, axis=0))
 
 
 def pixels_of(network: Network, given: Array) -> Array:

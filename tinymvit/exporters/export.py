@@ -36,6 +36,7 @@ class Exporter(Protocol):
     EXTRA: str | None  # that installs them
     RUNTIME: str  # that `check` runs the file in, as people call it
     RUNTIME_MODULES: tuple[str, ...]
+    MOST_THREADS: int | None  # that it can have; None if that is as many as one likes
 
     def files(self, network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]]:
         """What is to be written, by the names of the files in the folder: `name` alone for an exporter of one file, the

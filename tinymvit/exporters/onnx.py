@@ -51,6 +51,7 @@ from tinymvit.ops import (
     Softmax,
     Unfold,
 )
+from tinymvit.passes.quantise import SUFFIX as SUFFIX_OF_INT8
 from tinymvit.text import short
 from tinymvit.version import __version__
 
@@ -59,9 +60,11 @@ PRECISIONS = (FLOAT32, FLOAT16, INT8)
 MODULES: tuple[str, ...] = ("onnx",)
 EXTRA: str | None = "onnx"
 RUNTIME, RUNTIME_MODULES = "ONNX Runtime", ("onnxruntime",)
+MOST_THREADS: int | None = None
 
 OPSET, IR_VERSION = 17, 8  # of 2022: runtimes of that age read the file
 LARGEST = 2**31 - 1  # bytes of a protobuf message
+PRECISE = "session.x64quantprecision"  # without it sums of int8 overflow on x86 processors that have no VNNI
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what the file takes: float32, or with preprocessing uint8 RGB
 BATCH = "batch"  # the name of the first axis where it is open
@@ -84,6 +87,7 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors, which it raises too
+    options.add_session_config_entry(PRECISE, "1")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own are no subclasses of anything nearer
@@ -96,7 +100,8 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
 
 
 class _Writer:
-    """Writes a network's nodes as ONNX has them, in their order. at: the tensor of each node's value, by its name."""
+    """Writes a network's nodes as ONNX has them, in their order. at: the tensor of each node's value, by its name.
+    reals: for nodes in int8, the tensors of what they stand for."""
 
     def __init__(self, network: Network) -> None:
         import onnx
@@ -110,6 +115,7 @@ class _Writer:
         for public, name in self.graph.outputs.items():
             self.public.setdefault(name, public)
         self.at: dict[str, str] = {}
+        self.reals: dict[str, str] = {}
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self.stored = 0  # bytes of the constants
@@ -186,7 +192,7 @@ class _Writer:
     def constant(self, values: Array, name: str) -> str:
         """An array that the file stores under a name. Returns the name."""
         if name not in self.constants:
-            self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self.constants[name] = self.onnx.numpy_helper.from_array(np.asarray(values, order="C"), name)
             self.stored += values.nbytes
         return name
 
@@ -220,24 +226,26 @@ class _Writer:
         return self.constant(values, name)
 
     def quantised(self, kind: str, x: str, by: Quantisation, name: str) -> str:
-        """QuantizeLinear or DequantizeLinear of a whole tensor."""
+        """QuantizeLinear or DequantizeLinear of a whole tensor, whose whole numbers are uint8: 128 more than ours."""
         scale = self.constant(np.array(by.scale, np.float32), f"scale/{by.scale!r}")
-        return self.add(
-            kind, [x, scale, self.constant(np.array(by.zero_point, np.int8), f"zero/{by.zero_point}")], name
-        )
+        zero_point = self.constant(np.array(by.zero_point + 128, np.uint8), f"zero/{by.zero_point + 128}")
+        return self.add(kind, [x, scale, zero_point], name)
+
+    def layer_weight(self, numbers: Array, name: str, scale: Array, scale_name: str, axis: int) -> str:
+        """What the whole numbers of a weight stand for, symmetric, with a scale for each place along an axis."""
+        zeros = self.constant(np.zeros(scale.shape, numbers.dtype), f"{name}/zeros")
+        operands = [self.constant(numbers, name), self.constant(scale, scale_name), zeros]
+        return self.add(DEQUANTISE, operands, f"{name}/real", axis=axis)
 
     def real(self, node: Node, by: Quantisation) -> str:
-        """What the int8 numbers that a node reads stand for: its tensor may be a node's, which is read by others too."""
+        """What the int8 numbers that a node reads stand for. Those of a layer stand for its value, whose node the graph
+        lacks where others read only the numbers; those of a value that is rounded do not."""
         (name,) = node.inputs
-        for reader in self.graph:
-            if isinstance(reader.op, Dequantise) and reader.inputs == (name,):
-                return self.at[reader.name]
-        real = f"{self.at[name]}/real"
-        return (
-            real
-            if any(each.name == real for each in self.nodes)
-            else self.quantised(DEQUANTISE, self.at[name], by, real)
-        )
+        if name not in self.reals:
+            value = name.removesuffix(SUFFIX_OF_INT8)
+            tensor = value if value not in self.graph.nodes else f"{name}/real"
+            self.reals[name] = self.quantised(DEQUANTISE, self.at[name], by, tensor)
+        return self.reals[name]
 
     def vector(self, name: str, *shape: int) -> str:
         """The weights of each channel: biases, and those of normalisations."""
@@ -426,37 +434,37 @@ def _context(to: _Writer, node: Node, op: Context, probabilities: str, value: st
 
 
 def _quantise(to: _Writer, node: Node, op: Quantise, x: str) -> str:
-    return to.quantised(QUANTISE, x, op.by, to.name(node))
+    return to.quantised(QUANTISE, x, op.by, f"{to.name(node)}/uint8")
 
 
 def _dequantise(to: _Writer, node: Node, op: Dequantise, x: str) -> str:
-    return to.quantised(DEQUANTISE, x, op.by, to.name(node))
+    to.reals[node.inputs[0]] = to.quantised(DEQUANTISE, x, op.by, to.name(node))
+    return to.reals[node.inputs[0]]
 
 
 def _quantised(to: _Writer, node: Node, op: Quantised, x: str) -> str:
-    """The layer on what its int8 input, its int8 weights and its int32 bias stand for."""
+    """The layer, on what its uint8 input, its int8 weight and its int32 bias stand for."""
     weight, scale, bias = (np.asarray(to.weights[name]) for name in node.weights)
     axis = 0 if isinstance(op.op, Conv2d) else 1
-    numbers = to.constant(weight if axis == 0 else weight.T, node.weights[0])
-    steps = to.constant(scale, node.weights[1])
-    bias_steps = to.constant((op.x.scale * scale.astype(np.float64)).astype(np.float32), f"{node.weights[2]}/scale")
+    bias_scale = (op.x.scale * scale.astype(np.float64)).astype(np.float32)
     operands = [
         to.real(node, op.x),
-        to.add(DEQUANTISE, [numbers, steps], f"{numbers}/real", axis=axis),
-        to.add(DEQUANTISE, [to.constant(bias, node.weights[2]), bias_steps], f"{node.weights[2]}/real", axis=0),
+        to.layer_weight(weight if axis == 0 else weight.T, node.weights[0], scale, node.weights[1], axis),
+        to.layer_weight(bias, node.weights[2], bias_scale, f"{node.weights[2]}/scale", 0),
     ]
     name = to.name(node)
     if isinstance(op.op, Conv2d):
         y = _convolution(to, op.op, operands, f"{name}/result")
     else:
         y = to.add("Gemm", operands, f"{name}/result")
-    return to.quantised(QUANTISE, y, op.y, name)
+    return to.quantised(QUANTISE, y, op.y, f"{name}/uint8")
 
 
 def _quantised_activation(to: _Writer, node: Node, op: QuantisedActivation, x: str) -> str:
     """By the function, not by the table, which no runtime reads as fast."""
     name = to.name(node)
-    return to.quantised(QUANTISE, _function(to, node)(to, to.real(node, op.x), f"{name}/result"), op.y, name)
+    y = _function(to, node)(to, to.real(node, op.x), f"{name}/result")
+    return to.quantised(QUANTISE, y, op.y, f"{name}/uint8")
 
 
 WRITERS: dict[type[Op], Callable[..., str]] = {

@@ -61,16 +61,19 @@ PRECISIONS = (FLOAT32, FLOAT16, INT8)
 MODULES: tuple[str, ...] = ("ai_edge_litert", "flatbuffers")
 EXTRA: str | None = "tflite"
 RUNTIME, RUNTIME_MODULES = "LiteRT", ("ai_edge_litert",)
+MOST_THREADS: int | None = None
 
 PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what the file takes: float32, or with preprocessing uint8 RGB
 REVERSED = f"{PIXEL_VALUES}/reversed"  # the pixels, their channels in the opposite order
 SIGNATURE = "serving_default"
+LARGEST = 2**31 - 2**26  # bytes of constants; a file has at most 2^31, which leaves enough for all else
 FACTS, LABELS = "tinymvit", "labels.txt"  # metadata: what the file says of itself, and its classes, in a zip at its end
 
 
 def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]]:
-    """One file, for an input of the network's size. Raises TinyMViTError for an activation that
-    is a function in Python, and for a weight that is too large for float16."""
+    """One file, for an input of the network's size. Raises TinyMViTError for an activation that is a function of one's
+    own, a weight that is too large for float16, pixels that are multiplied by what is no positive number of float32,
+    and more than `LARGEST` bytes of weights."""
     content = _Writer(network).content()
     return {name: lambda file: file.write(content)}
 
@@ -179,15 +182,14 @@ def _bare_norms(graph: Graph, kinds: Kinds) -> dict[str, tuple[str, ...]]:
 
 
 def _only_read_by(kind: type, node: Node, graph: Graph) -> bool:
-    """Whether the node is no output, and all that read it, if not one of several inputs only, are ops of one kind."""
+    """Whether the node is no output, and each op that reads it, an activation in it aside, is of one kind."""
     readers = [other.op for other in graph if node.name in other.inputs]
     readers = [op.op if isinstance(op, Fused) else op for op in readers]
     return node.name not in graph.outputs.values() and all(isinstance(op, kind) for op in readers)
 
 
 def _layout(shape: Shape, batch: int) -> Shape:
-    """The shape in the file of a value of this shape: a map (B, C, H, W), tokens (B P, N, D), scores (B P, h, N, N) are
-    told apart by who calls; here maps, tokens and vectors."""
+    """The shape in the file of a map (B, C, H, W), of tokens (B P, N, D) or of a vector (B, C)."""
     if len(shape) == 4:
         return (shape[0], shape[2], shape[3], shape[1])
     if len(shape) == 3:
@@ -202,6 +204,10 @@ def _input(w: _Writer, node: Node) -> int:
         w.input = w.file.tensor(shape, PIXEL_VALUES)
         return w.input
     scale = np.array([preprocessing.factor], np.float32)
+    if not np.finfo(np.float32).tiny <= scale[0] < np.inf:
+        raise TinyMViTError(
+            f"rescale_factor: {preprocessing.factor:g}, expected a positive number of float32, for {WORD}"
+        )
     w.input = w.file.tensor(shape, IMAGE, "UINT8", steps=(scale, np.zeros(1, np.int64), 0))
     return w.file.add("DEQUANTIZE", [w.input], shape, REVERSED if preprocessing.flips else PIXEL_VALUES)
 
@@ -290,7 +296,8 @@ def _with_norm(weight: Array, bias: Array | None, factor: Array, shift: Array) -
     """A linear layer's weight (O, I) and bias (O,) that take over the factor and the shift (I,) of the normalisation
     before it, in float64."""
     matrix = weight.astype(np.float64)
-    return matrix * factor, matrix @ shift.astype(np.float64) + (0 if bias is None else bias)
+    moved = (matrix * shift).sum(1)  # and no product of matrices, whose last bits depend on the processor
+    return matrix * factor, moved + (0 if bias is None else bias)
 
 
 def _fused(w: _Writer, node: Node, x: int) -> int:
@@ -325,16 +332,19 @@ def _quantised(w: _Writer, node: Node, x: int) -> int:
 
 
 def _quantised_activation(w: _Writer, node: Node, x: int) -> int:
+    """SiLU in int8 by the two operators that there are for it, whose sigmoid is in steps of 1/256; another activation
+    between two conversions."""
     assert isinstance(node.op, QuantisedActivation)
-    import os
-
     f, shape, op = w.file, w.file.shapes[x], node.op
-    if op.function == "silu" and "I" in os.environ.get("X", ""):
-        gate = f.add("LOGISTIC", [x], shape, f.part("sigmoid"), 2, Quantisation(1 / 256, -128))
+    if op.function == "silu" and op.x.scale * GATE.scale < op.y.scale:
+        gate = f.add("LOGISTIC", [x], shape, f.part("sigmoid"), 2, GATE)
         return f.add("MUL", [x, gate], shape, node.name, 2, op.y)
     real = f.add("DEQUANTIZE", [x], shape, f.part("real"), 2)
     real = _activated(w, node, op.function, real, f.part("activated"))
     return f.add("QUANTIZE", [real], shape, node.name, by=op.y)
+
+
+GATE = Quantisation(1 / 256, -128)  # of a sigmoid, as TensorFlow Lite fixes it
 
 
 def _batch_norm(w: _Writer, node: Node, x: int) -> int:
@@ -598,14 +608,16 @@ class _File:
         return f"{what}_{len(self.shapes)}"
 
     def constant(self, value: Any, name: str, steps: Steps | None = None) -> int:
-        """A constant tensor of the array's shape and dtype; the same one for the same array."""
-        value = np.ascontiguousarray(value).reshape(np.shape(value))
-        key = (value.dtype.str, value.shape, value.tobytes())
-        if key not in self.constants or steps is not None:
-            self.model.buffers.append(self.schema.BufferT(data=np.frombuffer(value.tobytes(), np.uint8)))
-            kind, buffer = value.dtype.name.upper(), len(self.model.buffers) - 1
-            self.constants[key] = self.tensor(value.shape, name, kind, buffer, steps)
-        return self.constants[key]
+        """A constant tensor of the array's shape and dtype; the same one for the same array, if it has no steps."""
+        content, shape, dtype = np.asarray(value).tobytes(), np.shape(value), np.asarray(value).dtype.name
+        key = (dtype, shape, content)
+        if steps is None and key in self.constants:
+            return self.constants[key]
+        self.model.buffers.append(self.schema.BufferT(data=np.frombuffer(content, np.uint8)))
+        tensor = self.tensor(shape, name, dtype.upper(), len(self.model.buffers) - 1, steps)
+        if steps is None:
+            self.constants[key] = tensor
+        return tensor
 
     def bias(self, value: Array | None, name: str, channels: int) -> int:
         """A bias (channels,), of zeros if there is none: XNNPACK asks for one."""
@@ -675,6 +687,9 @@ class _File:
     def finish(self, taken: int, given: dict[str, int]) -> bytes:
         """The bytes of the model that takes one tensor and gives these, by their public names."""
         schema = self.schema
+        size = sum(len(buffer.data) for buffer in self.model.buffers if buffer.data is not None)
+        if size > LARGEST:
+            raise TinyMViTError(f"{size:,} bytes of weights, expected at most {LARGEST:,} for {WORD}")
         for public, index in given.items():
             self.graph.tensors[index].name = public
         self.graph.inputs = np.array([taken], np.int32)

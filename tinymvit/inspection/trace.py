@@ -1,7 +1,7 @@
 """Every intermediate of a model by its name: each node of the graph with its value, one at a time, in order.
 
-The values are the NumPy reference's, in float32 or float64, or the engine's own. What a value means stands in the
-graph; files of values are left to `dump_writer`.
+The values are the NumPy reference's, in float32 or float64, or in float32 with each sum in a fixed order, or those of
+the engine. What a value means stands in the graph; files of values are left to `dump_writer`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from tinymvit.graph import Graph, Node
 from tinymvit.inspection.dump_writer import Spec
 from tinymvit.numerics import Array, as_array
 from tinymvit.ops import Op, Quantisation
+from tinymvit.passes.fold import fold_batch_norm, kind_of
 from tinymvit.text import short
 
 DTYPES = ("float32", "float64")
-SOURCES = ("reference", "engine")
+SOURCES = ("reference", "ordered", "engine")
 
 
 class Trace:
@@ -46,9 +47,10 @@ class Trace:
         progress: bool = False,
     ) -> None:
         """pixel_values: floats of the graph's input shape. names: see `select_nodes`; by default every node.
-        dtype: "float32" or "float64". source: "reference", or "engine", which computes in float32 and merges nodes: a
-        merged node has the name of the last of them, and the values inside it do not exist. progress: show a bar while
-        it computes, if stderr is a terminal.
+        dtype: "float32" or "float64". source: "reference"; "ordered", the same in float32, each sum in a fixed order,
+        the normalisations folded into the convolutions: the bits of the exported C; or "engine", which computes in
+        float32 and merges nodes: a merged node has the name of the last of them, and the values inside it do not
+        exist. progress: show a bar while it computes, if stderr is a terminal.
 
         Raises ValueError for a name that is not there and for pixels of another shape, another dtype or source.
         """
@@ -67,8 +69,12 @@ class Trace:
             outputs = {public: name for public, name in graph.outputs.items() if name in self.engine.graph.nodes}
             graph = replace(self.engine.graph, outputs=outputs)
             self.nodes = select_nodes(graph, names, "; the engine merges this node into another, the reference has it")
+        elif source == "ordered":
+            graph, self.weights = fold_batch_norm(graph, weights, {x.weights: kind_of(x, weights) for x in graph})
+            self.nodes = select_nodes(graph, names, "; it is folded into the node behind it, the reference has it")
+        self.in_order = source == "ordered"
         self.graph = replace(graph, outputs={})  # outputs would be kept to the end
-        if source == "reference" and self.nodes:
+        if self.engine is None and self.nodes:
             wanted = {node.name for node in self.nodes.values()}
             last = [name for name in self.graph.nodes if name in wanted][-1]
             reference.check_memory(self.graph, np.dtype(dtype).type, last)
@@ -99,16 +105,17 @@ class Trace:
     def _steps(self) -> Iterator[tuple[Node, Array]]:
         if self.engine is not None:
             return self.engine.trace(self.pixel_values)
-        return reference.steps(self.graph, self.weights, self.pixel_values, np.dtype(self.dtype).type)
+        return reference.steps(self.graph, self.weights, self.pixel_values, np.dtype(self.dtype).type, self.in_order)
 
 
 def _check_settings(dtype: str, source: str) -> None:
     if not isinstance(source, str) or source not in SOURCES:
-        raise ValueError(f"source {short(source)}: expected {' or '.join(SOURCES)}")
+        raise ValueError(f"source {short(source)}: expected one of {', '.join(SOURCES)}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"dtype {short(dtype)}: expected {' or '.join(DTYPES)}")
-    if source == "engine" and dtype != "float32":
-        raise ValueError(f"dtype {dtype!r}: the engine computes in float32; expected float32, or the reference")
+    if source != "reference" and dtype != "float32":
+        who = "the engine computes" if source == "engine" else "ordered values are"
+        raise ValueError(f"dtype {dtype!r}: {who} in float32; expected float32, or the reference")
 
 
 def _engine(graph: Graph, weights: Mapping[str, Array]) -> Engine:

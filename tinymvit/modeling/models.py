@@ -116,9 +116,10 @@ class MobileViTPreTrainedModel:
 
         pixel_values: (B, C, H, W) floats, as for a call. names: names of nodes or PyTorch modules, or patterns such as
         "*.scores"; by default all nodes. dtype: "float32" or "float64", of the computation and the results.
-        source: "reference" (NumPy), or "engine": what the engine itself computes, in float32, its merged nodes under
-        the name of the last of them. Raises ValueError for a name that is not there and TypeError or ValueError for
-        pixels as a call does. For large inputs iterate over a `tinymvit.Trace`, which keeps nothing.
+        source: "reference" (NumPy), "ordered" (NumPy in float32, each sum in a fixed order, as the exported C has it),
+        or "engine": what the engine itself computes, in float32, its merged nodes under the name of the last of them.
+        Raises ValueError for a name that is not there and TypeError or ValueError for pixels as a call does. For large
+        inputs iterate over a `tinymvit.Trace`, which keeps nothing.
         """
         return dict(iter(self._trace(pixel_values, names, dtype, source)))
 

@@ -2,7 +2,8 @@
 
 In here: each op is a small frozen dataclass whose method `compute` is the specification. It is what the engine and
 every port are held against, written to be read: no speed, no layout tricks, channels first throughout. `op.py` has what
-all ops answer, and the legend of the letters in shapes. Left to others: ops in their places (`graph`), running a graph
+all ops answer, and the legend of the letters in shapes; `elementary.py` the functions that have the same bits on every
+machine, for `compute_in_order`. Left to others: ops in their places (`graph`), running a graph
 (`reference`), being fast (`kernels`, where an op has a file of the same name; `engine.lowering` chooses). A new op is a
 file here and a line below; tests/ops/test_every_op.py says which of its other parts are missing.
 """

@@ -21,7 +21,7 @@ LN2_HIGH, LN2_LOW = F(0.693359375), F(-2.12194440e-4)  # their sum is ln 2; so m
 EXPONENTIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 # (tanh x - x) / x^3 by powers of x^2, for |x| < 0.625 (Cephes, tanhf).
 TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
-# The tail of the normal distribution times e^(x^2 / 2), by powers of 1 / (1 + 0.3125 x), x from 0 to 14; to 1.2e-8 of it.
+# The tail of the normal distribution times e^(x^2 / 2), by powers of 1 / (1 + 0.3125 x), x up to 14: to 1.2e-8 of it.
 TAIL = (
     -0.01467377133667469,
     0.0664241760969162,
@@ -83,7 +83,7 @@ def normal_tail(x: Array) -> Array:
     It is e^(-x^2 / 2) times a smooth function. x^2 has more digits than a float32: high is x without its last twelve
     bits, whose square is exact, and x^2 = high^2 + (x - high) (x + high). From 14 on, where it is 0, all is as at 14.
     """
-    x = np.where(x > 14, F(14), x)
+    x = np.minimum(x, F(14))
     high = (x.view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32)
     e = exponential(F(-0.5) * high * high) * exponential(F(-0.5) * (x - high) * (x + high))
     return e * polynomial(F(1) / (F(1) + F(0.3125) * x), TAIL)
