@@ -259,7 +259,7 @@ def _wrapped(statement: str) -> str:
 
 def _filled(name: str, **values: object) -> str:
     """A file of `c_source` with values for its ${names}."""
-    return string.Template((SOURCE / name).read_text("utf-8")).substitute({key: str(value) for key, value in values.items()})
+    return string.Template((SOURCE / name).read_text("utf-8")).substitute(values)
 
 
 def readme(network: Network, program: Program) -> str:
