@@ -4,9 +4,10 @@
     tinymvit compare apple/mobilevit-small port.safetensors --isolate
 
 pixels.npy: what the network is given: float32, BGR, 0 to 1, as its input lies in memory or with its channels first, as
-`tinymvit trace --names pixel_values` writes it; or the picture, uint8, for a file that takes one. The interpreter keeps every intermediate, without a delegate that would fuse some away. Names are
-taken from what `tinymvit export` or litert-torch leaves in the file; another converter's tensors keep their own names,
-and compare guesses by shape, order and values, or is given a map. int8 values become the numbers that they stand for.
+`tinymvit trace --names pixel_values` writes it; or the picture, uint8, for a file that takes one. The interpreter keeps
+every intermediate, without a delegate that would fuse some away. Names are taken from what `tinymvit export` or
+litert-torch leaves in the file; another converter's tensors keep their own names, and compare guesses by shape, order
+and values, or is given a map. int8 values become the numbers that they stand for.
 """
 
 import re
