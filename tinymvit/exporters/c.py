@@ -1,7 +1,7 @@
 """The network as a program in C: a folder that any compiler of C99 makes a program of, with nothing but the C library.
 
 `c_program` says which functions are called, and where values lie; the functions stand in `c_source`, one op a file, to
-be read beside `tinymvit/ops/`. The order of every sum is that of `Op.compute_in_order`, so that the bits of all values
+be read beside `tinymvit/ops/`. Every sum is in the order of the op's own `compute_in_order`, so that all bits
 are those of `reference.run(..., in_order=True)` on the folded graph.
 """
 
@@ -26,7 +26,7 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from tinymvit.errors import OutputError
-from tinymvit.exporters.c_program import PICTURE, PIXELS, Program, write_program
+from tinymvit.exporters.c_program import IMAGE, PIXELS, Program, write_program
 from tinymvit.exporters.network import FLOAT32, INT8, Network
 from tinymvit.files import reason, text_writer
 from tinymvit.numerics import Array
@@ -99,7 +99,7 @@ def library(network: Network, program: Program) -> str:
         f'    {{"{node.name}", {len(node.shape)}, {{{_sides(node.shape, ", ")}}}}},\n' for node in program.nodes
     )
     statements = "\n".join(_wrapped(line) for line in program.body)
-    given = PIXELS if network.preprocessing is None else PICTURE
+    given = PIXELS if network.preprocessing is None else IMAGE
     steps = [given, *program.results]
     batch = network.graph[PIXELS].shape[0]
     sizes = [math.prod(network.graph[PIXELS].shape), *(math.prod(shape) for shape, _ in program.results.values())]
@@ -110,7 +110,7 @@ def library(network: Network, program: Program) -> str:
         statements=statements,
         parameters=_parameters(network, program),
         arguments=", ".join(steps),
-        image_arguments=", ".join(f"{name} + image * {size // batch}" for name, size in zip(steps, sizes, strict=True)),
+        image_arguments=", ".join(f"{name} + i * {size // batch}" for name, size in zip(steps, sizes, strict=True)),
         multiples=("    const signed char *const multiples = mobilevit_multiples[0];\n" if program.store.int8 else ""),
     )
 
@@ -187,7 +187,7 @@ def _given(network: Network) -> tuple[str, str, Shape]:
     if network.preprocessing is None:
         return PIXELS, "float32", shape
     images, channels, height, width = shape
-    return PICTURE, "uint8", (images, height, width, channels)
+    return IMAGE, "uint8", (images, height, width, channels)
 
 
 def _type(whole: bool) -> str:
@@ -232,11 +232,11 @@ def _about_input(network: Network) -> str:
         factor = network.facts.get("rescale_factor", 1)
         numbers = f"the numbers of a picture times {factor:.9g}, channels in the order {order}"
         return f"pixel_values ({_sides(shape, ', ')}): {numbers}"
-    return f"picture ({_sides(shape, ', ')}): a byte each for red, green and blue"
+    return f"image ({_sides(shape, ', ')}): a byte each for red, green and blue"
 
 
 def _parameters(network: Network, program: Program) -> str:
-    given = "const float *pixel_values" if network.preprocessing is None else "const unsigned char *picture"
+    given = "const float *pixel_values" if network.preprocessing is None else "const unsigned char *image"
     results = [f"{TYPES[_type(whole)]} *{name}" for name, (_, whole) in program.results.items()]
     return ", ".join([given, *results, "float *arena"])
 

@@ -24,7 +24,7 @@ from tinymvit.ops import Op, Shape
 from tinymvit.passes.rewrite import Weights, rewrite
 
 ROWS, TILE, QUERIES, CHANNELS = 2, 32, 8, 8  # as in product.c, attention.c, inverted_residual.c
-PIXELS, PICTURE = "pixel_values", "picture"
+PIXELS, IMAGE = "pixel_values", "image"
 ELEMENTWISE = (ops.Activation, ops.BatchNorm, ops.Add)  # whose results may lie where an input lies
 
 
@@ -77,8 +77,8 @@ def write_program(network: Network) -> Program:
     body: list[str] = []
     sources: list[str] = []
     if network.preprocessing is not None:
-        body += _read_picture(network, unfused[PIXELS], places)
-        sources.append("read_picture")
+        body += _read_image(network, unfused[PIXELS], places)
+        sources.append("read_image")
     body.append(f"show(trace, 0, {places.of(PIXELS)}, 0, {writer.size(unfused[PIXELS])});")
     for name, call in calls.items():
         body += _statements(graph[name], call, places, writer)
@@ -408,11 +408,11 @@ def _comment(node: Node) -> str:
     return f"/* {node.name}: {type(node.op).__name__}, {' x '.join(map(str, node.shape))} */"
 
 
-def _read_picture(network: Network, pixels: Node, places: Places) -> list[str]:
+def _read_image(network: Network, pixels: Node, places: Places) -> list[str]:
     assert network.preprocessing is not None
     factor, flips = number(network.preprocessing.factor), int(network.preprocessing.flips)
     area, place = math.prod(pixels.shape[2:]), places.of(PIXELS)
-    return [_comment(pixels), f"read_picture({place}, {PICTURE}, {area}, {factor}, {flips});"]
+    return [_comment(pixels), f"read_image({place}, {IMAGE}, {area}, {factor}, {flips});"]
 
 
 def _answer(network: Network, graph: Graph, places: Places) -> list[str]:

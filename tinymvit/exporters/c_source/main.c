@@ -102,8 +102,8 @@ int main(int argc, char **argv)
         mobilevit_run(${arguments}, arena);
         for (int i = 1; raw && i < TENSORS; i++)
             fwrite(tensors[i].data, 1, tensors[i].size, stdout);
-        for (int image = 0; !raw && image < MOBILEVIT_BATCH; image++)
-            print_answer(image);
+        for (int i = 0; !raw && i < MOBILEVIT_BATCH; i++)
+            print_answer(i);
         fflush(stdout);
     }
     if (count > 0 || inputs == 0) {
