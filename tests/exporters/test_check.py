@@ -114,7 +114,7 @@ def test_a_picture_without_a_check_is_refused(capsys, tmp_path):
 
 
 def test_what_takes_too_much_memory_is_not_run(tmp_path, monkeypatch):
-    network = export(model(), tmp_path / "x.onnx", to="onnx", size=2048)
+    network = export(model(), tmp_path / "x.onnx", to="onnx", size=1024)
     monkeypatch.setattr(checking, "EXPORTERS", {})  # nothing of it is asked for
-    with pytest.raises(ValueError, match=r"^the reference's float64 values for an input of 1 x 3 x 2048 x 2048: "):
+    with pytest.raises(ValueError, match=r"^the reference's float64 values for an input of 1 x 3 x 1024 x 1024: "):
         check(network, tmp_path / "x.onnx", to="onnx")

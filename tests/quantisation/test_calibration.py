@@ -14,7 +14,7 @@ from tinymvit.engine import Engine
 from tinymvit.errors import ConfigError, ImageError, TinyMViTError
 from tinymvit.images.processor import MobileViTImageProcessor
 from tinymvit.passes.quantise import in_need_of_ranges
-from tinymvit.quantisation.calibration import Pictures, Seen, observe, sized
+from tinymvit.quantisation.calibration import Seen, sized
 from tinymvit.quantisation.ranges import folded
 from torch_models import TINY
 
