@@ -27,7 +27,7 @@ from tinymvit import (
 from tinymvit.config import ACTIVATIONS
 from tinymvit.errors import OutputError, TinyMViTError
 from tinymvit.exporters import c
-from tinymvit.exporters.check import check, given_to, pixels_of
+from tinymvit.exporters.check import check, noise_for, pixels_of
 from tinymvit.exporters.export import describe_network, export
 from tinymvit.exporters.network import INT8, Network
 from tinymvit.exporters.storage import as_int8
@@ -48,15 +48,6 @@ needs_compiler = pytest.mark.skipif(not COMPILER, reason="no compiler of C: apt-
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 QUICK = (*STRICT, "-O1")
 SANITIZED = (*QUICK, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-SETTINGS = {
-    "precision": "float32",
-    "size": None,
-    "batch": 1,
-    "dynamic_batch": False,
-    "backbone": False,
-    "with_preprocessing": False,
-    "answer": None,
-}
 
 
 def model_of(make, **config):
@@ -66,7 +57,7 @@ def model_of(make, **config):
 
 
 def network_of(make=MobileViTForImageClassification, config=None, **settings):
-    return describe_network(model_of(make, **TINY | (config or {})), **SETTINGS | settings)
+    return describe_network(model_of(make, **TINY | (config or {})), **settings)
 
 
 def compiled(network, folder, flags=SANITIZED, compiler=None):
@@ -113,7 +104,7 @@ def rounded(weight):
 
 
 def check_bits(network, folder, flags=SANITIZED, compiler=None):
-    given = given_to(network)
+    given = noise_for(network)
     found = results_of(compiled(network, folder, flags, compiler), given, network)
     expected = in_order(network, given)
     assert found.keys() == expected.keys()
@@ -178,7 +169,7 @@ def test_a_normalisation_that_is_not_folded(tensor, factor, tmp_path):
     model = model_of(MobileViTForImageClassification, **TINY)
     norms = [name for name in model.weights if name.endswith(f"normalization.{tensor}")]
     weights = {name: x * np.float32(factor if name in norms[::2] else 1) for name, x in model.weights.items()}
-    network = describe_network(type(model).from_tensors(model.config, weights), **SETTINGS)
+    network = describe_network(type(model).from_tensors(model.config, weights))
     assert any(isinstance(node.op, BatchNorm) for node in network.folded()[0])
     check_bits(network, tmp_path)
 
@@ -207,8 +198,8 @@ def test_the_ordered_reference_is_right(name):
     """Against PyTorch in float64; and so is the program, whose bits are the same."""
     theirs = build(name, TINY | {"hidden_act": "gelu"}, seed=3)
     ours = getattr(modeling, name).from_tensors(MobileViTConfig(**TINY | {"hidden_act": "gelu"}), tensors(theirs))
-    network = describe_network(ours, **SETTINGS | {"batch": 2})
-    given = given_to(network)
+    network = describe_network(ours, batch=2)
+    given = noise_for(network)
     expected = theirs(torch.tensor(given, dtype=torch.float64))
     for public, value in in_order(network, given).items():
         assert_same(value, expected[public].detach().numpy(), MODEL_FLOAT32, public)
@@ -240,8 +231,8 @@ def test_a_trace_has_every_node_with_its_bits_and_agrees(kind, tmp_path):
         make, config = model
         model = tmp_path / "model"
         model_of(make, **config).save_pretrained(model)
-    network = describe_network(model, **SETTINGS | settings)
-    program, folder, given = compiled(network, tmp_path / "source", QUICK), tmp_path / "trace", given_to(network)
+    network = describe_network(model, **settings)
+    program, folder, given = compiled(network, tmp_path / "source", QUICK), tmp_path / "trace", noise_for(network)
     folder.mkdir()
     assert output_of(program, given, "--trace", folder) == b""
     dump = open_dump(folder)
@@ -307,7 +298,7 @@ ARENAS = {"xx-small": 2.8e6, "small": 4e6, "deeplabv3-xx-small": 11e6}  # bytes;
 @pytest.mark.parametrize("name", ARENAS)
 def test_the_arena_is_small(name):
     make = MobileViTForSemanticSegmentation if "deeplab" in name else MobileViTForImageClassification
-    network = describe_network(model_of(make, **PRESETS[name]), **SETTINGS)
+    network = describe_network(model_of(make, **PRESETS[name]))
     assert 4 * c.write_program(network).arena < ARENAS[name]
 
 
@@ -319,7 +310,7 @@ def test_the_arena_is_small(name):
 def test_the_program_prints_its_answers(tmp_path):
     labels = {0: 'a "cat"', 1: "dog\\", 2: "??=", 3: "Bär\n", 4: "plain"}
     network = network_of(config={"id2label": labels})
-    program, given = compiled(network, tmp_path), given_to(network)
+    program, given = compiled(network, tmp_path), noise_for(network)
     logits = in_order(network, given)["logits"][0]
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     expected = [f"{100 * probabilities[i]:6.2f}%  {labels[i]}\n" for i in np.argsort(-probabilities)]
@@ -333,7 +324,7 @@ def test_the_program_prints_its_answers(tmp_path):
 @pytest.mark.parametrize("answer", [None, "argmax"])
 def test_a_segmenter_prints_shares(answer, tmp_path):
     network = network_of(MobileViTForSemanticSegmentation, size=64, answer=answer)
-    given = given_to(network)
+    given = noise_for(network)
     results = in_order(network, given)
     classes = results["classes"] if answer else results["logits"].argmax(1)
     expected = [f"{100 * np.mean(classes == k):6.2f}%  LABEL_{k}\n" for k in range(5) if (classes == k).any()]
@@ -344,7 +335,7 @@ def test_a_segmenter_prints_shares(answer, tmp_path):
 @pytest.mark.slow
 def test_features_are_printed(tmp_path):
     network = network_of(MobileViTModel)
-    given = given_to(network)
+    given = noise_for(network)
     lines = output_of(compiled(network, tmp_path), given).decode().splitlines()
     assert [line.partition(":")[0] for line in lines] == ["last_hidden_state", "pooler_output"]
     assert float(lines[1].split()[1]) == pytest.approx(in_order(network, given)["pooler_output"][0, 0], rel=1e-5)

@@ -95,7 +95,7 @@ def square_root(x: Array) -> Array:
     Half of the bits of a float32, as a whole number, are those of a number 3.5 % from the root; each step squares the
     error.
     """
-    y = ((x.view(np.uint32) >> np.uint32(1)) + np.uint32(0x1FBD1DF5)).view(np.float32)
+    y: Array = ((x.view(np.uint32) >> np.uint32(1)) + np.uint32(0x1FBD1DF5)).view(np.float32)
     for _ in range(3):
         y = F(0.5) * (y + x / y)
     return np.where(x > 0, y, x)

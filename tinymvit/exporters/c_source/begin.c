@@ -11,7 +11,7 @@
 typedef struct {
     mobilevit_visit visit;
     void *user;
-    size_t image; /* which of the batch */
+    size_t number; /* of the image, in the batch */
 } tracing;
 
 /* A piece of a node's value: `count` numbers of this image's, from `first` on. */
@@ -23,6 +23,6 @@ static void show(const tracing *trace, int number, const float *data, size_t fir
         for (int i = 0; i < node->rank; i++)
             size *= node->shape[i];
         size /= MOBILEVIT_BATCH;
-        trace->visit(trace->user, node, data, trace->image * size + first, count);
+        trace->visit(trace->user, node, data, trace->number * size + first, count);
     }
 }

@@ -102,9 +102,10 @@ int main(int argc, char **argv)
         mobilevit_run(${arguments}, arena);
         for (int i = 1; raw && i < TENSORS; i++)
             fwrite(tensors[i].data, 1, tensors[i].size, stdout);
-        for (int image = 0; !raw && image < MOBILEVIT_BATCH; image++)
-            print_answer(image);
-        fflush(stdout);
+        for (int i = 0; !raw && i < MOBILEVIT_BATCH; i++)
+            print_answer(i);
+        if (fflush(stdout) || ferror(stdout))
+            return complain("stdout", "room for the answer");
     }
     if (count > 0 || inputs == 0) {
         fprintf(stderr, "stdin: %lu bytes, expected %lu for each input\n", (unsigned long)count,

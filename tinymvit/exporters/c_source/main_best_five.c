@@ -1,8 +1,8 @@
 /* The best five classes of an image, with their probabilities. */
-static void print_answer(int image)
+static void print_answer(int number)
 {
     float p[CLASSES];
-    memcpy(p, ${result} + image * CLASSES, sizeof p);
+    memcpy(p, ${result} + number * CLASSES, sizeof p);
 ${softmax}    for (int place = 0; place < 5 && place < CLASSES; place++) {
         int best = 0;
         for (int c = 1; c < CLASSES; c++)

@@ -1,1 +1,1 @@
-    return ${result}[image * PIXELS + pixel];
+    return ${result}[number * PIXELS + pixel];

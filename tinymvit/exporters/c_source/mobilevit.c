@@ -18,8 +18,8 @@ ${statements}
 
 void mobilevit_trace(${parameters}, mobilevit_visit visit, void *user)
 {
-    for (size_t image = 0; image < MOBILEVIT_BATCH; image++) {
-        const tracing trace = {visit, user, image};
+    for (size_t i = 0; i < MOBILEVIT_BATCH; i++) {
+        const tracing trace = {visit, user, i};
         run(${image_arguments}, arena, &trace);
     }
 }
