@@ -18,6 +18,7 @@ from tinymvit.comparison.tolerance import Tolerance
 from tinymvit.errors import DumpError
 from tinymvit.inspection.dump_writer import Spec, write_dump
 from tinymvit.networks.random_weights import as_trained
+from tinymvit.numerics import to_float16, to_int8_by_channel
 from tinymvit.quantisation.calibration import observe
 from tinymvit.quantisation.ranges import folded
 from torch_models import TINY
@@ -141,6 +142,22 @@ def test_a_port_in_float_is_no_port_in_int8():
     broken = right | {"classifier": right["classifier"] * np.float32(1.003)}
     assert not compare(model(), broken).agrees
     assert compare(model(), broken, precision="int8", isolate=True).agrees, "int8 allows as much"
+
+
+@pytest.mark.parametrize("rounded", [to_float16, to_int8_by_channel])
+def test_weights_in_a_shorter_format_are_thought_of(rounded):
+    weights = {name: rounded(x) if x.ndim > 1 else x for name, x in model().weights.items()}
+    dump = type(model()).from_tensors(model().config, weights).trace(pixels())
+    found = compare(model(), dump, isolate=True)
+    assert not found.agrees
+    assert sum("weights are stored in int8 or float16" in caveat for caveat in found.caveats) == 1
+    assert compare(model(), dump, isolate=True, precision="int8").agrees
+
+
+def test_one_wrong_layer_makes_nobody_think_of_them():
+    dump = model().trace(pixels())
+    dump["classifier"] = dump["classifier"] * np.float32(1.01)
+    assert not any("stored in int8" in caveat for caveat in compare(model(), dump, isolate=True).caveats)
 
 
 def test_in_float32_by_name_all_of_it_differs():

@@ -35,6 +35,7 @@ from tinymvit.numerics import NUMBERS, half_unit, shorter_number_format
 from tinymvit.ops import Activation, BatchNorm, Conv2d, Linear
 from tinymvit.text import count, some
 
+FAINT = 25.0  # decibels of signal to noise that a layer with weights in int8 keeps
 RANKED = 5  # nodes of a port in int8 that are named because their signal to noise ratio is the lowest
 
 
@@ -238,6 +239,11 @@ def _caveats(
             "compare again"
         )
         return
+    if _weights_seem_rounded(pairing, rows):
+        yield (
+            "many convolutions and linear layers differ, each by little, as they do where weights are stored in int8 "
+            "or float16: --precision int8 judges with the rounding of int8 in mind"
+        )
     if wrong is not None and not half_unit(dump.stored(wrong.theirs)):
         format = shorter_number_format(dump[wrong.theirs])
         if format:
@@ -245,3 +251,11 @@ def _caveats(
                 f"the numbers of their {wrong.theirs} are all {format} numbers: what is stored in {format} is allowed "
                 "that rounding, and judged so with --isolate"
             )
+
+
+def _weights_seem_rounded(pairing: ModelPairing, rows: Sequence[Judgement]) -> bool:
+    """Whether many of the layers whose weights an exporter may have rounded differ, and none of them by much."""
+    nodes = pairing.run.graph.nodes
+    layers = [row for row in rows if row.node in nodes and isinstance(nodes[row.node].op, Conv2d | Linear | BatchNorm)]
+    differ = [row.errors.snr for row in layers if row.verdict is Verdict.DIFFERS and row.errors is not None]
+    return len(differ) > len(layers) / 3 and min(differ) > FAINT
