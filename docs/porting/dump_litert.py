@@ -3,10 +3,11 @@
     python dump_litert.py model.tflite pixels.npy port.safetensors
     tinymvit compare apple/mobilevit-small port.safetensors --isolate
 
-pixels.npy: what the network is given, as its input lies in memory: float32, BGR, 0 to 1, or the picture, uint8, for a
-file that takes one. The interpreter keeps every intermediate, without a delegate that would fuse some away. Names are
-taken from what `tinymvit export` or litert-torch leaves in the file; another converter's tensors keep their own names,
-and compare guesses by shape, order and values, or is given a map. int8 values become the numbers that they stand for.
+pixels.npy: what the network is given: float32, BGR, 0 to 1, as its input lies in memory or with its channels first, as
+`tinymvit trace --names pixel_values` writes it; or the picture, uint8, for a file that takes one. The interpreter keeps
+every intermediate, without a delegate that would fuse some away. Names are taken from what `tinymvit export` or
+litert-torch leaves in the file; another converter's tensors keep their own names, and compare guesses by shape, order
+and values, or is given a map. int8 values become the numbers that they stand for.
 """
 
 import re
@@ -70,7 +71,10 @@ def dump(model_path, pixel_values):
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixel_values)
+    (taken,) = interpreter.get_input_details()
+    channels_last = pixel_values.transpose(0, 2, 3, 1)
+    fits = pixel_values.shape != tuple(taken["shape"]) == channels_last.shape
+    interpreter.set_tensor(taken["index"], channels_last if fits else pixel_values)
     interpreter.invoke()
     details = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     found = (ours if is_ours(model_path) else theirs)(interpreter, details)

@@ -48,15 +48,6 @@ needs_compiler = pytest.mark.skipif(not COMPILER, reason="no compiler of C: apt-
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 QUICK = (*STRICT, "-O1")
 SANITIZED = (*QUICK, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-SETTINGS = {
-    "precision": "float32",
-    "size": None,
-    "batch": 1,
-    "dynamic_batch": False,
-    "backbone": False,
-    "with_preprocessing": False,
-    "answer": None,
-}
 
 
 def model_of(make, **config):
@@ -66,7 +57,7 @@ def model_of(make, **config):
 
 
 def network_of(make=MobileViTForImageClassification, config=None, **settings):
-    return describe_network(model_of(make, **TINY | (config or {})), **SETTINGS | settings)
+    return describe_network(model_of(make, **TINY | (config or {})), **settings)
 
 
 def compiled(network, folder, flags=SANITIZED, compiler=None):
@@ -178,7 +169,7 @@ def test_a_normalisation_that_is_not_folded(tensor, factor, tmp_path):
     model = model_of(MobileViTForImageClassification, **TINY)
     norms = [name for name in model.weights if name.endswith(f"normalization.{tensor}")]
     weights = {name: x * np.float32(factor if name in norms[::2] else 1) for name, x in model.weights.items()}
-    network = describe_network(type(model).from_tensors(model.config, weights), **SETTINGS)
+    network = describe_network(type(model).from_tensors(model.config, weights))
     assert any(isinstance(node.op, BatchNorm) for node in network.folded()[0])
     check_bits(network, tmp_path)
 
@@ -207,7 +198,7 @@ def test_the_ordered_reference_is_right(name):
     """Against PyTorch in float64; and so is the program, whose bits are the same."""
     theirs = build(name, TINY | {"hidden_act": "gelu"}, seed=3)
     ours = getattr(modeling, name).from_tensors(MobileViTConfig(**TINY | {"hidden_act": "gelu"}), tensors(theirs))
-    network = describe_network(ours, **SETTINGS | {"batch": 2})
+    network = describe_network(ours, batch=2)
     given = noise_for(network)
     expected = theirs(torch.tensor(given, dtype=torch.float64))
     for public, value in in_order(network, given).items():
@@ -240,7 +231,7 @@ def test_a_trace_has_every_node_with_its_bits_and_agrees(kind, tmp_path):
         make, config = model
         model = tmp_path / "model"
         model_of(make, **config).save_pretrained(model)
-    network = describe_network(model, **SETTINGS | settings)
+    network = describe_network(model, **settings)
     program, folder, given = compiled(network, tmp_path / "source", QUICK), tmp_path / "trace", noise_for(network)
     folder.mkdir()
     assert output_of(program, given, "--trace", folder) == b""
@@ -307,7 +298,7 @@ ARENAS = {"xx-small": 2.8e6, "small": 4e6, "deeplabv3-xx-small": 11e6}  # bytes;
 @pytest.mark.parametrize("name", ARENAS)
 def test_the_arena_is_small(name):
     make = MobileViTForSemanticSegmentation if "deeplab" in name else MobileViTForImageClassification
-    network = describe_network(model_of(make, **PRESETS[name]), **SETTINGS)
+    network = describe_network(model_of(make, **PRESETS[name]))
     assert 4 * c.write_program(network).arena < ARENAS[name]
 
 

@@ -111,3 +111,10 @@ def test_a_picture_without_a_check_is_refused(capsys, tmp_path):
     code, _, err = run(capsys, "export", "digits", "--to", "onnx", "--output", tmp_path / "x.onnx", "--image", DIGIT)
     assert code == 2
     assert err == f"tinymvit: --image {DIGIT}: expected --check, which runs the file on it\n"
+
+
+def test_what_takes_too_much_memory_is_not_run(tmp_path, monkeypatch):
+    network = export(model(), tmp_path / "x.onnx", to="onnx", size=1024)
+    monkeypatch.setattr(checking, "EXPORTERS", {})  # nothing of it is asked for
+    with pytest.raises(ValueError, match=r"^the reference's float64 values for an input of 1 x 3 x 1024 x 1024: "):
+        check(network, tmp_path / "x.onnx", to="onnx")

@@ -1,6 +1,7 @@
 """What is exported, and what is refused in one line before anything is written; the command."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -31,21 +32,8 @@ def model():
     return MobileViTForImageClassification(MobileViTConfig(**TINY))
 
 
-def described(model, **changes):
-    settings = {
-        "precision": "float32",
-        "size": None,
-        "batch": 1,
-        "dynamic_batch": False,
-        "backbone": False,
-        "with_preprocessing": False,
-        "answer": None,
-    }
-    return describe_network(model, **settings | changes)
-
-
 def test_a_network_is_described_as_it_was_asked_for(model):
-    network = described(model, size=(33, 47), batch=2, answer="softmax", with_preprocessing=True)
+    network = describe_network(model, size=(33, 47), batch=2, answer="softmax", with_preprocessing=True)
     assert network.graph["pixel_values"].shape == (2, 3, 33, 47)
     assert list(network.graph.outputs) == ["logits"]
     assert network.preprocessing == Preprocessing(1 / 255, flips=True)
@@ -55,29 +43,29 @@ def test_a_network_is_described_as_it_was_asked_for(model):
 
 
 def test_what_the_checkpoint_says_of_its_pixels_is_kept():
-    network = described("digits", with_preprocessing=True)
+    network = describe_network("digits", with_preprocessing=True)
     assert network.preprocessing.factor == pytest.approx(1 / 255)
     assert network.facts["labels"] == [str(digit) for digit in range(10)]
     rgb = MobileViTForImageClassification(MobileViTConfig(**TINY, extra={"channel_order": "RGB"}))
-    assert not described(rgb, with_preprocessing=True).preprocessing.flips
+    assert not describe_network(rgb, with_preprocessing=True).preprocessing.flips
 
 
 @pytest.mark.parametrize("make", [MobileViTForImageClassification, MobileViTModel])
 def test_the_backbone_gives_features(make):
-    network = described(make(MobileViTConfig(**TINY)), backbone=True)
+    network = describe_network(make(MobileViTConfig(**TINY)), backbone=True)
     assert list(network.graph.outputs) == ["last_hidden_state", "pooler_output"]
     assert network.facts["task"] == "features"
     assert network.labels == ()
 
 
 def test_the_backbone_of_a_segmenter_has_no_expansion():
-    network = described(MobileViTForSemanticSegmentation(MobileViTConfig(**TINY)), backbone=True)
+    network = describe_network(MobileViTForSemanticSegmentation(MobileViTConfig(**TINY)), backbone=True)
     assert list(network.graph.outputs) == ["last_hidden_state"]
 
 
 def test_the_backbone_computes_what_the_model_computes(model):
     pixels = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
-    network = described(model, backbone=True, size=64)
+    network = describe_network(model, backbone=True, size=64)
     assert network.graph.nodes.keys() <= {name.removeprefix("mobilevit.") for name in model.graph().nodes}
     assert all((network.weights[name] == model.weights[f"mobilevit.{name}"]).all() for name in network.weights)
     assert pixels.shape == network.graph["pixel_values"].shape
@@ -131,6 +119,39 @@ def test_where_it_cannot_be_written(model, tmp_path):
     assert (tmp_path / "file").read_text("utf-8") == "mine"
 
 
+@pytest.mark.parametrize("name", ["README.md", "main.c", "weights.c"])
+def test_a_folder_with_files_of_others_is_refused(model, tmp_path, name):
+    (tmp_path / name).write_text("mine", "utf-8")
+    with pytest.raises(ValueError, match=rf": holds {name}, which tinymvit did not write; expected a new folder$"):
+        export(model, tmp_path, to="c")
+    assert (tmp_path / name).read_text("utf-8") == "mine"
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_a_folder_of_ours_is_written_anew(model, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine", "utf-8")
+    export(model, tmp_path, to="c")
+    before = (tmp_path / "mobilevit.h").read_bytes()
+    export(model, tmp_path, to="c", precision="int8")
+    assert (tmp_path / "mobilevit.h").read_bytes() != before
+    assert (tmp_path / "notes.txt").read_text("utf-8") == "mine"
+
+
+@pytest.mark.parametrize("to", EXPORTERS)
+def test_a_size_that_no_target_can_hold_is_refused(model, tmp_path, to):
+    expected = r"expected at most 2,147,483,647 in a value; a smaller input$"
+    with pytest.raises(ValueError, match=rf"^size: \S+ has [\d x]+ numbers then, {expected}"):
+        export(model, tmp_path / f"x{EXPORTERS[to].SUFFIX}", to=to, size=100_000)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("label", ["\ud800", "a\0b"])
+def test_a_label_that_no_file_can_hold_is_named(tmp_path, label):
+    config = MobileViTConfig(**TINY | {"num_labels": 2, "id2label": {0: "a", 1: label}})
+    with pytest.raises(ValueError, match=r"^label 1: .*, expected text of UTF-8 without a null character$"):
+        export(MobileViTForImageClassification(config), tmp_path / "x.onnx", to="onnx")
+
+
 def test_a_missing_extra_is_named_before_the_work(model, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "MODULES", ("no_such_module",))
     with pytest.raises(ValueError, match=r"^ONNX needs no_such_module: pip install 'tinymvit\[onnx\]'$"):
@@ -170,6 +191,19 @@ def test_the_command_says_what_it_wrote(capsys, tmp_path):
     assert facts["to"] == "onnx"
     assert facts["bytes"] == 16
     assert facts["check"] is None
+
+
+def test_the_command_says_what_memory_a_program_needs(capsys, tmp_path):
+    code, out, _ = run(capsys, "export", "digits", "--to", "c", "--output", tmp_path / "c", "--size", "64")
+    assert code == 0
+    assert re.fullmatch(r"weights: [\d,]+ bytes; the arena that it works in: [\d,]+ bytes", out.splitlines()[1])
+
+
+def test_one_file_cannot_be_both(capsys, tmp_path):
+    path = tmp_path / "x.onnx"
+    code, _, err = run(capsys, "export", "digits", "--to", "onnx", "--output", path, "--json", path)
+    assert (code, err) == (2, f"tinymvit: --json {path}: is the --output too, expected another file\n")
+    assert not path.exists()
 
 
 def test_the_command_refuses_in_a_line(capsys, tmp_path):

@@ -65,15 +65,6 @@ CLASSIFIER, SEGMENTER, BARE = KINDS = (
     MobileViTForSemanticSegmentation,
     MobileViTModel,
 )
-PLAIN = {
-    "precision": FLOAT32,
-    "size": None,
-    "batch": 1,
-    "dynamic_batch": False,
-    "backbone": False,
-    "with_preprocessing": False,
-    "answer": None,
-}
 ODD = {"size": (35, 51), "batch": 2}
 SIZES = {"plain": {}, "odd": ODD, "open batch": ODD | {"dynamic_batch": True}}
 
@@ -86,7 +77,7 @@ def model_of(kind, **options):
 
 def exported(model, path, **options):
     """The network of a model, written to a path."""
-    return written(describe_network(model, *(PLAIN | options).values()), path)
+    return written(describe_network(model, **options), path)
 
 
 def written(network, path):
@@ -276,7 +267,7 @@ def test_weights_in_fewer_bits_are_rounded_and_nothing_else(path, runtime, preci
     network = exported(model, path, precision=precision, size=64)
     found = RUNTIMES[runtime](path)(noise_for(network))["logits"]
     assert 1e-5 < relative_error(found, truth(network)["logits"]) < {FLOAT16: 3e-3, INT8: 0.1}[precision]
-    rounded = describe_network(as_stored(network, model, path), *(PLAIN | {"size": 64}).values())
+    rounded = describe_network(as_stored(network, model, path), size=64)
     assert_same(found, truth(rounded)["logits"], MODEL_FLOAT32)
 
 
@@ -307,7 +298,7 @@ def test_a_runtime_computes_the_weights_once(tmp_path, path):
 
 def in_int8(model, path, **options):
     """The network of a model, written to a path to be computed in int8, with ranges of noise."""
-    network = describe_network(model, *(PLAIN | {"precision": INT8, "size": 64} | options).values())
+    network = describe_network(model, **{"precision": INT8, "size": 64} | options)
     ranges = calibrate(
         model, [(noise((64, 64, 3)) * 255).astype(np.uint8)], size=network.graph["pixel_values"].shape[2:]
     )

@@ -43,7 +43,7 @@ def model_of(shape):
     return kind.from_tensors(config, as_trained(kind.recorder(config, (1, 3, *config.image_shape))))
 
 
-def folders_of(model, pixels, root, in_int8):
+def folders_of(model, pixels, root, precisions, in_int8):
     """Folders with a file each, by names: PyTorch's first, where it is installed."""
     folders = {}
     if find_spec("torch") and find_spec("onnxscript"):
@@ -51,7 +51,7 @@ def folders_of(model, pixels, root, in_int8):
         model.save_pretrained(root / "torch")
         with warnings.catch_warnings(action="ignore"):
             export_onnx(root / "torch", pixels)
-    for precision in PRECISIONS:
+    for precision in precisions:
         folders[f"ours, {precision}"] = root / precision
         export(model, root / precision / ONNX, to="onnx", precision=precision)
     if in_int8:
@@ -82,14 +82,14 @@ def loaded(peer, folder, threads):
     return peer
 
 
-def measure(shape, runtimes, threads, seconds, in_int8):
+def measure(shape, runtimes, threads, seconds, precisions, in_int8):
     """Print a table for a shape, a runtime and a number of threads."""
     model = model_of(shape)
     pixels = noise((1, 3, *model.config.image_shape))
     graph = model.graph(pixels.shape).select(["logits"])
     truth = reference.run(graph, model.weights, pixels)["logits"]
     with tempfile.TemporaryDirectory() as root:
-        folders = folders_of(model, pixels, Path(root), in_int8)
+        folders = folders_of(model, pixels, Path(root), precisions, in_int8)
         for name in runtimes:
             for count in threads:
                 peers = [loaded(RUNTIMES[name], folder, count) for folder in folders.values()]
@@ -110,10 +110,11 @@ def main():
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=20, help="of each table (default: %(default)g)")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--int8", action="store_true", help="a file that computes in int8 too")
     options = parser.parse_args()
     for shape in options.shapes:
-        measure(shape, options.runtimes, options.threads, options.seconds, options.int8)
+        measure(shape, options.runtimes, options.threads, options.seconds, options.precisions, options.int8)
 
 
 if __name__ == "__main__":

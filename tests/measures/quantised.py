@@ -87,8 +87,10 @@ def say(name, way, *rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--share", type=int, default=1, help="of the pictures: every so many")
+    parser.add_argument("--drawings", type=int, default=model_card.DRAWINGS, help="of each digit, at random")
     parser.add_argument("--only", choices=("digits", "digits-seg"))
     options = parser.parse_args()
+    model_card.DRAWINGS = options.drawings
     for name, measure in {"digits": classifier, "digits-seg": segmenter}.items():
         if options.only in (None, name):
             measure(

@@ -82,7 +82,7 @@ import numpy as np
 from tinymvit import reference
 from tinymvit.exporters.export import describe_network
 from tinymvit.vectors import noise
-network = describe_network("digits", "float32", 64, 1, False, False, False, None)
+network = describe_network("digits", size=64)
 digest = hashlib.sha256()
 for node, value in reference.steps(*network.folded(), noise((1, 3, 64, 64)), np.float32, in_order=True):
     digest.update(np.ascontiguousarray(value))

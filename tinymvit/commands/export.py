@@ -19,7 +19,7 @@ from tinymvit.commands.options import (
     threads_option,
 )
 from tinymvit.commands.terminal import report, say
-from tinymvit.errors import TinyMViTError
+from tinymvit.errors import OutputError, TinyMViTError
 
 TARGETS = ("onnx", "tflite", "c")
 PRECISIONS = ("float32", "float16", "int8")
@@ -74,12 +74,14 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from tinymvit.exporters.export import export
+    from tinymvit.exporters.export import EXPORTERS, export
     from tinymvit.files import json_writer, write_files
     from tinymvit.weights import open_checkpoint
 
     if options.image is not None and not options.check:
         raise TinyMViTError(f"--image {options.image}: expected --check, which runs the file on it")
+    if options.json is not None and options.json.absolute() == options.output.absolute():
+        raise OutputError(f"--json {options.json}: is the --output too, expected another file")
     checkpoint = open_checkpoint(options.model, labels=options.labels, channel_order=options.channel_order)
     network = export(
         checkpoint,
@@ -99,6 +101,9 @@ def run(options: argparse.Namespace) -> int:
     size = size_of(options.output)
     stored = "int8 weights" if options.precision == "int8" and options.calibrate is None else options.precision
     say(f"{options.output}: {options.to}, {stored}, for an input of {shape}; {size:,} bytes")
+    about = EXPORTERS[options.to].about(network)
+    if about:
+        say(about)
     found = checked(options, network, checkpoint) if options.check else None
     if options.json:
         facts = dict(network.facts) | {"to": options.to, "bytes": size, "check": found and found.to_dict()}

@@ -163,7 +163,7 @@ def _conclude(pairing: ModelPairing, findings: Mapping[str, _Finding], port: Por
         rows=tuple(rows),
         notes=tuple(notes),
         isolated=isolate,
-        caveats=tuple(_caveats(pairing, rows, unrecognised, port.dump)),
+        caveats=tuple(_caveats(pairing, rows, unrecognised, port.dump, port.settings.precision == INT8)),
         basis="; ".join(_basis(pairing, port)),
         names={port.matches[node].theirs: node for node in pairing.run.graph.nodes if node in port.matches},
         unsettled={} if port.settings.precision == INT8 else pairing.similar,  # all that int8 rounds is similar
@@ -222,7 +222,7 @@ def _on_layouts(pairing: ModelPairing, findings: Mapping[str, _Finding], rows: S
 
 
 def _caveats(
-    pairing: ModelPairing, rows: Sequence[Judgement], unrecognised: Sequence[str], dump: Dump
+    pairing: ModelPairing, rows: Sequence[Judgement], unrecognised: Sequence[str], dump: Dump, in_int8: bool
 ) -> Iterator[str]:
     """What an agreement leaves open, and where a difference may come from."""
     *_, last = pairing.run.graph
@@ -232,6 +232,12 @@ def _caveats(
             f"recognised: {some(unrecognised, 3)}; give a map of names"
         )
     wrong = next((row for row in rows if row.verdict is Verdict.DIFFERS), None)
+    if wrong is not None and in_int8:
+        yield (
+            "int8 cuts off what its ranges do not hold: ops behind a wrong one may seem wrong too; mend the first, and "
+            "compare again"
+        )
+        return
     if wrong is not None and not half_unit(dump.stored(wrong.theirs)):
         format = shorter_number_format(dump[wrong.theirs])
         if format:

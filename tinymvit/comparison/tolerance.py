@@ -20,10 +20,11 @@ FACTORS = (8.0, 16.0)
 FEW = 8.0  # few numbers measure rounding badly: n of them widen the factors by 1 + FEW / sqrt(n)
 
 # The same for a port in int8, whose roundings are as large as they can be with the ranges that the reference meets.
-INT8_FACTORS = (2.5, 4.0)
+INT8_FACTORS = (3.0, 6.0)
 INT8_FEW = 2.0
 FEWEST_STEPS = 128  # of a range's 256 that its numbers use: the ends are those of other pictures
-CUT_OFF = 0.02  # the share of numbers, at most, that may lie beyond the ends of a grid
+# The share of numbers that may lie beyond the ends of a grid; more if it is used from end to end, so many steps.
+CUT_OFF, FULL_CUT_OFF, FULL = 0.02, 0.2, 250
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,11 @@ class Tolerance:
         allowed = (
             few * factor * (n**2 + r**2) ** 0.5 for factor, n, r in zip(INT8_FACTORS, noises, rounding, strict=True)
         )
-        low, high = (float(theirs.min()), float(theirs.max())) if step is not None else (0.0, 0.0)
-        beyond = np.mean((truth < low) | (truth > high)) if step is not None else 1.0
-        ends = (low, high) if beyond <= CUT_OFF else None
+        ends = None
+        if step is not None:
+            low, high = float(theirs.min()), float(theirs.max())
+            beyond = np.mean((truth < low) | (truth > high))
+            ends = (low, high) if beyond <= (FULL_CUT_OFF if high - low >= FULL * step else CUT_OFF) else None
         of_rms, of_largest = allowed
         return cls(of_rms + exact.rms, of_largest + exact.largest, ends)
 

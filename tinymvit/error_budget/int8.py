@@ -9,8 +9,8 @@ What to leave in float is tried out, for an error weighs more at one node than a
 largest errors of their own is computed in int8 alone, all others exactly; those that harm the last map most are then
 left in float, one after the other. The last map is that which is averaged over its positions, or else the result: the
 few numbers of a classifier's result are near or far by chance. Some chance remains: whatever is changed, all roundings
-behind it fall otherwise, and that may be a decibel. An activation by itself is not tried: to compute it in float and
-then round it is what its table does.
+behind it fall otherwise, and on one picture that may be a few decibels; several pixels in a batch tell more. An
+activation by itself is not tried: to compute it in float and then round it is what its table does.
 """
 
 from __future__ import annotations

@@ -26,11 +26,12 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from tinymvit.errors import OutputError
-from tinymvit.exporters.c_program import IMAGE, PIXELS, Program, write_program
-from tinymvit.exporters.network import FLOAT32, INT8, Network
+from tinymvit.exporters.c_program import Program, write_program
+from tinymvit.exporters.network import FLOAT32, IMAGE, INT8, PIXEL_VALUES, Network
 from tinymvit.files import reason, text_writer
 from tinymvit.numerics import Array
 from tinymvit.ops import Shape
+from tinymvit.text import short
 
 NAME, WORD, SUFFIX = "c", "C", ""
 PRECISIONS = (FLOAT32, INT8)
@@ -75,8 +76,8 @@ def header(network: Network, program: Program) -> str:
         "mobilevit.h",
         task=network.facts.get("task", "features"),
         precision=network.precision,
-        batch=network.graph[PIXELS].shape[0],
-        input=math.prod(network.graph[PIXELS].shape),
+        batch=network.graph[PIXEL_VALUES].shape[0],
+        input=math.prod(network.graph[PIXEL_VALUES].shape),
         arena=program.arena,
         nodes=len(program.nodes),
         results=results,
@@ -99,10 +100,10 @@ def library(network: Network, program: Program) -> str:
         f'    {{"{node.name}", {len(node.shape)}, {{{_sides(node.shape, ", ")}}}}},\n' for node in program.nodes
     )
     statements = "\n".join(_wrapped(line) for line in program.body)
-    given = PIXELS if network.preprocessing is None else IMAGE
+    given = PIXEL_VALUES if network.preprocessing is None else IMAGE
     steps = [given, *program.results]
-    batch = network.graph[PIXELS].shape[0]
-    sizes = [math.prod(network.graph[PIXELS].shape), *(math.prod(shape) for shape, _ in program.results.values())]
+    batch = network.graph[PIXEL_VALUES].shape[0]
+    sizes = [math.prod(network.graph[PIXEL_VALUES].shape), *(math.prod(shape) for shape, _ in program.results.values())]
     return _filled(
         "mobilevit.c",
         functions="\n".join(functions[name] for name in functions),
@@ -182,9 +183,9 @@ def main_program(network: Network, program: Program) -> str:
 
 def _given(network: Network) -> tuple[str, str, Shape]:
     """Name, type and shape of the input."""
-    shape = network.graph[PIXELS].shape
+    shape = network.graph[PIXEL_VALUES].shape
     if network.preprocessing is None:
-        return PIXELS, "float32", shape
+        return PIXEL_VALUES, "float32", shape
     images, channels, height, width = shape
     return IMAGE, "uint8", (images, height, width, channels)
 
@@ -226,7 +227,7 @@ def _escaped(label: str) -> str:
 
 def _about_input(network: Network) -> str:
     given, _, shape = _given(network)
-    if given == PIXELS:
+    if given == PIXEL_VALUES:
         order = network.facts.get("channel_order", "BGR")
         factor = network.facts.get("rescale_factor", 1)
         numbers = f"the numbers of a picture times {factor:.9g}, channels in the order {order}"
@@ -277,6 +278,13 @@ def readme(network: Network, program: Program) -> str:
     )
 
 
+def about(network: Network) -> str:
+    """The memory that the program needs."""
+    program = write_program(network)
+    numbers, multiples = sizes_of_weights(program)
+    return f"weights: {4 * numbers + multiples:,} bytes; the arena that it works in: {4 * program.arena:,} bytes"
+
+
 # ---- running it ----
 
 
@@ -297,7 +305,10 @@ def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
 def find_compiler() -> list[str]:
     """The command of a compiler of C: that of the environment variable CC, or the first there is of `COMPILERS`.
     Raises OutputError if there is none."""
-    given = shlex.split(os.environ.get("CC", ""))
+    try:
+        given = shlex.split(os.environ.get("CC", ""))
+    except ValueError:
+        raise OutputError(f"CC is {short(os.environ['CC'])}, expected a command, its quotes closed") from None
     if given:
         if shutil.which(given[0]) is None:
             raise OutputError(f"CC is {given[0]!r}, expected the name of a compiler that is on the path")
@@ -317,6 +328,8 @@ def compile_folder(path: Path, program: Path, compiler: list[str], flags: tuple[
         done = subprocess.run([*compiler, *flags, "-o", str(program), *sources], capture_output=True, text=True)
     except OSError as failure:
         raise OutputError(f"{compiler[0]}: cannot be run: {reason(failure)}") from None
+    if done.returncode == 0 and not program.exists():
+        raise OutputError(f"{path}: {compiler[0]} wrote no program of it, expected a compiler of C")
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), f"exit code {done.returncode}")
         raise OutputError(f"{path}: {compiler[0]} does not compile it: {said}")

@@ -16,7 +16,7 @@ import numpy as np
 from tinymvit import ops
 from tinymvit.engine.memory import first_fit
 from tinymvit.errors import TinyMViTError
-from tinymvit.exporters.network import ARGMAX, INT8, SOFTMAX, Network
+from tinymvit.exporters.network import ARGMAX, IMAGE, INT8, PIXEL_VALUES, SOFTMAX, Network
 from tinymvit.exporters.storage import as_int8
 from tinymvit.graph import Graph, Node, last_use
 from tinymvit.numerics import Array
@@ -24,7 +24,6 @@ from tinymvit.ops import Op, Shape
 from tinymvit.passes.rewrite import Weights, rewrite
 
 ROWS, TILE, QUERIES, CHANNELS = 2, 32, 8, 8  # as in product.c, attention.c, inverted_residual.c
-PIXELS, IMAGE = "pixel_values", "image"
 ELEMENTWISE = (ops.Activation, ops.BatchNorm, ops.Add)  # whose results may lie where an input lies
 
 
@@ -77,9 +76,9 @@ def write_program(network: Network) -> Program:
     body: list[str] = []
     sources: list[str] = []
     if network.preprocessing is not None:
-        body += _read_image(network, unfused[PIXELS], places)
+        body += _read_image(network, unfused[PIXEL_VALUES], places)
         sources.append("read_image")
-    body.append(f"show(trace, 0, {places.of(PIXELS)}, 0, {writer.size(unfused[PIXELS])});")
+    body.append(f"show(trace, 0, {places.of(PIXEL_VALUES)}, 0, {writer.size(unfused[PIXEL_VALUES])});")
     for name, call in calls.items():
         body += _statements(graph[name], call, places, writer)
         sources += [call.source, *call.also]
@@ -193,12 +192,12 @@ class Places:
         self._values = _homes(graph, network.preprocessing is None)
         position = {name: index for index, name in enumerate(graph.nodes)}
         uses = last_use(graph)
-        given = {PIXELS: PIXELS} if network.preprocessing is None else {}
+        given = {PIXEL_VALUES: PIXEL_VALUES} if network.preprocessing is None else {}
         if network.answer is None:
             given |= {self._values[name]: public.replace(".", "_") for public, name in graph.outputs.items()}
         lives: dict[tuple[str, str], tuple[int, int, int]] = {}
         for name, home in self._values.items():
-            elements = math.prod(graph[name].shape) // graph[PIXELS].shape[0]
+            elements = math.prod(graph[name].shape) // graph[PIXEL_VALUES].shape[0]
             first, last, _ = lives.get((home, "value"), (position[name], 0, 0))
             if home not in given:
                 lives[home, "value"] = (first, max(last, uses[name]), elements)
@@ -227,7 +226,7 @@ def _homes(graph: Graph, pixels_are_given: bool) -> dict[str, str]:
     uses = last_use(graph)
     homes: dict[str, str] = {}
     for index, node in enumerate(graph):
-        free = [name for name in node.inputs if uses[name] == index and not (pixels_are_given and name == PIXELS)]
+        free = [name for name in node.inputs if uses[name] == index and not (pixels_are_given and name == PIXEL_VALUES)]
         homes[node.name] = homes[free[0]] if free and isinstance(node.op, ELEMENTWISE) else node.name
     return homes
 
@@ -242,7 +241,7 @@ class Writer:
         self.graph = graph
         self.store = store
         self.numbers = {name: index for index, name in enumerate(graph.nodes)}
-        self.batch = graph[PIXELS].shape[0]
+        self.batch = graph[PIXEL_VALUES].shape[0]
 
     def call(self, node: Node) -> Call:
         """The call that computes a node. Raises TinyMViTError for an op for which there is none."""
@@ -411,7 +410,7 @@ def _comment(node: Node) -> str:
 def _read_image(network: Network, pixels: Node, places: Places) -> list[str]:
     assert network.preprocessing is not None
     factor, flips = number(network.preprocessing.factor), int(network.preprocessing.flips)
-    area, place = math.prod(pixels.shape[2:]), places.of(PIXELS)
+    area, place = math.prod(pixels.shape[2:]), places.of(PIXEL_VALUES)
     return [_comment(pixels), f"read_image({place}, {IMAGE}, {area}, {factor}, {flips});"]
 
 

@@ -75,6 +75,7 @@ def check(
     an input as the file takes it, by default noise. Raises OutputError, in a line, if the runtime refuses the file or
     what it needs is missing.
     """
+    reference.check_memory(network.graph)
     exporter = EXPORTERS[to]
     threads = min(threads or kernels.get_num_threads(), exporter.MOST_THREADS or sys.maxsize)
     given = noise_for(network) if given is None else given
@@ -120,7 +121,6 @@ def pixels_of(network: Network, given: Array) -> Array:
 
 def truth_of(network: Network, pixels: Array) -> dict[str, Array]:
     """The results of the float64 reference by their public names, the answer among them if the file gives one."""
-    reference.check_memory(network.graph)
     results = reference.run(network.graph, network.weights, pixels)
     if network.answer == SOFTMAX:
         scores = np.moveaxis(results["logits"], 1, -1)

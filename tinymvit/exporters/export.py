@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,16 +14,17 @@ from tinymvit.checks import is_positive_integer
 from tinymvit.errors import OutputError, TinyMViTError
 from tinymvit.exporters import c, onnx, tflite
 from tinymvit.exporters.int8 import in_int8
-from tinymvit.exporters.network import ANSWERS, INT8, Network, Preprocessing
-from tinymvit.files import FILE, FOLDER, what_is, write_files
+from tinymvit.exporters.network import ANSWERS, FLOAT32, INT8, Network, Preprocessing
+from tinymvit.files import FILE, FOLDER, open_file, what_is, write_files
 from tinymvit.graph import Graph
 from tinymvit.modeling import MobileViTModel, MobileViTPreTrainedModel
 from tinymvit.numerics import Array
+from tinymvit.ops import Shape
 from tinymvit.quantisation import Ranges
-from tinymvit.quantisation.calibration import Images, input_size, model_and_processor, processor_of
-from tinymvit.text import short
+from tinymvit.quantisation.calibration import Images, input_size, model_and_processor
+from tinymvit.text import short, some
 from tinymvit.version import __version__
-from tinymvit.weights import Checkpoint
+from tinymvit.weights import Checkpoint, backbone_tensors
 
 
 class Exporter(Protocol):
@@ -41,6 +43,9 @@ class Exporter(Protocol):
     def files(self, network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]]:
         """What is to be written, by the names of the files in the folder: `name` alone for an exporter of one file, the
         same bytes for the same network. Raises TinyMViTError, in a line, for a network that the target cannot take."""
+
+    def about(self, network: Network) -> str:
+        """What its user must know of the written file beside its size; nothing is "" """
 
     def load(self, path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
         """What runs the written file in its runtime: from an input, as the file takes it, to the results by their
@@ -92,11 +97,40 @@ def export(
     if calibrate is not None and (precision != INT8 or to not in IN_INTEGERS):
         expected = "precision int8" if to in IN_INTEGERS else f"one of {', '.join(IN_INTEGERS)}, which compute in int8"
         raise TinyMViTError(f"calibrate: for {exporter.WORD} in {precision}, expected {expected}")
-    network = describe_network(model, precision, size, batch, dynamic_batch, backbone, with_preprocessing, answer)
-    network = in_int8(network, processor_of(model), calibrate, keep_float)
-    folder, name = (Path(path).parent, Path(path).name) if exporter.SUFFIX else (Path(path), Path(path).name)
-    write_files(folder, exporter.files(network, name))
+    network = describe_network(
+        model,
+        precision=precision,
+        size=size,
+        batch=batch,
+        dynamic_batch=dynamic_batch,
+        backbone=backbone,
+        with_preprocessing=with_preprocessing,
+        answer=answer,
+        calibrate=calibrate,
+        keep_float=keep_float,
+    )
+    path = Path(path)
+    files = exporter.files(network, path.name)
+    folder = path.parent if exporter.SUFFIX else path
+    if not exporter.SUFFIX:
+        _check_own(folder, files)
+    write_files(folder, files)
     return network
+
+
+MARK = b"written by tinymvit"  # stands at the head of what an exporter of a folder writes
+
+
+def _check_own(folder: Path, files: Iterable[str]) -> None:
+    """Raise OutputError if the folder holds a file of these names and did not come from here."""
+    theirs = [name for name in files if what_is(folder / name, OutputError, "written")]
+    for name in theirs:
+        if what_is(folder / name, OutputError) == FILE:
+            with open_file(folder / name, OutputError) as file:
+                if MARK in file.read(4096):
+                    return
+    if theirs:
+        raise OutputError(f"{folder}: holds {some(theirs, 2)}, which tinymvit did not write; expected a new folder")
 
 
 def check_writable(exporter: Exporter, path: Path) -> None:
@@ -115,13 +149,16 @@ def check_writable(exporter: Exporter, path: Path) -> None:
 
 def describe_network(
     model: str | Path | Checkpoint | MobileViTPreTrainedModel,
-    precision: str,
-    size: int | tuple[int, int] | None,
-    batch: int,
-    dynamic_batch: bool,
-    backbone: bool,
-    with_preprocessing: bool,
-    answer: str | None,
+    *,
+    precision: str = FLOAT32,
+    size: int | tuple[int, int] | None = None,
+    batch: int = 1,
+    dynamic_batch: bool = False,
+    backbone: bool = False,
+    with_preprocessing: bool = False,
+    answer: str | None = None,
+    calibrate: str | Path | Ranges | Images | None = None,
+    keep_float: Iterable[str] = (),
 ) -> Network:
     """The network that `export` is asked for: see there."""
     loaded, processor = model_and_processor(model)
@@ -133,14 +170,13 @@ def describe_network(
     if not is_positive_integer(batch):
         raise TinyMViTError(f"batch: {short(batch)}, expected a whole number of at least 1")
     height, width = input_size(size, loaded)
-    graph = loaded.graph((batch, config.num_channels, height, width))
-    graph = graph.select([name for name in graph.outputs if not name.startswith("hidden_states")])
-    if "logits" in graph.outputs:
-        graph = graph.select(["logits"])
-    elif answer is not None:
+    graph = _graph(loaded, (batch, config.num_channels, height, width))
+    if answer is not None and "logits" not in graph.outputs:
         raise TinyMViTError(f"answer: {answer}, expected a model with a head: this one gives features")
+    _check_sizes(graph)
     _check_weights(loaded.weights, graph)
     labels = tuple(config.id2label[i] for i in range(config.num_labels)) if "logits" in graph.outputs else ()
+    _check_labels(labels)
     preprocessing = None
     if with_preprocessing:
         if config.num_channels != 3:
@@ -152,11 +188,21 @@ def describe_network(
         "task": _task(graph),
         "precision": precision,
         "size": [height, width],
-        "channel_order": "BGR" if processor.do_flip_channel_order else "RGB",
-        "rescale_factor": processor.rescale_factor if processor.do_rescale else 1.0,
+        "input": "image" if with_preprocessing else "pixel_values",
+        "channel_order": "BGR" if processor.do_flip_channel_order and not with_preprocessing else "RGB",
+        "rescale_factor": processor.rescale_factor if processor.do_rescale and not with_preprocessing else 1.0,
         "labels": list(labels),
     }
-    return Network(graph, loaded.weights, precision, dynamic_batch, preprocessing, answer, labels, facts)
+    network = Network(graph, loaded.weights, precision, dynamic_batch, preprocessing, answer, labels, facts)
+    single = _graph(loaded, (1, config.num_channels, height, width))  # on which pictures are seen one by one
+    return in_int8(network, single, processor, calibrate, keep_float)
+
+
+def _graph(model: MobileViTPreTrainedModel, shape: Shape) -> Graph:
+    """A model's graph for its logits, or without a head for its features."""
+    graph = model.graph(shape)
+    results = [name for name in graph.outputs if not name.startswith("hidden_states")]
+    return graph.select(["logits"] if "logits" in results else results)
 
 
 def _task(graph: Graph) -> str:
@@ -167,12 +213,35 @@ def _task(graph: Graph) -> str:
 
 
 def _without_head(model: MobileViTPreTrainedModel) -> MobileViTModel:
-    expands = any(node.name.endswith("conv_1x1_exp.convolution") for node in model.graph())
     if isinstance(model, MobileViTModel):
         return model
-    from tinymvit.weights import backbone_tensors
-
+    expands = any(node.name.endswith("conv_1x1_exp.convolution") for node in model.graph())
     return MobileViTModel.from_tensors(model.config, backbone_tensors(model.weights), expand_output=expands)
+
+
+LARGEST = 2**31 - 1  # numbers in a value: files of other runtimes count them in 32 bits
+
+
+def _check_sizes(graph: Graph) -> None:
+    """Raise TinyMViTError for values that no target can hold."""
+    for node in graph:
+        count = math.prod(node.shape)
+        if count > LARGEST:
+            shape = " x ".join(map(str, node.shape))
+            raise TinyMViTError(
+                f"size: {node.name} has {shape} numbers then, expected at most {LARGEST:,} in a value; a smaller input"
+            )
+
+
+def _check_labels(labels: Iterable[str]) -> None:
+    """Raise TinyMViTError for a label that files cannot hold."""
+    for number, label in enumerate(labels):
+        try:
+            fits = b"\0" not in label.encode()
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
+            raise TinyMViTError(f"label {number}: {short(label)}, expected text of UTF-8 without a null character")
 
 
 def _check_weights(weights: Mapping[str, Array], graph: Graph) -> None:

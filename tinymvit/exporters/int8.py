@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tinymvit.errors import TinyMViTError
+from tinymvit.errors import TinyMViTError, warn
 from tinymvit.exporters.network import Network
+from tinymvit.graph import Graph
 from tinymvit.images.processor import MobileViTImageProcessor
 from tinymvit.quantisation.calibration import Images, Pictures, known_ranges, observe
 from tinymvit.quantisation.ranges import Ranges
@@ -14,13 +15,15 @@ from tinymvit.quantisation.ranges import Ranges
 
 def in_int8(
     network: Network,
+    single: Graph,
     processor: MobileViTImageProcessor,
     calibrate: Ranges | Images | None,
     keep_float: Iterable[str],
 ) -> Network:
     """The network with the ranges of its values, and the nodes that stay in float; as it is if `calibrate` is None.
 
-    processor: that prepares the pictures. calibrate, keep_float: see `export`. Raises ConfigError for ranges that are
+    single: the network's graph for one image, before any pass. processor: that prepares the pictures. calibrate,
+    keep_float: see `export`. Ranges of inputs of another size draw a warning. Raises ConfigError for ranges that are
     not this network's, ImageError if there are no pictures, TinyMViTError for a name in `keep_float` that is none.
     """
     keep_float = (keep_float,) if isinstance(keep_float, str) else tuple(keep_float)
@@ -28,11 +31,13 @@ def in_int8(
         if keep_float:
             raise TinyMViTError("keep_float: without calibrate all arithmetic is in float, expected both or neither")
         return network
-    _, channels, height, width = network.graph["pixel_values"].shape
+    _, channels, height, width = single["pixel_values"].shape
     ranges = known_ranges(calibrate)
     if ranges is None:
-        pixels = Pictures(calibrate, processor).pixels(channels, height, width)
-        ranges = observe(network.graph, network.weights, pixels)
+        ranges = observe(single, network.weights, Pictures(calibrate, processor).pixels(channels, height, width))
+    if ranges.size != (height, width):
+        seen = " x ".join(map(str, ranges.size))
+        warn(f"calibrate: the ranges are of inputs of {seen}, those of {height} x {width} may be others")
     found = {"method": ranges.method, "percentile": ranges.percentile, "images": ranges.images}
     facts = dict(network.facts) | {"calibration": found, "keep_float": list(keep_float)}
     network = replace(network, ranges=ranges, keep_float=keep_float, facts=facts)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinymvit.graph import Graph
-from tinymvit.ops import Array
+from tinymvit.graph import Graph, Node
+from tinymvit.ops import Array, Linear, Scores
 from tinymvit.passes.fold import Kinds, fold_batch_norm, kind_of
 from tinymvit.quantisation.ranges import Ranges
 
+PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what a file takes: float32, or with preprocessing uint8 RGB
 FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
 SOFTMAX, ARGMAX = ANSWERS = ("softmax", "argmax")
 
@@ -60,3 +62,19 @@ class Network:
         if self.ranges is None:
             raise ValueError("the network has no ranges, expected those of calibration")
         return self.ranges.quantised(self.graph, self.weights, self.keep_float)
+
+
+def query_factors(graph: Graph) -> dict[str, float]:
+    """What the scores are multiplied by, by the linear node that makes the query, where it can be folded into that:
+    where only they read it, and it is no result."""
+    readers: dict[str, list[Node]] = {}
+    for node in graph:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    factors = {}
+    for node in graph:
+        if isinstance(node.op, Scores) and node.inputs[0] not in graph.outputs.values():
+            query = graph.nodes[node.inputs[0]]
+            if isinstance(query.op, Linear) and readers[query.name] == [node] and query.name != node.inputs[1]:
+                factors[query.name] = 1 / math.sqrt(query.shape[-1] // node.op.heads)
+    return factors

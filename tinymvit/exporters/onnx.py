@@ -23,9 +23,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinymvit.errors import OutputError, TinyMViTError
-from tinymvit.exporters.network import FLOAT16, FLOAT32, INT8, SOFTMAX, Network
+from tinymvit.exporters.network import FLOAT16, FLOAT32, IMAGE, INT8, PIXEL_VALUES, SOFTMAX, Network, query_factors
 from tinymvit.exporters.storage import as_float16, as_int8, in_json
-from tinymvit.graph import Graph, Node
+from tinymvit.graph import Node
 from tinymvit.numerics import Array
 from tinymvit.ops import (
     Activation,
@@ -66,7 +66,6 @@ OPSET, IR_VERSION = 17, 8  # of 2022: runtimes of that age read the file
 LARGEST = 2**31 - 1  # bytes of a protobuf message
 PRECISE = "session.x64quantprecision"  # without it sums of int8 overflow on x86 processors that have no VNNI
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
-PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what the file takes: float32, or with preprocessing uint8 RGB
 BATCH = "batch"  # the name of the first axis where it is open
 
 
@@ -75,6 +74,11 @@ def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]
     a function in Python, for a weight that is too large for float16, and for more than 2 GiB."""
     content = _Writer(network).model().SerializeToString(deterministic=True)
     return {name: lambda file: file.write(content)}
+
+
+def about(network: Network) -> str:
+    """Nothing beside its size."""
+    return ""
 
 
 def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
@@ -110,7 +114,7 @@ class _Writer:
         self.network = network
         self.graph, self.weights = network.folded() if network.ranges is None else network.quantised()
         self.batch = self.graph[PIXEL_VALUES].shape[0]
-        self.factors = _query_factors(self.graph)
+        self.factors = query_factors(self.graph)
         self.public: dict[str, str] = {}  # the first public name of each node that has one
         for public, name in self.graph.outputs.items():
             self.public.setdefault(name, public)
@@ -197,7 +201,7 @@ class _Writer:
         return name
 
     def number(self, value: float) -> str:
-        return self.constant(np.array(value, np.float32), f"number/{value:g}")
+        return self.constant(np.array(value, np.float32), f"number/{float(np.float32(value)):.9g}")
 
     def integers(self, values: Sequence[int]) -> str:
         return self.constant(np.array(values, np.int64), f"integers/{'_'.join(map(str, values))}")
@@ -250,21 +254,6 @@ class _Writer:
     def vector(self, name: str, *shape: int) -> str:
         """The weights of each channel: biases, and those of normalisations."""
         return self.constant(np.asarray(self.weights[name], np.float32).reshape(-1, *shape), name)
-
-
-def _query_factors(graph: Graph) -> dict[str, float]:
-    """What the scores are multiplied by, by the linear node that makes the query, where only they read it."""
-    readers: dict[str, list[Node]] = {}
-    for node in graph:
-        for name in node.inputs:
-            readers.setdefault(name, []).append(node)
-    factors = {}
-    for node in graph:
-        if isinstance(node.op, Scores):
-            query = graph.nodes[node.inputs[0]]
-            if isinstance(query.op, Linear) and readers[query.name] == [node]:
-                factors[query.name] = 1 / math.sqrt(query.shape[-1] / node.op.heads)
-    return factors
 
 
 def _metadata(network: Network) -> dict[str, str]:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinymvit.errors import OutputError, TinyMViTError
-from tinymvit.exporters.network import ARGMAX, FLOAT16, FLOAT32, INT8, Network
+from tinymvit.exporters.network import ARGMAX, FLOAT16, FLOAT32, IMAGE, INT8, PIXEL_VALUES, Network, query_factors
 from tinymvit.exporters.storage import as_float16, as_int8, in_json
 from tinymvit.graph import Graph, Node
 from tinymvit.numerics import Array
@@ -63,7 +63,6 @@ EXTRA: str | None = "tflite"
 RUNTIME, RUNTIME_MODULES = "LiteRT", ("ai_edge_litert",)
 MOST_THREADS: int | None = None
 
-PIXEL_VALUES, IMAGE = "pixel_values", "image"  # what the file takes: float32, or with preprocessing uint8 RGB
 REVERSED = f"{PIXEL_VALUES}/reversed"  # the pixels, their channels in the opposite order
 SIGNATURE = "serving_default"
 LARGEST = 2**31 - 2**26  # bytes of constants; a file has at most 2^31, which leaves enough for all else
@@ -76,6 +75,11 @@ def files(network: Network, name: str) -> dict[str, Callable[[BinaryIO], object]
     and more than `LARGEST` bytes of weights."""
     content = _Writer(network).content()
     return {name: lambda file: file.write(content)}
+
+
+def about(network: Network) -> str:
+    """Nothing beside its size."""
+    return ""
 
 
 def load(path: Path, threads: int) -> Callable[[Array], Mapping[str, Array]]:
@@ -144,7 +148,7 @@ class _Writer:
         self.network = network
         self.batch = graph[PIXEL_VALUES].shape[0]
         self.file = _File(network)
-        self.scales = _query_scales(self.graph)
+        self.scales = query_factors(self.graph)
         self.bare = _bare_norms(self.graph, network.kinds())
         self.input = 0
         self.at: dict[str, int] = {}
@@ -160,17 +164,6 @@ class _Writer:
 
     def weight(self, node: Node, role: int) -> Array:
         return self.weights[node.weights[role]]
-
-
-def _query_scales(graph: Graph) -> dict[str, float]:
-    """The factor of the scores by the name of the linear layer that makes the query, where only they read it."""
-    scales = {}
-    for node in graph:
-        if isinstance(node.op, Scores):
-            query = graph.nodes[node.inputs[0]]
-            if isinstance(query.op, Linear) and _only_read_by(Scores, query, graph) and query.name != node.inputs[1]:
-                scales[query.name] = 1 / math.sqrt(query.shape[-1] // node.op.heads)
-    return scales
 
 
 def _bare_norms(graph: Graph, kinds: Kinds) -> dict[str, tuple[str, ...]]:

@@ -143,7 +143,7 @@ class Pictures:
                 continue
             yield pixels
         if len(refused) == len(self.sources):
-            more = f"; nor any of the {len(refused) - 1} others" if len(refused) > 1 else ""
+            more = f"; nor can any other of {len(refused)}" if len(refused) > 1 else ""
             raise ImageError(f"{refused[0]}{more}")
 
 
@@ -173,9 +173,9 @@ def observe(
 ) -> Ranges:
     """The ranges of a network's values over pixels: see `calibrate`.
 
-    graph: of a model, before any pass. batches: float32 (B, C, H, W), B being 1 or the graph's.
+    graph: of a model, before any pass. batches: float32 (B, C, H, W), B being the graph's or a multiple of it.
     """
-    batch, _, height, width = graph["pixel_values"].shape
+    height, width = graph["pixel_values"].shape[2:]
     plain, plain_weights = folded(graph, weights)
     needed = in_need_of_ranges(plain)
     engine = Engine(replace(graph, outputs={name: name for name in needed}), weights)  # an output is merged into none
@@ -183,7 +183,7 @@ def observe(
     images = 0
     for pixels in batches:
         images += len(pixels)
-        for name, value in engine.run(np.repeat(pixels, batch // len(pixels), axis=0)).items():
+        for name, value in engine.run(pixels).items():
             seen[name].add(value, name)
     ranges = {name: each.range(percentile) for name, each in seen.items()}
     for name in ranges:

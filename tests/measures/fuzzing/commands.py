@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tinymvit.cli import COMMANDS
 
-from . import models, pictures, rules
+from . import models, pictures, rules, settings
 from .cases import Case, Printed, command
 from .checkpoints import json_text
 from .dumps import written_dump
@@ -186,6 +186,16 @@ class Given:
         path.write_bytes(mutated_bytes(self.rng, b"a\nb\nc\n") if self.rng.random() < 0.5 else b"a\nb\nc\n")
         return ["--labels", self.mostly(str(path))]
 
+    def calibrate(self):
+        if self.rng.random() < 0.4:
+            path = self.free("ranges.json")
+            path.write_bytes(json_text(self.rng, settings.ranges()))
+            return ["--calibrate", self.mostly(str(path))]
+        return ["--calibrate", self.image()]
+
+    def keep_float(self):
+        return ["--keep-float", *(self.mostly(name) for name in self.rng.choice((("classifier",), ("*.query", "x"))))]
+
     def channel_order(self):
         return ["--channel-order", self.mostly(self.rng.choice(("rgb", "BGR")))]
 
@@ -254,7 +264,7 @@ def _compare(given):
     more = given.some(
         ["--layout", given.mostly("nchw")], ["--tolerance", given.mostly("1e-3")], ["--isolate"],
         lambda: ["--json", given.output((".json",))], lambda: ["--html", given.output((".html",))],
-        lambda: ["--write-map", given.output((".json",))],
+        lambda: ["--write-map", given.output((".json",))], ["--precision", given.mostly("int8")],
     )  # fmt: skip
     if given.rng.random() < 0.2:
         path = given.free("map.json")
@@ -266,7 +276,7 @@ def _compare(given):
 def _vectors(given):
     format = given.mostly(given.rng.choice(("npy", "raw", "c", "safetensors")))
     arguments = ["--model", given.model(), "--output", given.output(("",)), "--format", format]
-    return [*arguments, *given.some(lambda: ["--size", given.rng.choice(SIZES)])]
+    return [*arguments, *given.some(lambda: ["--size", given.rng.choice(SIZES)], ["--precision", given.mostly("int8")])]
 
 
 def _error(given):
@@ -274,6 +284,8 @@ def _error(given):
     more = given.some(
         given.threads, lambda: ["--json", given.output((".json",))], lambda: ["--plot", given.output((".x", ".jpg"))]
     )
+    if given.rng.random() < 0.3:
+        more += ["--precision", given.mostly("int8"), *given.some(given.calibrate, given.keep_float)]
     return [given.model(), *image, *more]
 
 
@@ -290,7 +302,7 @@ def _export(given):
     more = given.some(
         ["--precision", given.mostly(given.rng.choice(("float16", "int8")))], ["--batch", given.mostly("2")],
         ["--dynamic-batch"], ["--backbone"], ["--with-preprocessing"], ["--answer", given.mostly("argmax")],
-        lambda: ["--json", given.output((".json",))],
+        lambda: ["--json", given.output((".json",))], given.calibrate, given.keep_float,
     )  # fmt: skip
     return [given.model(given.rng.choice(models.CLASSES)), "--to", to, "--output", output, *said, *more]
 

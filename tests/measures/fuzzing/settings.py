@@ -1,9 +1,19 @@
-"""config.json and preprocessor_config.json: fields of a wrong type, too large, twice, nested, unknown."""
+"""config.json, preprocessor_config.json and the ranges of int8: fields of a wrong type, too large, twice, nested,
+unknown."""
 
 import json
+from dataclasses import asdict
+from functools import cache
 
+import numpy as np
+
+from tinymvit import reference
 from tinymvit.config import MobileViTConfig
 from tinymvit.images.processor import MobileViTImageProcessor
+from tinymvit.networks import mobilevit
+from tinymvit.networks.random_weights import as_trained
+from tinymvit.quantisation.calibration import observe
+from tinymvit.quantisation.ranges import FORMAT, VERSION, Ranges
 
 from .cases import Case
 from .random_values import mutated_bytes, mutated_json, pairs, scalar, text, written
@@ -89,6 +99,47 @@ def settings_file(rng, sandbox):
         return None if answer[0].to_dict() == answer[1].to_dict() else "read otherwise after it was saved"
 
     return Case(read, f"{kind.__name__}.from_pretrained of {content[:900]!r}", ("saved",), agrees=agrees)
+
+
+@cache
+def _network():
+    """A tiny network, its weights, and ranges of them."""
+    config = MobileViTConfig.from_dict(CONFIG)
+    graph = mobilevit.image_classification(config, (1, 3, 32, 32)).select(["logits"])
+    weights = as_trained(graph)
+    return graph, weights, observe(graph, weights, [np.random.default_rng(0).random((1, 3, 32, 32), np.float32)])
+
+
+def ranges():
+    """The values of a right file of ranges."""
+    found = asdict(_network()[2])
+    return {"format": FORMAT, "version": VERSION} | found | {"size": list(found["size"])}
+
+
+def ranges_file(rng, sandbox):
+    """A file of ranges, read, used, written and read again."""
+    path = sandbox.case / "ranges.json"
+    values = ranges()
+    if rng.random() < 0.5:  # of the numbers in it
+        name = rng.choice(list(values["ranges"]))
+        values["ranges"] = values["ranges"] | {name: rng.choice((scalar(rng), [scalar(rng), scalar(rng)], [0, 1e-40]))}
+        path.write_text(json.dumps(values, default=repr), "utf-8")
+    else:
+        path.write_bytes(json_text(rng, values))
+    content = path.read_bytes()
+
+    def read():
+        found = Ranges.load(path)
+        found.save(sandbox.case / "saved.json")
+        graph, weights, _ = _network()
+        quantised = found.quantised(graph, weights)
+        reference.run(*quantised, np.zeros((1, 3, 32, 32), np.float32), np.float32)
+        return found, Ranges.load(sandbox.case / "saved.json")
+
+    def agrees(answer, error):
+        return None if answer is None or answer[0] == answer[1] else "read otherwise after it was saved"
+
+    return Case(read, f"Ranges.load of {content[:900]!r}", ("saved.json",), agrees=agrees)
 
 
 def settings_from_python(rng, sandbox):

@@ -38,6 +38,7 @@ TARGETS = {
     "pytorch": Target(pytorch_files.pytorch_file, 20),
     **({"hdf5": Target(hdf5_files.hdf5_file, 10)} if find_spec("h5py") else {}),  # which makes the files
     "settings": Target(settings.settings_file, 12),
+    "ranges": Target(settings.ranges_file, 3),
     "settings-python": Target(settings.settings_from_python, 8),
     "pictures": Target(pictures.picture_file, 20),
     "picture-bombs": Target(pictures.picture_bomb, 0.05),

@@ -104,7 +104,8 @@ int main(int argc, char **argv)
             fwrite(tensors[i].data, 1, tensors[i].size, stdout);
         for (int i = 0; !raw && i < MOBILEVIT_BATCH; i++)
             print_answer(i);
-        fflush(stdout);
+        if (fflush(stdout) || ferror(stdout))
+            return complain("stdout", "room for the answer");
     }
     if (count > 0 || inputs == 0) {
         fprintf(stderr, "stdin: %lu bytes, expected %lu for each input\n", (unsigned long)count,
