@@ -362,7 +362,8 @@ def test_the_program_refuses_in_a_line(tmp_path):
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_check_runs_the_program(precision, tmp_path):
+def test_check_runs_the_program(precision, tmp_path, monkeypatch):
+    monkeypatch.setattr(c, "FLAGS", QUICK)
     network = export(model_of(MobileViTForImageClassification, **TINY), tmp_path / "tiny", to="c", precision=precision)
     found = check(network, tmp_path / "tiny", to="c", threads=1)
     assert found.agrees
@@ -371,7 +372,8 @@ def test_check_runs_the_program(precision, tmp_path):
 
 @needs_compiler
 @pytest.mark.slow
-def test_a_program_takes_one_input_after_the_other(tmp_path):
+def test_a_program_takes_one_input_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(c, "FLAGS", QUICK)
     network = export(model_of(MobileViTModel, **TINY), tmp_path / "tiny", to="c", batch=2)
     program = c.load(tmp_path / "tiny", 1)
     for seed in range(3):

@@ -172,13 +172,12 @@ def main_program(network: Network, program: Program) -> str:
     ]
     return _filled(
         "main.c",
-        input="pictures, RGB in a byte each" if network.preprocessing else "pixel_values, float32 in little endian",
-        shape=f"({_sides(given[2], ', ')}) each",
+        input=f"{given[0]} ({_sides(given[2], ', ')}), {given[1]}",
         data="\n".join(data),
         tensors="\n".join(table),
         given=given[0],
         arguments=", ".join(tensors),
-        answer=_answer(network, program),
+        answer=_answer(network, program).rstrip(),
     )
 
 

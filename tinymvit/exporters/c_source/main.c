@@ -1,5 +1,5 @@
-/* A program around mobilevit.c. It reads ${input} from stdin, one after the other,
- * ${shape}, and prints what the network makes of each.
+/* A program around mobilevit.c. It reads inputs from stdin, one after the other, each of them
+ * ${input}, and prints what the network makes of it.
  *
  *     --raw              writes the results as they are in memory, one after the other
  *     --trace FOLDER     writes every node's value into a folder that is there, as `tinymvit compare` reads it

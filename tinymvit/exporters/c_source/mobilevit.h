@@ -1,4 +1,4 @@
-/* A MobileViT (${task}), written by tinymvit, in C99: nothing but the C library, no allocation, no files.
+/* A MobileViT, written by tinymvit, in C99: nothing but the C library, no allocation, no files. Task: ${task}.
  *
  *     static float arena[MOBILEVIT_ARENA];
  *     mobilevit_run(..., arena);

@@ -28,17 +28,17 @@ static void two_rows(float *restrict y, size_t y_row, const float *restrict a, s
 static void product(float *y, size_t y_row, const float *a, size_t a_row, const float *b, int rows, int depth,
                     int columns)
 {
-    for (int m = 0; m < rows; m += ROWS, y += ROWS * y_row, a += ROWS * a_row) {
+    for (int m = 0; m < rows; m += ROWS) {
         const int count = rows - m < ROWS ? rows - m : ROWS;
         if (count == ROWS && columns == TILE) {
-            two_rows(y, y_row, a, a_row, b, depth);
+            two_rows(y + m * y_row, y_row, a + m * a_row, a_row, b, depth);
             continue;
         }
         float edge[ROWS * TILE] = {0}; /* what is narrower is computed in here */
         for (int i = 0; i < count; i++)
-            memcpy(edge + i * TILE, y + i * y_row, columns * sizeof *y);
-        two_rows(edge, TILE, a, count == ROWS ? a_row : 0, b, depth);
+            memcpy(edge + i * TILE, y + (m + i) * y_row, columns * sizeof *y);
+        two_rows(edge, TILE, a + m * a_row, count == ROWS ? a_row : 0, b, depth);
         for (int i = 0; i < count; i++)
-            memcpy(y + i * y_row, edge + i * TILE, columns * sizeof *y);
+            memcpy(y + (m + i) * y_row, edge + i * TILE, columns * sizeof *y);
     }
 }
