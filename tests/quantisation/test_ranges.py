@@ -59,13 +59,13 @@ REFUSED = [
     ({"size": [1, "2"]}, "size: [1, '2'], expected [height, width]"),
     ({"stem": 5}, "stem: 5, expected the SHA-256 of the first weights"),
     ({"ranges": [1]}, "ranges: [1], expected an object of [low, high] by the nodes' names"),
-    ({"ranges": {"a": [1]}}, "ranges: a: [1], expected [low, high], of at most 1e+12"),
-    ({"ranges": {"a": [1, 0]}}, "ranges: a: [1, 0], expected [low, high], of at most 1e+12"),
-    ({"ranges": {"a": [0, 1e13]}}, "ranges: a: [0, 10000000000000.0], expected [low, high], of at most 1e+12"),
-    ({"ranges": {"a": [0, float("nan")]}}, "ranges: a: [0, nan], expected [low, high], of at most 1e+12"),
-    ({"ranges": {"a": [0, True]}}, "ranges: a: [0, True], expected [low, high], of at most 1e+12"),
+    ({"ranges": {"a": [1]}}, "ranges: a: [1], expected [low, high], low first, at most 1e+12"),
+    ({"ranges": {"a": [1, 0]}}, "ranges: a: [1, 0], expected [low, high], low first, at most 1e+12"),
+    ({"ranges": {"a": [0, 1e13]}}, "ranges: a: [0, 10000000000000.0], expected [low, high], low first, at most 1e+12"),
+    ({"ranges": {"a": [0, float("nan")]}}, "ranges: a: [0, nan], expected [low, high], low first, at most 1e+12"),
+    ({"ranges": {"a": [0, True]}}, "ranges: a: [0, True], expected [low, high], low first, at most 1e+12"),
     ({"ranges": {"a": [0, 10**400]}}, "ranges: a: [0, "),
-    ({"ranges": {"a": "01"}}, "ranges: a: '01', expected [low, high], of at most 1e+12"),
+    ({"ranges": {"a": "01"}}, "ranges: a: '01', expected [low, high], low first, at most 1e+12"),
 ]
 
 

@@ -71,14 +71,14 @@ def measure(options: argparse.Namespace, checkpoint: Any, model: Any, pixel_valu
 
     if not options.precision:
         return rounding_errors(model, pixel_values)
-    ranges = None
     if options.calibrate:
         from tinymvit.quantisation import ranges_of
 
         ranges = ranges_of(options.calibrate, checkpoint, size=pixel_values.shape[2:])
-    else:
-        say("calibrated on the image itself; pictures like those that the model will see tell more: --calibrate")
-    return int8_errors(model, pixel_values, ranges, options.keep_float)
+        return int8_errors(model, pixel_values, ranges, options.keep_float)
+    budget = int8_errors(model, pixel_values, keep_float=options.keep_float)
+    say("calibrated on the image itself; pictures like those that the model will see tell more: --calibrate")
+    return budget
 
 
 def read_pixels(image: Path | None, checkpoint: Any, model: Any) -> Any:

@@ -45,7 +45,7 @@ JUDGED = "the last map"  # as an output of the graph
 @dataclass(frozen=True)
 class NodeInt8:
     """What int8 does to a node, in decibels; infinite where there is no error. own: with exact inputs, None for a node
-    in float. weights: the part of that which the weights alone are to blame for, None where there are none.
+    in float. weights: the part of that which its weight and bias are to blame for, None where there are none.
     accumulated: since the pixels."""
 
     name: str
@@ -71,7 +71,7 @@ class Int8Budget:
     """nodes: in the order in which they run. output: what the result is called. judged: the node that has the last map.
     results: by "int8" and by "int8 weights", where only these are rounded. alone: the signal to noise ratio of the last
     map, in decibels, with one layer in int8 alone, by its name, the worst first. trials: none in float, then the worst
-    layer, the worst two, and so on."""
+    layer, the worst two, and so on. given: what was to stay in float anyway, as the caller said it."""
 
     nodes: list[NodeInt8]
     output: str
@@ -79,6 +79,7 @@ class Int8Budget:
     results: dict[str, ResultErrors]
     alone: dict[str, float]
     trials: list[Trial]
+    given: tuple[str, ...] = ()
 
     def ranked(self) -> list[NodeInt8]:
         """The nodes in int8, that with the largest error of its own first."""
@@ -88,9 +89,13 @@ class Int8Budget:
         """The trial whose last map is the nearest to the exact one; of those the one that leaves the least in float."""
         return max(self.trials, key=lambda trial: trial.snr)
 
+    def keep_float(self) -> list[str]:
+        """What to leave in float: that of the best trial, beside what was given."""
+        return list(dict.fromkeys((*self.given, *self.best().keep_float)))
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it: an infinite number is None."""
-        return finite(asdict(self) | {"keep_float": list(self.best().keep_float)})
+        return finite(asdict(self) | {"keep_float": self.keep_float()})
 
 
 def int8_errors(
@@ -106,11 +111,12 @@ def int8_errors(
 
     graph, output, pixel_values = what_is_measured(model, pixel_values)
     graph.outputs[JUDGED] = _last_map(graph, output)
-    if ranges is None:
-        ranges = observe(graph, model.weights, [pixel_values])
     plain, weights = folded(graph, model.weights)
     weights = {name: weights[name] for name in plain.weight_shapes()}
-    keep = sorted(kept(plain, keep_float))
+    given = (keep_float,) if isinstance(keep_float, str) else tuple(keep_float)
+    keep = sorted(kept(plain, given))
+    if ranges is None:
+        ranges = observe(graph, model.weights, [pixel_values])
     quantised = ranges.quantised(graph, model.weights, keep)
     nodes = _side_by_side((plain, weights), quantised, pixel_values)
     exact = reference.run(plain, weights, pixel_values)
@@ -126,7 +132,7 @@ def int8_errors(
     whole = trial(quantised)
     rounded = trial((plain, weights | dict(_rounded_weights(*quantised))))
     results = {INT8: whole.result, INT8_WEIGHTS: rounded.result}
-    budget = Int8Budget(nodes, output, graph.outputs[JUDGED], results, {}, [whole])
+    budget = Int8Budget(nodes, output, graph.outputs[JUDGED], results, {}, [whole], given)
     chosen = {node.name for node in budget.ranked()}
     tried = [node.name for node in budget.ranked() if node.weights is not None][:TRIED]
     alone = {name: trial(in_int8(chosen - {name})).snr for name in tqdm(tried, unit="trial", disable=None, leave=False)}

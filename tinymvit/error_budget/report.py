@@ -95,7 +95,7 @@ def _what_to_keep(budget: Int8Budget) -> list[str]:
     ]
     if not trials:
         return ["no layer is in int8"]
-    best = " ".join(budget.best().keep_float)
+    best = " ".join(budget.keep_float())
     return [
         *_aligned(lines),
         f"signal to noise of {budget.judged}; largest error: of the {budget.output}",

@@ -49,7 +49,8 @@ class Quantise(Op):
 
         q = min(max(round(x / scale) + zero_point, -128), 127)
 
-    `scale` and `zero_point` are those of `by`. A half is rounded to the even neighbour. The shape stays.
+    `scale` and `zero_point` are those of `by`. x is first rounded to float32, in which the division is too. A half is
+    rounded to the even neighbour. The shape stays.
     """
 
     in_integers: ClassVar[bool] = True
@@ -58,7 +59,7 @@ class Quantise(Op):
 
     def compute(self, x: Array) -> Array:
         """x of any shape -> whole numbers from -128 to 127, of the same shape and dtype."""
-        return self.by.quantise(x)
+        return self.by.quantise(x.astype(np.float32)).astype(x.dtype)
 
 
 @dataclass(frozen=True)

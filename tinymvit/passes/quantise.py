@@ -26,7 +26,7 @@ from tinymvit.ops import (
 )
 from tinymvit.passes.rewrite import Weights
 
-Ranges = Mapping[str, tuple[float, float]]  # the smallest and the largest number of a node's value, by its name
+Ends = Mapping[str, tuple[float, float]]  # the smallest and the largest number of a node's value, by its name
 
 SUFFIX = ".int8"  # of the node that holds the int8 numbers of the node without it
 LARGEST_BIAS = 2.0**24  # of an int32 bias; what is left below 2^31 is for the products
@@ -35,7 +35,7 @@ NARROWEST = 2.0**-56  # of a range, far from the small end of float32
 LARGEST_QUOTIENT = 2.0**29  # of scales: see `Quantised`
 
 
-def quantise(graph: Graph, weights: Weights, ranges: Ranges, keep: Collection[str] = ()) -> tuple[Graph, Weights]:
+def quantise(graph: Graph, weights: Weights, ranges: Ends, keep: Collection[str] = ()) -> tuple[Graph, Weights]:
     """The graph with its convolutions and linear layers, and activations that stand right between these, in int8.
 
     ranges: of the nodes that `in_need_of_ranges` names. keep: names of nodes that stay in float. The int8 value of a
@@ -101,8 +101,8 @@ def in_need_of_ranges(graph: Graph, keep: Collection[str] = ()) -> list[str]:
 
 
 def quantisation_of(low: float, high: float) -> Quantisation:
-    """The 256 numbers for a range, which is made to include 0: as many steps of float32 as lead from its lower end to
-    its upper one, one of them at 0. A range of nothing counts as 0 to 1."""
+    """The 256 numbers for a range, which is made to include 0: the scale is a 255th of its width, rounded to float32,
+    and one of the numbers stands for 0. A range of nothing counts as 0 to 1, a narrower one than 2^-56 as that wide."""
     low, high = min(low, 0.0), max(high, 0.0)
     width = max(high - low, NARROWEST) if high > low else 1.0
     scale = float(np.float32(width / 255))

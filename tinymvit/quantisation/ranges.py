@@ -142,5 +142,5 @@ def check_percentile(value: Any) -> float:
 def _range(name: str, ends: Any) -> tuple[float, float]:
     numbers = isinstance(ends, list) and len(ends) == 2 and all(type(end) in (int, float) for end in ends)
     if not numbers or not all(-LARGEST <= end <= LARGEST for end in ends) or ends[0] > ends[1]:
-        raise ConfigError(f"ranges: {name}: {short(ends)}, expected [low, high], of at most {LARGEST:g}")
+        raise ConfigError(f"ranges: {name}: {short(ends)}, expected [low, high], low first, at most {LARGEST:g}")
     return float(ends[0]), float(ends[1])
