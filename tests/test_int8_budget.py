@@ -164,6 +164,13 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
+def test_what_is_advised_holds_what_was_given(model):
+    found = int8_errors(model, noise(SHAPE), keep_float=["*conv_stem"])
+    assert found.keep_float() == ["*conv_stem", *found.best().keep_float]
+    assert found.to_dict()["keep_float"] == found.keep_float()
+    assert to_text(found).splitlines()[-1] == f"the best of these: --keep-float {' '.join(found.keep_float())}"
+
+
 def test_the_command_says_what_it_was_calibrated_on_and_what_to_keep(capsys, checkpoint, tmp_path):
     numbers = tmp_path / "error.json"
     code, out, err = run(capsys, "error", checkpoint, DIGIT, "--precision", "int8", "--json", numbers)
