@@ -233,24 +233,25 @@ def _caveats(
             f"recognised: {some(unrecognised, 3)}; give a map of names"
         )
     wrong = next((row for row in rows if row.verdict is Verdict.DIFFERS), None)
-    if wrong is not None and in_int8:
+    if wrong is None:
+        return
+    if in_int8:
         yield (
             "int8 cuts off what its ranges do not hold: ops behind a wrong one may seem wrong too; mend the first, and "
             "compare again"
         )
         return
-    if _weights_seem_rounded(pairing, rows):
+    format = None if half_unit(dump.stored(wrong.theirs)) else shorter_number_format(dump[wrong.theirs])
+    if format:
+        yield (
+            f"the numbers of their {wrong.theirs} are all {format} numbers: what is stored in {format} is allowed "
+            "that rounding, and judged so with --isolate"
+        )
+    elif _weights_seem_rounded(pairing, rows):
         yield (
             "many convolutions and linear layers differ, each by little, as they do where weights are stored in int8 "
             "or float16: --precision int8 judges with the rounding of int8 in mind"
         )
-    if wrong is not None and not half_unit(dump.stored(wrong.theirs)):
-        format = shorter_number_format(dump[wrong.theirs])
-        if format:
-            yield (
-                f"the numbers of their {wrong.theirs} are all {format} numbers: what is stored in {format} is allowed "
-                "that rounding, and judged so with --isolate"
-            )
 
 
 def _weights_seem_rounded(pairing: ModelPairing, rows: Sequence[Judgement]) -> bool:
