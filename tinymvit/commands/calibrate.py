@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from tinymvit.commands import progress
-from tinymvit.commands.options import MODEL_HELP, add_command, labels_option, order_option, output_file, size_option
+from tinymvit.commands.options import (
+    MODEL_HELP,
+    add_command,
+    images_option,
+    labels_option,
+    order_option,
+    output_file,
+    size_option,
+)
 from tinymvit.commands.terminal import say
 from tinymvit.errors import OutputError
 
@@ -23,7 +30,7 @@ def add(commands: Any) -> None:
         "tinymvit calibrate digits photos/ --output ranges.json --method percentile",
     )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    images_option(command)
     command.add_argument("--output", type=output_file, required=True, metavar="FILE", help="the ranges to write, .json")
     command.add_argument(
         "--method",

@@ -10,6 +10,7 @@ from tinymvit.commands import progress
 from tinymvit.commands.options import (
     MODEL_HELP,
     add_command,
+    calibrate_option,
     labels_option,
     order_option,
     output,
@@ -40,15 +41,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="of the stored weights (default: %(default)s)"
     )
-    command.add_argument(
-        "--calibrate",
-        type=Path,
-        metavar="PATH",
-        help="compute in int8 too: a folder of pictures to find the ranges on, or the file of tinymvit calibrate",
-    )
-    command.add_argument(
-        "--keep-float", nargs="+", default=[], metavar="NODE", help="nodes or patterns that stay in float then"
-    )
+    calibrate_option(command, "only the weights are int8, and arithmetic is float32")
     size_option(command)
     command.add_argument("--batch", type=positive, default=1, metavar="N", help="images a run (default: 1)")
     command.add_argument("--dynamic-batch", action="store_true", help="leave the number of images open")
