@@ -19,12 +19,7 @@ from tinymvit.exporters.export import EXPORTERS, describe_network
 from tinymvit.exporters.network import Preprocessing
 from torch_models import TINY
 
-
-@pytest.fixture(autouse=True)
-def _written(monkeypatch):
-    """ONNX files of a few bytes: here it is not the exporter that is tested."""
-    monkeypatch.setattr(onnx, "files", lambda network, name: {name: lambda file: file.write(b"what is exported")})
-    monkeypatch.setattr(onnx, "MODULES", ())
+pytestmark = pytest.mark.usefixtures("tiny_onnx_files")
 
 
 @pytest.fixture(scope="module")

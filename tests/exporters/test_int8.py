@@ -9,16 +9,10 @@ from checkpoints import complaint
 from command_line import DIGIT
 from tinymvit import MobileViTConfig, MobileViTForImageClassification, calibrate, export, ops
 from tinymvit.errors import ConfigError, ImageError, TinyMViTError
-from tinymvit.exporters import onnx
 from tinymvit.exporters.network import Network
 from torch_models import TINY
 
-
-@pytest.fixture(autouse=True)
-def _written(monkeypatch):
-    """ONNX files of a few bytes: here it is not the exporter that is tested."""
-    monkeypatch.setattr(onnx, "files", lambda network, name: {name: lambda file: file.write(b"what is exported")})
-    monkeypatch.setattr(onnx, "MODULES", ())
+pytestmark = pytest.mark.usefixtures("tiny_onnx_files")
 
 
 @pytest.fixture(scope="module")
